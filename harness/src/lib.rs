@@ -1,0 +1,9 @@
+//! poolproof runs real connection pools, with their real driver, in virtual time, against a simulated PostgreSQL server
+//! and network that fail on script, and judges them by what the server saw.
+
+pub mod invariant;
+pub mod pool;
+pub mod scenario;
+pub mod trace;
+pub mod workload;
+pub mod world;

@@ -1,0 +1,186 @@
+//! What poolproof asks of a connection pool: the trait that a pool author implements, and one file for each adapter.
+//!
+//! A pool is observed from outside only: at the calls an actor makes, at the connector, and at the server.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio_postgres::Client;
+
+use crate::scenario::model::PoolSettings;
+
+pub mod connector;
+
+pub use connector::Connector;
+
+/// Builds pools of one kind. This is what a pool author implements, with [`Pool`] and [`Lease`].
+#[async_trait]
+pub trait Adapter: Send + Sync + 'static {
+    /// The pool's name: `bb8`. Lower case, it is part of test names and file names.
+    fn name(&self) -> &'static str;
+
+    /// The pool's version, as on crates.io.
+    fn version(&self) -> &'static str;
+
+    /// What the pool can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// How each common setting is mapped to the pool's own, one line a setting, for `poolproof list pools`.
+    fn mapping(&self) -> &'static [(&'static str, &'static str)];
+
+    /// Builds a pool. Connections are opened by `connector` alone.
+    ///
+    /// # Errors
+    /// The pool's own refusal, for example when it dials eagerly and the server is down.
+    async fn build(
+        &self,
+        settings: &PoolSettings,
+        connector: Connector,
+    ) -> Result<Arc<dyn Pool>, PoolError>;
+}
+
+/// One pool of connections.
+#[async_trait]
+pub trait Pool: Send + Sync + 'static {
+    /// Waits for a connection.
+    ///
+    /// # Errors
+    /// What the pool reports: a timeout, a failed dial, closed.
+    async fn acquire(&self) -> Result<Box<dyn Lease>, PoolError>;
+
+    /// The pool's own counters.
+    fn status(&self) -> Option<Status>;
+
+    /// Closes the pool: no more leases, idle connections are closed. Only called with [`Capabilities::close`].
+    async fn close(&self) {}
+
+    /// Changes `max_size`. Only called with [`Capabilities::resize`].
+    fn resize(&self, _max_size: u32) {}
+}
+
+/// A checked-out connection. Dropping it returns it to the pool.
+pub trait Lease: Send {
+    /// The connection.
+    fn client(&mut self) -> &mut Client;
+
+    /// Takes the connection out of the pool for good. Only called with [`Capabilities::detach`]. The returned value
+    /// keeps it open until it is dropped.
+    fn detach(self: Box<Self>) -> Option<Detached> {
+        None
+    }
+}
+
+/// A connection that was taken out of its pool.
+pub trait DetachedClient: Send {
+    /// The connection.
+    fn client(&mut self) -> &mut Client;
+}
+
+/// A connection that was taken out of its pool.
+pub type Detached = Box<dyn DetachedClient>;
+
+impl DetachedClient for Client {
+    fn client(&mut self) -> &mut Client {
+        self
+    }
+}
+
+/// What a pool can do. What it can't is reported `unsupported` where a scenario needs it: never passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Capabilities {
+    /// Has a bound on its connections.
+    pub max_size: bool,
+    /// Keeps a minimum of idle connections.
+    pub min_idle: bool,
+    /// Ends an acquire after `acquire_timeout`.
+    pub acquire_timeout: bool,
+    /// Closes connections idle for too long by itself, without an acquire.
+    pub idle_timeout: bool,
+    /// Closes connections older than `max_lifetime` by itself.
+    pub max_lifetime: bool,
+    /// Checks a connection before it hands it out.
+    pub test_on_acquire: bool,
+    /// Rolls back an open transaction when a lease is returned.
+    pub reset_rollback: bool,
+    /// Discards all session state when a lease is returned.
+    pub reset_discard: bool,
+    /// Can be closed.
+    pub close: bool,
+    /// Can change its size.
+    pub resize: bool,
+    /// Can give a connection away for good.
+    pub detach: bool,
+    /// Serves waiters in the order in which they came, by its documentation.
+    pub fair: bool,
+    /// Hands out the connection idle for longest on request.
+    pub fifo: bool,
+    /// Hands out the connection returned last on request.
+    pub lifo: bool,
+}
+
+/// A pool's own counters; `None` where it has no such counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Status {
+    /// Connections, idle and leased (and, in some pools, being dialled).
+    pub size: Option<u32>,
+    /// Idle connections.
+    pub idle: Option<u32>,
+    /// Leased connections.
+    pub in_use: Option<u32>,
+    /// Acquires that wait.
+    pub waiting: Option<u32>,
+    /// The bound.
+    pub max_size: Option<u32>,
+}
+
+/// Why an acquire (or a build) failed, as the pool reported it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolError {
+    /// The kind.
+    pub kind: PoolErrorKind,
+    /// The pool's own text.
+    pub message: String,
+}
+
+/// The kinds of failed acquires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PoolErrorKind {
+    /// `acquire_timeout` passed.
+    Timeout,
+    /// A dial failed, and the pool passed its error on.
+    Connect,
+    /// A check before the hand-out or a reset failed, and the pool passed the error on.
+    Check,
+    /// The pool is closed.
+    Closed,
+    /// Anything else.
+    Other,
+}
+
+impl PoolErrorKind {
+    /// The word in traces.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PoolErrorKind::Timeout => "timeout",
+            PoolErrorKind::Connect => "connect",
+            PoolErrorKind::Check => "check",
+            PoolErrorKind::Closed => "closed",
+            PoolErrorKind::Other => "other",
+        }
+    }
+}
+
+impl fmt::Display for PoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for PoolError {}
+
+/// How long after a timer's exact moment a pool is still in time: tokio's timers are whole milliseconds, and a wake-up
+/// passes through a few tasks.
+pub const TIMER_SLACK: Duration = Duration::from_millis(5);

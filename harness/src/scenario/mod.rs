@@ -1,0 +1,3 @@
+//! Scenario files: the model, the parser with its diagnostics, the JSON Schema.
+
+pub mod model;

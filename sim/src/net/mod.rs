@@ -1,0 +1,1 @@
+//! A simulated TCP network: streams with Linux's timers, event-driven, so that idle virtual time costs nothing.
