@@ -1,1 +1,177 @@
-//! To come.
+//! Virtual time under `std::time`.
+//!
+//! tokio's clock can be paused; `std::time::Instant` and `SystemTime` can't. Pools read them for idle timeouts and
+//! lifetimes, so without this they would never fire. `clock_gettime` is therefore defined here, for the whole program:
+//! on the thread of a run it answers with the run's virtual time, on every other thread it asks the C library.
+//!
+//! The std clock of a run is not exactly tokio's. tokio's virtual clock stands still between two timers, while a real
+//! clock always moves: sqlx's reaper, which compares two instants strictly, never fires under a clock that stands still.
+//! So after each advance of virtual time the std clock leads by a seeded 50 µs to 950 µs (the time a thread takes to
+//! wake up), and each reading moves it by 25 ns (what a reading costs). It never goes back.
+//!
+//! Not covered: threads that a pool starts for itself (they see real time), `CLOCK_*_CPUTIME_ID`, and reading the time stamp
+//! counter directly.
+//!
+//! Written for Linux and macOS (`clock_gettime(2)`); tested on Linux x86-64.
+#![expect(unsafe_code, reason = "overrides a function of the C library")]
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// `CLOCK_MONOTONIC` at the start of a run: not zero, since programs subtract durations from instants.
+const MONOTONIC_START: Duration = Duration::from_secs(1_000_000);
+
+/// `CLOCK_REALTIME` at the start of a run: 2025-01-01 00:00 UTC.
+pub const EPOCH_UNIX: Duration = Duration::from_secs(1_735_689_600);
+
+/// What one reading moves the std clock.
+const READING: Duration = Duration::from_nanos(25);
+
+#[derive(Clone, Copy)]
+struct Virtual {
+    /// tokio's instant at the start of the run.
+    start: tokio::time::Instant,
+    /// tokio's elapsed time at the last reading, and the lead drawn for it.
+    seen: Duration,
+    lead: Duration,
+    /// The last answer.
+    last: Duration,
+    /// The state of the generator of leads (SplitMix64).
+    random: u64,
+}
+
+thread_local! {
+    static VIRTUAL: Cell<Option<Virtual>> = const { Cell::new(None) };
+    /// True while `VIRTUAL` is being set up: time stands at the start.
+    static STARTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Virtual time on this thread, from now until it is dropped.
+pub(crate) struct Guard(());
+
+impl Guard {
+    /// To be called on a fresh thread, before its tokio runtime is built: the runtime's clock then starts at the same
+    /// instant.
+    pub(crate) fn enter(seed: u64) -> Guard {
+        STARTING.set(true);
+        let start = tokio::time::Instant::from_std(std::time::Instant::now());
+        let first = Virtual {
+            start,
+            seen: Duration::ZERO,
+            lead: Duration::ZERO,
+            last: Duration::ZERO,
+            random: seed,
+        };
+        VIRTUAL.set(Some(first));
+        STARTING.set(false);
+        Guard(())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        VIRTUAL.set(None);
+    }
+}
+
+/// Whether this thread is a run's.
+#[must_use]
+pub fn is_virtual() -> bool {
+    VIRTUAL.try_with(|v| v.get().is_some()).unwrap_or(false)
+}
+
+/// The std clock's time since the start of the run, or `None` on a thread outside a run.
+fn read() -> Option<Duration> {
+    if STARTING.try_with(Cell::get).unwrap_or(false) {
+        return Some(Duration::ZERO);
+    }
+    VIRTUAL
+        .try_with(|cell| {
+            let mut v = cell.get()?;
+            // Outside the runtime's context (it is being built or dropped) the clock stands where it was. Asking
+            // tokio there would ask std, and so this function.
+            if tokio::runtime::Handle::try_current().is_ok() {
+                let elapsed = tokio::time::Instant::now().saturating_duration_since(v.start);
+                if elapsed != v.seen {
+                    v.seen = elapsed;
+                    v.lead = Duration::from_nanos(50_000 + splitmix(&mut v.random) % 900_000);
+                }
+                v.last = (v.last + READING).max(elapsed + v.lead);
+                cell.set(Some(v));
+            }
+            Some(v.last)
+        })
+        .ok()
+        .flatten()
+}
+
+fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+type ClockGettime = unsafe extern "C" fn(libc::clockid_t, *mut libc::timespec) -> libc::c_int;
+
+/// The C library's own `clock_gettime`.
+fn real() -> Option<ClockGettime> {
+    static REAL: AtomicUsize = AtomicUsize::new(0);
+    let mut address = REAL.load(Ordering::Relaxed);
+    if address == 0 {
+        // SAFETY: the name is a C string. RTLD_NEXT looks behind this program's own definition.
+        address = unsafe { libc::dlsym(libc::RTLD_NEXT, c"clock_gettime".as_ptr()) } as usize;
+        REAL.store(address, Ordering::Relaxed);
+    }
+    if address == 0 {
+        return None;
+    }
+    // SAFETY: the symbol has this signature by POSIX.
+    Some(unsafe { std::mem::transmute::<usize, ClockGettime>(address) })
+}
+
+/// `clock_gettime(2)`: virtual on the thread of a run, the C library's own elsewhere.
+///
+/// # Safety
+/// As the C function: `time` points to a writable `timespec`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn clock_gettime(
+    clock: libc::clockid_t,
+    time: *mut libc::timespec,
+) -> libc::c_int {
+    let virtual_time = match clock {
+        libc::CLOCK_THREAD_CPUTIME_ID | libc::CLOCK_PROCESS_CPUTIME_ID => None,
+        _ => read(),
+    };
+    let Some(elapsed) = virtual_time else {
+        return match real() {
+            // SAFETY: the caller's promise is passed on.
+            Some(function) => unsafe { function(clock, time) },
+            // A statically linked program has no next definition.
+            #[cfg(target_os = "linux")]
+            // SAFETY: as above; the system call has the same meaning.
+            None => unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as libc::c_int },
+            #[cfg(not(target_os = "linux"))]
+            None => -1,
+        };
+    };
+    #[cfg(target_os = "linux")]
+    let is_realtime = clock == libc::CLOCK_REALTIME || clock == libc::CLOCK_REALTIME_COARSE;
+    #[cfg(not(target_os = "linux"))]
+    let is_realtime = clock == libc::CLOCK_REALTIME;
+    let now = elapsed
+        + if is_realtime {
+            EPOCH_UNIX
+        } else {
+            MONOTONIC_START
+        };
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*time).tv_sec = now.as_secs() as libc::time_t;
+        (*time).tv_nsec = libc::c_long::from(now.subsec_nanos() as i32);
+    }
+    0
+}

@@ -1,1 +1,189 @@
-//! To come.
+//! A run's own thread and tokio runtime: virtual clock, seeded entropy, tokio's generator seeded.
+//!
+//! Each run gets a fresh OS thread, since std's hash keys are drawn once a thread, and a current-thread runtime whose
+//! clock is paused: when every task waits, time jumps to the next timer. Several runs on several threads don't disturb
+//! each other.
+//!
+//! A thread can't be killed from outside. [`Run::wait`] therefore tells a run that makes no progress (a task that blocks or
+//! spins, so that the runtime never parks) from a slow one, and leaves its thread behind; whoever wants it gone runs it in a
+//! process of its own.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once, mpsc};
+use std::time::Duration;
+
+use crate::{clock, entropy};
+
+/// Why a run gave no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The run's own future panicked (a panic in a spawned task does not end a run).
+    #[error("the run panicked: {0}")]
+    Panicked(String),
+    /// The runtime has not parked for the given wall-clock time: a task blocks the thread or spins.
+    #[error("no task of the run has yielded to the clock for {0:?} of wall-clock time")]
+    Stalled(Duration),
+    /// The operating system gave no thread.
+    #[error("no thread could be started: {0}")]
+    NoThread(String),
+}
+
+/// A run under way on its own thread.
+pub struct Run<T> {
+    result: mpsc::Receiver<Result<T, Failure>>,
+    parks: Arc<AtomicU64>,
+}
+
+/// Whether runs in one process are reproducible: tokio's generator can only be seeded with `--cfg tokio_unstable`. Without
+/// it a run is reproducible in a process of its own.
+#[must_use]
+pub fn is_reproducible_in_process() -> bool {
+    cfg!(tokio_unstable)
+}
+
+/// Starts a run: `future` is made and driven on a fresh thread, in virtual time.
+pub fn start<F, Fut>(seed: u64, future: F) -> Result<Run<Fut::Output>, Failure>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future + 'static,
+    Fut::Output: Send + 'static,
+{
+    install_panic_hook();
+    let (sender, result) = mpsc::channel();
+    let parks = Arc::new(AtomicU64::new(0));
+    let heartbeat = Arc::clone(&parks);
+    std::thread::Builder::new()
+        .name("poolproof run".to_owned())
+        // Debug builds of deeply nested pool futures need more than the 2 MiB default.
+        .stack_size(16 << 20)
+        .spawn(move || {
+            let outcome =
+                std::panic::catch_unwind(AssertUnwindSafe(|| drive(seed, heartbeat, future)));
+            PANIC_SINK.with_borrow_mut(|sink| *sink = None);
+            // The receiver is gone when the caller gave the run up.
+            let _ = sender
+                .send(outcome.map_err(|payload| Failure::Panicked(panic_text(payload.as_ref()))));
+        })
+        .map_err(|error| Failure::NoThread(error.to_string()))?;
+    Ok(Run { result, parks })
+}
+
+/// Starts a run and waits for it, however long it takes.
+pub fn run<F, Fut>(seed: u64, future: F) -> Result<Fut::Output, Failure>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future + 'static,
+    Fut::Output: Send + 'static,
+{
+    start(seed, future)?.wait(Duration::MAX)
+}
+
+impl<T> Run<T> {
+    /// Waits for the run's end, or until it has made no progress for `patience` of wall-clock time.
+    ///
+    /// # Errors
+    /// [`Failure::Panicked`], or [`Failure::Stalled`]: then the run's thread is left behind.
+    pub fn wait(self, patience: Duration) -> Result<T, Failure> {
+        let mut seen = self.parks.load(Ordering::Relaxed);
+        loop {
+            let outcome = if patience == Duration::MAX {
+                self.result
+                    .recv()
+                    .map_err(|_| mpsc::RecvTimeoutError::Disconnected)
+            } else {
+                self.result.recv_timeout(patience)
+            };
+            match outcome {
+                Ok(outcome) => return outcome,
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::Panicked(
+                        "the run's thread ended without a result".to_owned(),
+                    ));
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    let now = self.parks.load(Ordering::Relaxed);
+                    if now == seen {
+                        return Err(Failure::Stalled(patience));
+                    }
+                    seen = now;
+                }
+            }
+        }
+    }
+}
+
+fn drive<F, Fut>(seed: u64, heartbeat: Arc<AtomicU64>, future: F) -> Fut::Output
+where
+    F: FnOnce() -> Fut,
+    Fut: Future,
+{
+    // Dropped in reverse order: the runtime and all its tasks first, under virtual time and seeded entropy.
+    let _entropy = entropy::Guard::enter(seed);
+    let _clock = clock::Guard::enter(seed);
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    builder.on_thread_park(move || {
+        heartbeat.fetch_add(1, Ordering::Relaxed);
+    });
+    #[cfg(tokio_unstable)]
+    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+    let runtime = builder
+        .build()
+        .expect("a current-thread runtime without I/O needs nothing that can be refused");
+    runtime.block_on(async move { future().await })
+}
+
+/// Receives the message and place of each panic on a run's thread.
+type PanicSink = Box<dyn Fn(&str)>;
+
+thread_local! {
+    static PANIC_SINK: RefCell<Option<PanicSink>> = const { RefCell::new(None) };
+}
+
+/// From now to the end of this run, panics on its thread are told to `sink` (message and place) and not printed. To be
+/// called on the run's thread.
+pub fn on_panic(sink: impl Fn(&str) + 'static) {
+    PANIC_SINK.with_borrow_mut(|cell| *cell = Some(Box::new(sink)));
+}
+
+fn install_panic_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let told = PANIC_SINK
+                .try_with(|cell| match cell.try_borrow() {
+                    Ok(sink) => match sink.as_ref() {
+                        Some(sink) => {
+                            let place = info
+                                .location()
+                                .map_or(String::new(), |l| format!(" ({}:{})", l.file(), l.line()));
+                            sink(&format!("{}{place}", panic_text(info.payload())));
+                            true
+                        }
+                        None => false,
+                    },
+                    Err(_) => false,
+                })
+                .unwrap_or(false);
+            if !told {
+                previous(info);
+            }
+        }));
+    });
+}
+
+/// The text of a panic's payload.
+#[must_use]
+pub fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic whose payload is no text".to_owned()
+    }
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::PgError;
-use super::event::{BackendState, Pid, SessionReport};
+use super::event::{BackendState, Pid};
 
 /// A row of `pg_stat_activity`, as the session layer knows it. Times are durations since the world's epoch.
 #[derive(Debug, Clone)]
