@@ -9,7 +9,6 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 use poolproof_sim::postgres::event::{Pid, SessionReport};
 use tokio::sync::watch;
-use tokio_postgres::Client;
 
 use crate::pool::{Adapter, Connector, Lease, Pool};
 use crate::scenario::model::PoolSettings;
@@ -17,10 +16,6 @@ use crate::trace::event::{ConnId, PoolId, ProcessId};
 
 /// What actors ask the world. One for all processes of a run.
 pub struct WorldHooks {
-    /// A number for a pool that an actor builds.
-    pub next_pool: Box<dyn Fn() -> PoolId + Send + Sync>,
-    /// Which connection and which backend a client is.
-    pub identify: Box<dyn Fn(&Client) -> Option<(ConnId, Pid)> + Send + Sync>,
     /// The session of a backend now, as its server sees it; `None` when there is no such backend any more.
     pub session: Box<dyn Fn(Pid) -> Option<SessionReport> + Send + Sync>,
     /// Bytes that the connection's client end has received and not yet read.
