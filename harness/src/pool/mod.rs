@@ -11,9 +11,17 @@ use tokio_postgres::Client;
 
 use crate::scenario::model::PoolSettings;
 
+pub mod bb8;
 pub mod connector;
+pub mod deadpool;
+pub mod error;
+mod registry;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod testing;
 
 pub use connector::Connector;
+pub use registry::{by_name, names, published};
 
 /// Builds pools of one kind. This is what a pool author implements, with [`Pool`] and [`Lease`].
 #[async_trait]

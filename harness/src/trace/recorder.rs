@@ -1,5 +1,242 @@
 //! Takes the events of a run as they happen, stamps them, and hands them to those who judge, count and write.
+//!
+//! One run, one recorder; its clones are handles to the same trace. Nothing is kept of an event once those who need it
+//! have seen it, unless [`Options::keep`] or [`Options::out`] ask for more, so a long run needs no more memory than a
+//! short one.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use poolproof_sim::postgres::event::{Observer, Pid, ServerEvent};
+use tokio::time::Instant;
+
+use super::event::{ActorId, ConnId, Event, PoolId, ProcessId, What};
+
+/// What a recorder does beside counting.
+#[derive(Default)]
+pub struct Options {
+    /// Where the full trace is written, one JSON object a line.
+    pub out: Option<Box<dyn io::Write + Send>>,
+    /// Keep every event in memory, for tests: see [`Recorder::events`].
+    pub keep: bool,
+}
 
 /// A handle to the run's trace. Cheap to clone; all clones are one trace.
 #[derive(Clone)]
-pub struct Recorder {}
+pub struct Recorder {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    start: Instant,
+    actors: AtomicU32,
+    conns: AtomicU32,
+    pools: AtomicU32,
+    processes: AtomicU32,
+    state: Mutex<State>,
+}
+
+struct State {
+    seq: u64,
+    by_pid: IntMap<Pid, ConnId>,
+    servers: Vec<Arc<str>>,
+    kept: Option<Vec<Event>>,
+}
+
+impl Recorder {
+    /// Starts the trace of a run: now is its time zero. Call it inside the run's runtime, whose clock it reads.
+    #[must_use]
+    pub fn new(options: Options) -> Recorder {
+        Recorder {
+            shared: Arc::new(Shared {
+                start: Instant::now(),
+                actors: AtomicU32::new(0),
+                conns: AtomicU32::new(0),
+                pools: AtomicU32::new(0),
+                processes: AtomicU32::new(0),
+                state: Mutex::new(State {
+                    seq: 0,
+                    by_pid: HashMap::default(),
+                    servers: Vec::new(),
+                    kept: options.keep.then(Vec::new),
+                }),
+            }),
+        }
+    }
+
+    /// A recorder that keeps every event and judges nothing: for tests of what records.
+    #[must_use]
+    pub fn keeping() -> Recorder {
+        Recorder::new(Options {
+            keep: true,
+            ..Options::default()
+        })
+    }
+
+    /// Records that this happened now.
+    pub fn record(&self, what: What) {
+        let at = self.now();
+        let mut state = self.shared.state.lock();
+        state.take(at, what);
+    }
+
+    /// Virtual time since the start of the run.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        Instant::now().saturating_duration_since(self.shared.start)
+    }
+
+    /// A number for a new actor, from 1.
+    #[must_use]
+    pub fn next_actor(&self) -> ActorId {
+        ActorId(self.shared.actors.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// A number for a new dial, from 1.
+    #[must_use]
+    pub fn next_conn(&self) -> ConnId {
+        ConnId(self.shared.conns.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// A number for a new pool, from 1.
+    #[must_use]
+    pub fn next_pool(&self) -> PoolId {
+        PoolId(self.shared.pools.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// A number for a new process, from 1.
+    #[must_use]
+    pub fn next_process(&self) -> ProcessId {
+        ProcessId(self.shared.processes.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The connection that this backend serves, from [`What::Connected`] on (also when it has ended since).
+    #[must_use]
+    pub fn conn_of(&self, pid: Pid) -> Option<ConnId> {
+        self.shared.state.lock().by_pid.get(&pid).copied()
+    }
+
+    /// The events so far, if they are kept; none otherwise.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        self.shared.state.lock().kept.clone().unwrap_or_default()
+    }
+}
+
+impl State {
+    fn take(&mut self, at: Duration, what: What) {
+        self.seq += 1;
+        let event = Event {
+            at,
+            seq: self.seq,
+            what,
+        };
+        if let What::Connected { conn, pid } = event.what {
+            self.by_pid.insert(pid, conn);
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.push(event);
+        }
+    }
+
+    /// The server's name, shared: there are one or two of them.
+    fn server(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.servers.iter().find(|known| &***known == name) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = Arc::from(name);
+        self.servers.push(Arc::clone(&new));
+        new
+    }
+}
+
+impl Observer for Recorder {
+    fn server_event(&self, server: &str, event: ServerEvent) {
+        let at = self.now();
+        let mut state = self.shared.state.lock();
+        let server = state.server(server);
+        state.take(at, What::Server { server, event });
+    }
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}
+
+/// Hashes one integer by a multiplication. Maps with it are never iterated, so its order is never seen.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct IntHasher(u64);
+
+impl Hasher for IntHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(self.0 ^ u64::from(byte));
+        }
+    }
+
+    fn write_i32(&mut self, value: i32) {
+        self.write_u64(u64::from(value.cast_unsigned()));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // Fibonacci hashing: the odd number nearest to 2^64 divided by the golden ratio; the map uses the top bits too.
+        self.0 = value.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+}
+
+/// A map keyed by a number.
+pub(crate) type IntMap<K, V> = HashMap<K, V, BuildHasherDefault<IntHasher>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::event::Phase;
+
+    #[tokio::test(start_paused = true)]
+    async fn events_are_numbered_and_carry_virtual_time() {
+        let recorder = Recorder::keeping();
+        recorder.record(What::Phase(Phase::Fault));
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        recorder.clone().record(What::Phase(Phase::Healing));
+        let events = recorder.events();
+        assert_eq!(events.len(), 2);
+        assert_eq!((events[0].seq, events[0].at), (1, Duration::ZERO));
+        assert_eq!(
+            (events[1].seq, events[1].at),
+            (2, Duration::from_millis(1500))
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_is_found_by_its_pid() {
+        let recorder = Recorder::keeping();
+        let conn = recorder.next_conn();
+        let pool = recorder.next_pool();
+        recorder.record(What::Dial { conn, pool });
+        assert_eq!(recorder.conn_of(4711), None);
+        recorder.record(What::Connected { conn, pid: 4711 });
+        assert_eq!(recorder.conn_of(4711), Some(conn));
+        assert_eq!(recorder.next_conn(), ConnId(2));
+    }
+
+    #[test]
+    fn handles_cross_threads() {
+        fn is<T: Send + Sync + Clone>() {}
+        is::<Recorder>();
+    }
+}

@@ -1,0 +1,64 @@
+//! The pools that poolproof knows, by name.
+
+use std::sync::Arc;
+
+use super::Adapter;
+use super::bb8::Bb8;
+use super::deadpool::Deadpool;
+
+/// The pools that `run` and `cargo test` use when none is named.
+#[must_use]
+pub fn published() -> Vec<Arc<dyn Adapter>> {
+    vec![Arc::new(Bb8), Arc::new(Deadpool)]
+}
+
+/// The pool of this name.
+#[must_use]
+pub fn by_name(name: &str) -> Option<Arc<dyn Adapter>> {
+    published()
+        .into_iter()
+        .find(|adapter| adapter.name() == name)
+}
+
+/// Every name that [`by_name`] knows.
+#[must_use]
+pub fn names() -> Vec<String> {
+    published()
+        .iter()
+        .map(|adapter| adapter.name().to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_leads_to_its_pool() {
+        for name in names() {
+            assert_eq!(by_name(&name).unwrap().name(), name);
+        }
+        assert!(by_name("bb9").is_none());
+    }
+
+    /// The versions that adapters claim are those that were compiled in.
+    #[test]
+    fn versions_are_those_of_the_lock_file() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock");
+        let Ok(lock) = std::fs::read_to_string(path) else {
+            return; // Packaged alone, as on crates.io: there is no workspace to compare with.
+        };
+        let lock: toml::Table = lock.parse().unwrap();
+        let packages = lock["package"].as_array().unwrap();
+        let locked = |name: &str| {
+            let package = packages
+                .iter()
+                .find(|package| package["name"].as_str() == Some(name))
+                .unwrap();
+            package["version"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(Bb8.version(), locked("bb8"));
+        assert_eq!(Deadpool.version(), locked("deadpool-postgres"));
+    }
+}
