@@ -1,0 +1,295 @@
+//! A workload made ready to run: names resolved to places, texts prepared once, so that a step costs no more than what it
+//! does.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::scenario::model::{Action, Arrive, Cancel, OnError, Scenario, Step, Workload};
+
+/// A workload, ready to run.
+pub(super) struct Program {
+    pub(super) name: Arc<str>,
+    pub(super) app: Arc<str>,
+    pub(super) arrive: Arrive,
+    pub(super) from: Duration,
+    pub(super) until: Duration,
+    pub(super) on_error: OnError,
+    pub(super) steps: Box<[Code]>,
+    /// Whether an actor of it may be abandoned, and needs a timer for that.
+    pub(super) abandons: bool,
+}
+
+/// A step.
+pub(super) struct Code {
+    pub(super) op: Op,
+    /// When it is cancelled, with the step's text for the trace.
+    pub(super) cancel: Option<(Cancel, Arc<str>)>,
+}
+
+/// What a step does; see [`Action`].
+pub(super) enum Op {
+    Acquire { deadline: Option<Duration> },
+    Sql { text: Template, prepared: bool, effect: Effect },
+    Hold { min: Duration, max: Duration },
+    Release,
+    Leak,
+    Abandon { after: Duration },
+    Panic,
+    Detach,
+    ClosePool,
+    NewPool,
+    DropPool,
+    Resize(u32),
+    Status,
+    Spawn { program: usize, wait: bool },
+    Repeat { times: u32, steps: Box<[Code]> },
+}
+
+/// What a statement does to the transaction, as an application that wrote it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It opens one.
+    Begins,
+    /// It ends one.
+    Ends,
+    /// Neither.
+    Keeps,
+}
+
+/// All workloads of a scenario, in the order of the file.
+pub(super) fn programs(scenario: &Scenario) -> Vec<Arc<Program>> {
+    let compile = |(name, workload): (&String, &Workload)| {
+        let steps = codes(&workload.steps, scenario);
+        Arc::new(Program {
+            name: Arc::from(name.as_str()),
+            app: Arc::from(workload.app.as_str()),
+            arrive: workload.arrive.clone(),
+            from: workload.from,
+            until: workload.until.unwrap_or(scenario.expect.until),
+            on_error: workload.on_error,
+            abandons: abandons(&steps),
+            steps,
+        })
+    };
+    scenario.workloads.iter().map(compile).collect()
+}
+
+fn codes(steps: &[Step], scenario: &Scenario) -> Box<[Code]> {
+    let code = |step: &Step| Code {
+        op: op(&step.action, scenario),
+        cancel: step.cancel.map(|cancel| (cancel, Arc::from(StepText(&step.action).to_string()))),
+    };
+    steps.iter().map(code).collect()
+}
+
+fn op(action: &Action, scenario: &Scenario) -> Op {
+    let simple = |text: &str| Op::Sql { text: Template::new(text), prepared: false, effect: Effect::of(text) };
+    match action {
+        Action::Acquire { deadline } => Op::Acquire { deadline: *deadline },
+        Action::Sql(text) => simple(text),
+        Action::Prepared(text) => Op::Sql { text: Template::new(text), prepared: true, effect: Effect::of(text) },
+        Action::Begin => simple("BEGIN"),
+        Action::Commit => simple("COMMIT"),
+        Action::Rollback => simple("ROLLBACK"),
+        Action::Hold { min, max } => Op::Hold { min: *min, max: *max },
+        Action::Release => Op::Release,
+        Action::Leak => Op::Leak,
+        Action::Abandon { after } => Op::Abandon { after: *after },
+        Action::Panic => Op::Panic,
+        Action::Detach => Op::Detach,
+        Action::ClosePool => Op::ClosePool,
+        Action::NewPool => Op::NewPool,
+        Action::DropPool => Op::DropPool,
+        Action::Resize(max_size) => Op::Resize(*max_size),
+        Action::Status => Op::Status,
+        Action::Spawn { workload, wait } => Op::Spawn {
+            program: scenario.workloads.get_index_of(workload).expect("the parser resolved the workload's name"),
+            wait: *wait,
+        },
+        Action::Repeat { times, steps } => Op::Repeat { times: *times, steps: codes(steps, scenario) },
+    }
+}
+
+fn abandons(steps: &[Code]) -> bool {
+    steps.iter().any(|code| match &code.op {
+        Op::Abandon { .. } => true,
+        Op::Repeat { steps, .. } => abandons(steps),
+        _ => false,
+    })
+}
+
+impl Effect {
+    /// By the first word of each statement. A `;` inside quotes splits what is one statement, whose second half begins
+    /// with no transaction command unless someone wants to be clever.
+    fn of(text: &str) -> Effect {
+        text.split(';').fold(Effect::Keeps, |effect, statement| {
+            let mut words = statement.split_whitespace().map(str::to_ascii_lowercase);
+            match (words.next().as_deref(), words.next().as_deref()) {
+                (Some("begin"), _) | (Some("start"), Some("transaction")) => Effect::Begins,
+                (Some("rollback"), Some("to")) => effect,
+                (Some("commit" | "end" | "rollback" | "abort"), _) => Effect::Ends,
+                _ => effect,
+            }
+        })
+    }
+}
+
+/// A statement's text with the actor's own numbers in it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Template {
+    /// It has none.
+    Fixed(Arc<str>),
+    /// It has some.
+    Parts(Box<[Part]>),
+}
+
+/// A part of a text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Text(Box<str>),
+    Actor,
+    Process,
+    Number,
+}
+
+/// The values of the variables.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Values {
+    /// `$actor`: the actor's number in the run.
+    pub(super) actor: u32,
+    /// `$process`: its process's number in the run.
+    pub(super) process: u32,
+    /// `$n`: its number in its workload.
+    pub(super) number: u64,
+}
+
+impl Template {
+    fn new(text: &str) -> Template {
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(dollar) = rest.find('$') {
+            let name = &rest[dollar + 1..];
+            let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+            let part = match &name[..end] {
+                "actor" => Some(Part::Actor),
+                "process" => Some(Part::Process),
+                "n" => Some(Part::Number),
+                // `$1`, `$$`, `$tag$`: PostgreSQL's own.
+                _ => None,
+            };
+            match part {
+                Some(part) => {
+                    literal.push_str(&rest[..dollar]);
+                    if !literal.is_empty() {
+                        parts.push(Part::Text(std::mem::take(&mut literal).into()));
+                    }
+                    parts.push(part);
+                    rest = &name[end..];
+                }
+                None => {
+                    literal.push_str(&rest[..=dollar]);
+                    rest = name;
+                }
+            }
+        }
+        if parts.is_empty() {
+            return Template::Fixed(Arc::from(text));
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Text(literal.into()));
+        }
+        Template::Parts(parts.into())
+    }
+
+    /// The text for one actor.
+    pub(super) fn fill(&self, values: Values) -> Arc<str> {
+        use fmt::Write;
+        match self {
+            Template::Fixed(text) => Arc::clone(text),
+            Template::Parts(parts) => {
+                let mut text = String::with_capacity(64);
+                for part in parts {
+                    let written = match part {
+                        Part::Text(literal) => text.write_str(literal),
+                        Part::Actor => write!(text, "{}", values.actor),
+                        Part::Process => write!(text, "{}", values.process),
+                        Part::Number => write!(text, "{}", values.number),
+                    };
+                    written.expect("a String takes everything");
+                }
+                Arc::from(text)
+            }
+        }
+    }
+}
+
+/// A step in words, as a file has it.
+struct StepText<'a>(&'a Action);
+
+impl fmt::Display for StepText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Action::Acquire { .. } => f.write_str("acquire"),
+            Action::Sql(text) => write!(f, "sql {text}"),
+            Action::Prepared(text) => write!(f, "prepared {text}"),
+            Action::Begin => f.write_str("begin"),
+            Action::Commit => f.write_str("commit"),
+            Action::Rollback => f.write_str("rollback"),
+            Action::Hold { .. } => f.write_str("hold"),
+            Action::Release => f.write_str("release"),
+            Action::Leak => f.write_str("leak"),
+            Action::Abandon { .. } => f.write_str("abandon"),
+            Action::Panic => f.write_str("panic"),
+            Action::Detach => f.write_str("detach"),
+            Action::ClosePool => f.write_str("close pool"),
+            Action::NewPool => f.write_str("new pool"),
+            Action::DropPool => f.write_str("drop pool"),
+            Action::Resize(max_size) => write!(f, "resize {max_size}"),
+            Action::Status => f.write_str("status"),
+            Action::Spawn { workload, .. } => write!(f, "spawn {workload}"),
+            Action::Repeat { times, .. } => write!(f, "repeat {times}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALUES: Values = Values { actor: 12, process: 3, number: 7 };
+
+    #[test]
+    fn variables_are_filled_in_and_postgres_own_dollars_stay() {
+        let fill = |text| Template::new(text).fill(VALUES).to_string();
+        assert_eq!(fill("SELECT $actor, $process, $n"), "SELECT 12, 3, 7");
+        assert_eq!(fill("$actor$n"), "127");
+        assert_eq!(fill("SELECT $1, $$x$$, $name, $actors"), "SELECT $1, $$x$$, $name, $actors");
+        assert_eq!(fill("at the end $"), "at the end $");
+        assert_eq!(fill("ä$n ö"), "ä7 ö");
+    }
+
+    #[test]
+    fn a_text_without_variables_is_shared() {
+        let template = Template::new("SELECT $1");
+        assert!(matches!(template, Template::Fixed(_)));
+        assert!(Arc::ptr_eq(&template.fill(VALUES), &template.fill(VALUES)));
+    }
+
+    #[test]
+    fn the_effect_on_the_transaction_is_that_of_the_last_command() {
+        for (text, effect) in [
+            ("begin", Effect::Begins),
+            ("START TRANSACTION READ ONLY", Effect::Begins),
+            ("COMMIT", Effect::Ends),
+            ("BEGIN; SELECT 1; END", Effect::Ends),
+            ("BEGIN; SAVEPOINT a; ROLLBACK TO a", Effect::Begins),
+            ("SELECT 1", Effect::Keeps),
+            ("", Effect::Keeps),
+        ] {
+            assert_eq!(Effect::of(text), effect, "{text}");
+        }
+    }
+}
