@@ -6,5 +6,6 @@
 pub mod error;
 pub mod event;
 pub mod locks;
+pub mod settings;
 pub mod sql;
 pub mod transaction;
