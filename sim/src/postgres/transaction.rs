@@ -1,1 +1,11 @@
-//! To come.
+//! Transactions.
+/// ReadyForQuery's status byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TransactionStatus {
+    /// `I`
+    Idle,
+    /// `T`
+    InTransaction,
+    /// `E`
+    Failed,
+}

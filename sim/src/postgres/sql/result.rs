@@ -1,0 +1,83 @@
+//! What executing a statement gives back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::error::PgError;
+use super::super::event::Pid;
+use super::types::Type;
+use super::value::Value;
+
+/// How a statement goes on.
+#[derive(Debug)]
+pub enum Step {
+    /// It is complete.
+    Done(Output),
+    /// It waits for a lock; step again once the session's pid was in [`super::Engine::take_granted`].
+    Wait,
+    /// It takes this long (`pg_sleep`, a statement's cost); step again afterwards.
+    Sleep(Duration),
+}
+
+/// What a completed statement returns.
+#[derive(Debug)]
+pub struct Output {
+    /// CommandComplete's tag: `SELECT 1`, `INSERT 0 1`, `BEGIN`.
+    pub tag: Arc<str>,
+    /// The result set of a statement that returns rows.
+    pub rows: Option<Rows>,
+    /// NOTICEs and WARNINGs, in order, sent before CommandComplete.
+    pub notices: Vec<PgError>,
+    /// Settings that changed and are reported to the client (ParameterStatus), with their new values.
+    pub reported: Vec<(Arc<str>, String)>,
+}
+
+/// A result set.
+#[derive(Debug)]
+pub struct Rows {
+    /// Its columns.
+    pub columns: Arc<[Column]>,
+    /// Its rows, each as long as `columns`.
+    pub rows: Vec<Vec<Value>>,
+}
+
+/// A column of a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are RowDescription's")]
+pub struct Column {
+    pub name: Arc<str>,
+    pub kind: Type,
+}
+
+/// What is known of a statement before it runs (ParameterDescription, RowDescription or NoData).
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// The type of each parameter.
+    pub parameters: Vec<Type>,
+    /// The columns, for a statement that returns rows.
+    pub columns: Option<Arc<[Column]>>,
+}
+
+/// NotificationResponse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    /// The listening backend.
+    pub to: Pid,
+    /// The notifying backend.
+    pub from: Pid,
+    /// The channel.
+    pub channel: String,
+    /// The payload.
+    pub payload: String,
+}
+
+/// A cost that a scenario gives to statements.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatementCost {
+    /// A LIKE pattern (`%` and `_`), compared without regard to case to the statement's text.
+    pub like: String,
+    /// How long such a statement takes, once it has its locks.
+    pub takes: Duration,
+    /// And how much more for each row read.
+    pub per_row: Duration,
+}
