@@ -128,6 +128,8 @@ pub struct PgError {
     pub hint: Option<String>,
     /// `P`: 1-based, in characters of the query text.
     pub position: Option<u32>,
+    /// `W`: what the server was doing, as `while updating tuple (0,1) in relation "t"`.
+    pub context: Option<String>,
     /// `s`, `t`, `n`: schema, table and constraint of an integrity violation.
     pub object: Option<Box<ObjectFields>>,
 }
@@ -159,6 +161,7 @@ impl PgError {
             detail: None,
             hint: None,
             position: None,
+            context: None,
             object: None,
         }
     }
@@ -197,6 +200,13 @@ impl PgError {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> PgError {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the CONTEXT line.
+    #[must_use]
+    pub fn context(mut self, context: impl Into<String>) -> PgError {
+        self.context = Some(context.into());
         self
     }
 

@@ -1,6 +1,7 @@
 //! Engine.
 use super::super::error::PgError;
 use super::super::event::Pid;
+use super::super::locks::LockTable;
 use super::*;
 use std::sync::Arc;
 
@@ -68,7 +69,7 @@ pub struct Cost {
 }
 
 /// One database cluster: catalog, heaps, transactions, locks, parse cache.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Engine {
     _private: (),
 }
@@ -163,6 +164,19 @@ impl Engine {
     }
     /// NOTIFYs of transactions committed since the last call, in order.
     pub fn take_notifications(&mut self) -> Vec<Notification> {
+        todo!()
+    }
+    /// The lock table, for `pg_blocking_pids` and the deadlock check.
+    #[must_use]
+    pub fn locks(&self) -> &LockTable {
+        todo!()
+    }
+    /// The lock table, for the deadlock check.
+    pub fn locks_mut(&mut self) -> &mut LockTable {
+        todo!()
+    }
+    /// A reload of `postgresql.conf` with this line changed, for sessions that start from now on.
+    pub fn reload(&mut self, _name: &str, _value: &str) -> Result<(), PgError> {
         todo!()
     }
     /// Transactions ended since the last call.

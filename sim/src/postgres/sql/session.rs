@@ -32,7 +32,7 @@ pub struct Prepared {
 }
 
 /// One backend's state: transaction, settings, prepared statements, temporary tables, channels.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Session {
     pub(super) pid: Pid,
     /// Named prepared statements.
@@ -80,5 +80,8 @@ impl Session {
     pub fn report(&self, _state: BackendState, _portals: Vec<String>) -> SessionReport {
         todo!()
     }
-    // settings(): &Settings, once settings.rs is there
+    /// Its settings.
+    pub fn settings_mut(&mut self) -> &mut crate::postgres::settings::Settings {
+        todo!()
+    }
 }
