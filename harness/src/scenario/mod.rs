@@ -1,7 +1,10 @@
 //! Scenario files: the model, the parser with its diagnostics, the JSON Schema.
 
+#[cfg(test)]
+mod arbitrary;
 pub mod model;
 mod parse;
+mod print;
 mod reader;
 pub mod report;
 mod semantics;
@@ -9,5 +12,6 @@ mod steps;
 mod units;
 
 pub use parse::{Checked, FAULTS, FaultKind, Names, check, parse, parse_with};
+pub use print::{action_text, comparison, fault_name, print};
 pub use report::{Diagnostic, Report, Severity};
 pub use steps::{STEPS, StepKind};

@@ -264,7 +264,7 @@ impl<'v, 'i> Value<'v, 'i> {
         let text = match self.raw {
             DeValue::String(text) => text.as_ref(),
             DeValue::Integer(number) => {
-                let near = format!("a {what} is a string with a unit: {expected}");
+                let help = format!("it is {expected}");
                 log.push(
                     Diagnostic::new(
                         "scenario::missing_unit",
@@ -272,7 +272,7 @@ impl<'v, 'i> Value<'v, 'i> {
                         format!("`{}` has no unit", self.path),
                     )
                     .label(format!("{} of what?", number.as_str()))
-                    .help(near),
+                    .help(help),
                 );
                 return None;
             }
@@ -452,8 +452,8 @@ impl<'v, 'i, 'l> Reader<'v, 'i, 'l> {
         }
     }
 
-    /// Complains about the keys that are left.
-    pub(super) fn finish(self) {
+    /// Complains about the keys that are left, and about those that are missing. Says whether some were left.
+    pub(super) fn finish(self) -> bool {
         let place = |root: &str| {
             if self.path.is_empty() {
                 root.to_owned()
@@ -490,6 +490,7 @@ impl<'v, 'i, 'l> Reader<'v, 'i, 'l> {
                 .label(format!("needs `{key}`")),
             );
         }
+        !self.left.is_empty()
     }
 }
 

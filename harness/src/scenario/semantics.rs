@@ -49,9 +49,11 @@ pub(super) fn workloads(
     }
     cycles(log, workloads);
     for (name, app) in apps {
-        let used = workloads
-            .values()
-            .any(|draft| draft.app.as_ref().is_none_or(|app| app.value == *name));
+        // A workload whose app is misspelt may be this app's.
+        let used = workloads.values().any(|draft| match &draft.app {
+            Some(app) => app.value == *name || !apps.contains_key(&app.value),
+            None => true,
+        });
         if !used {
             log.push(
                 Diagnostic::new(
@@ -298,7 +300,7 @@ fn spawned(steps: &[DraftStep]) -> Box<dyn Iterator<Item = (&str, &Span)> + '_> 
 
 fn spawns_exist(log: &Log<'_>, steps: &[DraftStep], workloads: &IndexMap<String, Draft>) {
     for (name, span) in spawned(steps) {
-        let place = word_of(log.text, span, name);
+        let place = name_in_spawn(log.text, span, name);
         match workloads.get(name) {
             None => log.push(
                 Diagnostic::new(
@@ -323,12 +325,12 @@ fn spawns_exist(log: &Log<'_>, steps: &[DraftStep], workloads: &IndexMap<String,
     }
 }
 
-/// The last place of a word in a step, or the step.
-fn word_of(text: &str, span: &Span, word: &str) -> Span {
-    let found = text.get(span.clone()).and_then(|raw| raw.find(word));
-    found.map_or(span.clone(), |at| {
-        span.start + at..span.start + at + word.len()
-    })
+/// The place of the workload's name in a `spawn` step, or the step.
+fn name_in_spawn(text: &str, span: &Span, name: &str) -> Span {
+    let raw = text.get(span.clone()).unwrap_or_default();
+    let verb = raw.find("spawn").map_or(0, |at| at + "spawn".len());
+    let found = raw[verb..].find(name).map(|at| span.start + verb + at);
+    found.map_or(span.clone(), |at| at..at + name.len())
 }
 
 /// Workloads that spawn each other in a circle would never end.
@@ -349,7 +351,7 @@ fn cycles(log: &Log<'_>, workloads: &IndexMap<String, Draft>) {
                     }
                 }
             }
-            if seen.contains(&name.as_str()) {
+            if draft.never != Some(false) && seen.contains(&name.as_str()) {
                 let message = format!(
                     "`{name}` spawns itself, directly or by way of `{target}`: it would never end"
                 );

@@ -79,6 +79,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, Malformed> {
                     "the world's timers are whole milliseconds; the smallest duration is `1ms`"
                         .to_owned()
                 }
+                "msec" | "msecs" | "millis" | "milliseconds" => format!("write `{number}ms`"),
                 "sec" | "secs" | "second" | "seconds" => format!("write `{number}s`"),
                 "min" | "mins" | "minute" | "minutes" => format!("write `{number}m`"),
                 "hr" | "hrs" | "hour" | "hours" => format!("write `{number}h`"),

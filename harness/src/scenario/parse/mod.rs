@@ -17,6 +17,7 @@ use super::report::{Diagnostic, Report};
 use super::semantics;
 
 pub use fault::{FAULTS, FaultKind};
+pub(super) use server::DEFAULT_KEEPALIVE;
 pub(super) use traffic::{Draft, DraftStep};
 
 /// The names that a file may use and that the parser can't know. An empty list isn't checked.
@@ -66,10 +67,13 @@ pub fn check(name: &str, text: &str, names: &Names<'_>) -> Checked {
     let mut scenario = top(&log, document.get_ref(), names);
     let mut found = log.into_inner();
     if !syntax.is_empty() {
-        let syntax: Vec<Diagnostic> = syntax
+        let mut syntax: Vec<Diagnostic> = syntax
             .iter()
             .map(|error| syntax_error(text, error))
             .collect();
+        syntax.sort_by_key(|d| d.span.start);
+        // What follows in the same line follows from the first one.
+        syntax.dedup_by_key(|d| lines_of(text, &(d.span.start..d.span.start)));
         let lines: Vec<Span> = syntax.iter().map(|d| lines_of(text, &d.span)).collect();
         found.retain(|d| {
             d.code != "scenario::missing_key"
@@ -95,6 +99,7 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> Diagnostic {
     let span = error.span().unwrap_or(text.len()..text.len());
     // "missing value, expected string, integer": the first half says what, the second what was expected.
     let (message, label) = match error.message().split_once(", expected ") {
+        Some((what, "nothing")) => (what.to_owned(), "not expected here".to_owned()),
         Some((what, expected)) => (what.to_owned(), format!("expected {expected}")),
         None => (error.message().to_owned(), String::new()),
     };

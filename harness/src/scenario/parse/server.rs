@@ -38,27 +38,31 @@ pub(super) fn server(value: Option<Value<'_, '_>>, log: &Log<'_>) -> Server {
     if let Some(version) = reader.read("version", |v, log| v.count(log, 15..=17)) {
         server.version = version;
     }
-    if let Some(count) = reader.read("max_connections", |v, log| v.count(log, 1..=MAX_BACKENDS)) {
-        server.max_connections = count;
-    }
+    let slots = reader.read_at("max_connections", |v, log| v.count(log, 1..=MAX_BACKENDS));
     let reserved = reader.read_at("superuser_reserved_connections", |v, log| {
         v.count(log, 0..=MAX_BACKENDS)
     });
-    if let Some(reserved) = reserved {
+    if let Some(slots) = &slots {
+        server.max_connections = slots.value;
+    }
+    if let Some(reserved) = &reserved {
         server.superuser_reserved_connections = reserved.value;
-        if reserved.value >= server.max_connections {
-            log.push(
-                Diagnostic::new(
-                    "scenario::out_of_range",
-                    reserved.span,
-                    "`superuser_reserved_connections` must be less than `max_connections`",
-                )
-                .label(format!("at most {}", server.max_connections - 1))
-                .help("a PostgreSQL with these settings doesn't start"),
-            );
-        }
-    } else if server.max_connections <= server.superuser_reserved_connections {
-        server.superuser_reserved_connections = server.max_connections - 1;
+    }
+    if server.superuser_reserved_connections >= server.max_connections
+        && let Some(place) = reserved.or(slots)
+    {
+        // PostgreSQL's own words.
+        let (reserved, slots) = (
+            server.superuser_reserved_connections,
+            server.max_connections,
+        );
+        let message = format!(
+            "superuser_reserved_connections ({reserved}) must be less than max_connections ({slots})"
+        );
+        log.push(
+            Diagnostic::new("scenario::out_of_range", place.span, message)
+                .label("a PostgreSQL with these settings doesn't start"),
+        );
     }
     let auth = [("trust", Auth::Trust), ("scram-sha-256", Auth::ScramSha256)];
     if let Some(auth) = reader.read("auth", |v, log| v.choice(log, &auth)) {

@@ -335,8 +335,10 @@ fn arrive(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Arrive> {
             for kind in KINDS.into_iter().chain(["every", "pause"]) {
                 reader.take(kind);
             }
-            wrong("how actors arrive is missing", "no arrival");
-            reader.finish();
+            // An unknown key is the mistake, if there is one.
+            if !reader.finish() {
+                wrong("how actors arrive is missing", "no arrival");
+            }
         } else {
             wrong(
                 "actors arrive in one way",
