@@ -7,6 +7,7 @@ mod parse;
 mod print;
 mod reader;
 pub mod report;
+pub mod schema;
 mod semantics;
 mod steps;
 mod units;
