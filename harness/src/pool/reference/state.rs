@@ -283,12 +283,16 @@ impl Shared {
     }
 
     fn too_old(&self, conn: &Conn, now: Instant) -> bool {
+        self.end_of_life(conn).is_some_and(|end| end <= now)
+    }
+
+    fn end_of_life(&self, conn: &Conn) -> Option<Instant> {
         let from = if self.planted(Plant::LifetimeFromLastReturn) {
             conn.idle_since
         } else {
             conn.born
         };
-        conn.lifetime.is_some_and(|lifetime| now - from >= lifetime)
+        conn.lifetime.map(|lifetime| from + lifetime)
     }
 
     /// When an idle connection has to be closed.
@@ -297,8 +301,7 @@ impl Shared {
             .settings
             .idle_timeout
             .map(|limit| conn.idle_since + limit);
-        let old = conn.lifetime.map(|lifetime| conn.born + lifetime);
-        idle.into_iter().chain(old).min()
+        idle.into_iter().chain(self.end_of_life(conn)).min()
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
+use proptest::test_runner::{RngSeed, TestRunner};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
@@ -475,6 +475,16 @@ fn take(leases: &Leases, at: usize) -> Option<Box<dyn Lease>> {
     (at < leases.len()).then(|| leases.remove(at))
 }
 
+/// Why a lease should not have been handed out.
+fn unfit(lease: &mut Box<dyn Lease>, server: &TestServer) -> Option<String> {
+    if lease.client().is_closed() {
+        return Some("a lease starts on a broken connection".to_owned());
+    }
+    let pid = identify(lease.client());
+    let backend = server.backends().remove(&pid)?;
+    (backend.dirty || backend.transaction != 'I').then(|| format!("a lease starts on {backend:?}"))
+}
+
 /// Does the operations, then checks that the pool is whole. The error says what is wrong.
 async fn play(
     pool: Arc<dyn Pool>,
@@ -483,12 +493,22 @@ async fn play(
     ops: Vec<Op>,
 ) -> Result<(), String> {
     let leases: Leases = Arc::default();
+    let wrong: Arc<Mutex<Option<String>>> = Arc::default();
     for op in ops {
         match op {
             Op::Acquire { polls } => {
                 let (pool, leases) = (Arc::clone(&pool), Arc::clone(&leases));
+                let (server, wrong) = (server.clone(), Arc::clone(&wrong));
                 tokio::spawn(async move {
-                    if let Some(Ok(lease)) = cancel_at(pool.acquire(), polls).await {
+                    let began = Instant::now();
+                    let ended = cancel_at(pool.acquire(), polls).await;
+                    if began.elapsed() > 5 * S {
+                        *wrong.lock() = Some(format!("an acquire took {:?}", began.elapsed()));
+                    }
+                    if let Some(Ok(mut lease)) = ended {
+                        if let Some(what) = unfit(&mut lease, &server) {
+                            *wrong.lock() = Some(what);
+                        }
                         leases.lock().push(lease);
                     }
                 });
@@ -525,6 +545,9 @@ async fn play(
         if pids.len() != leases.len() {
             return Err("a connection is in two leases".to_owned());
         }
+    }
+    if let Some(wrong) = wrong.lock().take() {
+        return Err(wrong);
     }
     // Healing: everything is returned, the server is well.
     server.set_door(Door::Open);
@@ -671,6 +694,254 @@ proptest! {
     #[test]
     fn the_pool_is_whole_after_anything(settings in any_settings(), ops in ops()) {
         prop_assert_eq!(run(None, settings, ops), Ok(()));
+    }
+}
+
+/// The property above can fail: it finds the planted bugs that have no script of their own below.
+#[test]
+fn the_property_finds_planted_bugs() {
+    for plant in Plant::all()
+        .filter(|&plant| script_settings(plant).is_none() && plant != Plant::BlockingSleep)
+    {
+        let config = ProptestConfig {
+            cases: 400,
+            failure_persistence: None,
+            rng_seed: RngSeed::Fixed(1),
+            max_shrink_iters: 0,
+            ..ProptestConfig::default()
+        };
+        let found = TestRunner::new(config).run(&(any_settings(), ops()), |(settings, ops)| {
+            prop_assert_eq!(run(Some(plant), settings, ops), Ok(()));
+            Ok(())
+        });
+        assert!(found.is_err(), "{} was not found", plant.name());
+    }
+}
+
+/// The settings of the script that shows a planted bug, for those that the property can't see. `BlockingSleep` has none:
+/// it would block the test for its minute.
+fn script_settings(plant: Plant) -> Option<PoolSettings> {
+    let one = settings(1);
+    Some(match plant {
+        Plant::LeaseLostOnPanic
+        | Plant::ResetWithoutTimeout
+        | Plant::DetachKeepsPermit
+        | Plant::GrantLostOnCancel
+        | Plant::NoWakeAfterBroken
+        | Plant::LifoWaiters
+        | Plant::Churn
+        | Plant::NoBackoff
+        | Plant::CloseForgetsDials
+        | Plant::ResetLeftBehind
+        | Plant::SpinInAcquire
+        | Plant::GrowsWithoutEnd => one,
+        Plant::CheckOutsideTimeout
+        | Plant::CheckTimeoutReturnsConnection
+        | Plant::RequeueAtTheBack => PoolSettings {
+            test_on_acquire: true,
+            ..one
+        },
+        Plant::LifetimeFromLastReturn | Plant::ReaperClosesLeased => PoolSettings {
+            max_lifetime: Some(10 * S),
+            ..one
+        },
+        Plant::IdleTimeoutReadOnce | Plant::PanicInReaper => PoolSettings {
+            idle_timeout: Some(3 * S),
+            ..one
+        },
+        Plant::DialStorm => settings(10),
+        Plant::ResetCommits => PoolSettings {
+            reset_on_return: Reset::Rollback,
+            ..one
+        },
+        _ => return None,
+    })
+}
+
+/// Whether the pool does what it should where `plant` would not.
+async fn sound(plant: Plant, pool: Arc<dyn Pool>, server: TestServer) -> bool {
+    let waiter = |name: char, order: &Arc<Mutex<String>>| {
+        let (pool, order) = (Arc::clone(&pool), Arc::clone(order));
+        tokio::spawn(async move {
+            let lease = pool.acquire().await;
+            order.lock().push(name);
+            drop(lease);
+        })
+    };
+    let order: Arc<Mutex<String>> = Arc::default();
+    match plant {
+        Plant::LeaseLostOnPanic => {
+            let pool_of_actor = Arc::clone(&pool);
+            let actor = tokio::spawn(async move {
+                let _lease = pool_of_actor.acquire().await;
+                panic!("an actor's own");
+            });
+            assert!(actor.await.is_err());
+            timeout(S, pool.acquire()).await.is_ok()
+        }
+        Plant::ResetWithoutTimeout => {
+            let lease = pool.acquire().await.unwrap();
+            server.set_mute(true);
+            drop(lease);
+            sleep(3 * S).await;
+            server.set_mute(false);
+            timeout(S, pool.acquire()).await.is_ok()
+        }
+        Plant::DetachKeepsPermit => {
+            let _detached = pool.acquire().await.unwrap().detach();
+            timeout(S, pool.acquire()).await.is_ok()
+        }
+        Plant::GrantLostOnCancel => {
+            let lease = pool.acquire().await.unwrap();
+            let mut first = Box::pin(pool.acquire());
+            let mut second = Box::pin(pool.acquire());
+            assert!(
+                futures_util::poll!(&mut first).is_pending()
+                    && futures_util::poll!(&mut second).is_pending()
+            );
+            drop(lease);
+            settle().await;
+            drop(first);
+            timeout(S, second).await.is_ok()
+        }
+        Plant::NoWakeAfterBroken => {
+            let _lease = pool.acquire().await.unwrap();
+            let waiting = waiter('a', &order);
+            settle().await;
+            server.kill_all();
+            timeout(S, waiting).await.is_ok()
+        }
+        Plant::CheckOutsideTimeout => {
+            drop(pool.acquire().await.unwrap());
+            settle().await;
+            server.set_mute(true);
+            timeout(6 * S, pool.acquire()).await.is_ok()
+        }
+        Plant::CheckTimeoutReturnsConnection => {
+            drop(pool.acquire().await.unwrap());
+            settle().await;
+            server.set_mute(true);
+            assert!(timeout(S, pool.acquire()).await.is_err());
+            pool.status().unwrap().idle == Some(0)
+        }
+        Plant::LifetimeFromLastReturn => {
+            let first = identify(pool.acquire().await.unwrap().client());
+            for _ in 0..30 {
+                sleep(S / 2).await;
+                drop(pool.acquire().await.unwrap());
+            }
+            identify(pool.acquire().await.unwrap().client()) != first
+        }
+        Plant::ReaperClosesLeased => {
+            let mut lease = pool.acquire().await.unwrap();
+            sleep(15 * S).await;
+            !lease.client().is_closed()
+        }
+        Plant::IdleTimeoutReadOnce => {
+            let first = identify(pool.acquire().await.unwrap().client());
+            sleep(10 * S).await;
+            identify(pool.acquire().await.unwrap().client()) != first
+        }
+        Plant::PanicInReaper => {
+            for _ in 0..2 {
+                drop(pool.acquire().await.unwrap());
+                sleep(10 * S).await;
+            }
+            server.count() == 0
+        }
+        Plant::LifoWaiters => {
+            let lease = pool.acquire().await.unwrap();
+            let waiters = ['a', 'b', 'c'].map(|name| waiter(name, &order));
+            settle().await;
+            drop(lease);
+            for waiter in waiters {
+                waiter.await.unwrap();
+            }
+            *order.lock() == "abc"
+        }
+        Plant::RequeueAtTheBack => {
+            drop(pool.acquire().await.unwrap());
+            settle().await;
+            server.set_mute(true);
+            let waiters = ['a', 'b'].map(|name| waiter(name, &order));
+            sleep(S).await;
+            server.set_mute(false);
+            for waiter in waiters {
+                waiter.await.unwrap();
+            }
+            *order.lock() == "ab"
+        }
+        Plant::DialStorm => {
+            server.set_dial_takes(50 * MS);
+            let waiting = waiter('a', &order);
+            for _ in 0..5 {
+                let _ = timeout(MS, pool.acquire()).await;
+            }
+            waiting.await.unwrap();
+            server.dials() <= 2
+        }
+        Plant::Churn => {
+            for _ in 0..5 {
+                drop(pool.acquire().await.unwrap());
+                settle().await;
+            }
+            server.dials() == 1
+        }
+        Plant::NoBackoff => {
+            server.set_door(Door::Refused);
+            assert!(pool.acquire().await.is_err());
+            server.dials() < 30
+        }
+        Plant::CloseForgetsDials => {
+            assert!(timeout(MS, pool.acquire()).await.is_err());
+            drop(pool);
+            sleep(S).await;
+            server.count() == 0
+        }
+        Plant::ResetLeftBehind => {
+            let mut lease = pool.acquire().await.unwrap();
+            assert!(timeout(MS, sql(&mut lease, "SLEEP 300")).await.is_err());
+            drop(lease);
+            drop(pool);
+            sleep(S).await;
+            server.count() == 0
+        }
+        Plant::ResetCommits => {
+            let mut lease = pool.acquire().await.unwrap();
+            sql(&mut lease, "BEGIN").await.unwrap();
+            drop(lease);
+            settle().await;
+            !server.statements().contains(&"COMMIT".to_owned())
+        }
+        Plant::SpinInAcquire | Plant::GrowsWithoutEnd => {
+            cancel_at(pool.acquire(), 30).await.is_some()
+        }
+        _ => unreachable!("{} has no script", plant.name()),
+    }
+}
+
+#[test]
+fn each_script_shows_its_planted_bug_and_clears_the_reference_pool() {
+    for plant in Plant::all() {
+        let Some(settings) = script_settings(plant) else {
+            continue;
+        };
+        for (planted, expected) in [(None, true), (Some(plant), false)] {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            let seen = runtime.block_on(async {
+                let server = TestServer::new();
+                let pool = match planted {
+                    None => build(&server, &settings).await,
+                    Some(planted) => self::plant(&server, &settings, planted).await,
+                };
+                sound(plant, pool, server).await
+            });
+            assert_eq!(seen, expected, "{} on {planted:?}", plant.name());
+        }
     }
 }
 
