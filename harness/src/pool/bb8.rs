@@ -193,8 +193,8 @@ impl Pool for Bb8Pool {
 struct Bb8Lease(bb8::PooledConnection<'static, Manager>);
 
 impl Lease for Bb8Lease {
-    fn client(&mut self) -> &mut Client {
-        &mut self.0
+    fn client(&mut self) -> &Client {
+        &self.0
     }
 }
 

@@ -211,8 +211,8 @@ impl Pool for DeadpoolPool {
 struct DeadpoolLease(Object);
 
 impl Lease for DeadpoolLease {
-    fn client(&mut self) -> &mut Client {
-        &mut self.0
+    fn client(&mut self) -> &Client {
+        &self.0
     }
 
     fn detach(self: Box<Self>) -> Option<Detached> {
@@ -223,8 +223,8 @@ impl Lease for DeadpoolLease {
 struct Taken(ClientWrapper);
 
 impl DetachedClient for Taken {
-    fn client(&mut self) -> &mut Client {
-        &mut self.0
+    fn client(&mut self) -> &Client {
+        &self.0
     }
 }
 

@@ -15,6 +15,7 @@ pub mod bb8;
 pub mod connector;
 pub mod deadpool;
 pub mod error;
+pub mod reference;
 mod registry;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
@@ -71,7 +72,7 @@ pub trait Pool: Send + Sync + 'static {
 /// A checked-out connection. Dropping it returns it to the pool.
 pub trait Lease: Send {
     /// The connection.
-    fn client(&mut self) -> &mut Client;
+    fn client(&mut self) -> &Client;
 
     /// Takes the connection out of the pool for good. Only called with [`Capabilities::detach`]. The returned value
     /// keeps it open until it is dropped.
@@ -83,14 +84,14 @@ pub trait Lease: Send {
 /// A connection that was taken out of its pool.
 pub trait DetachedClient: Send {
     /// The connection.
-    fn client(&mut self) -> &mut Client;
+    fn client(&mut self) -> &Client;
 }
 
 /// A connection that was taken out of its pool.
 pub type Detached = Box<dyn DetachedClient>;
 
 impl DetachedClient for Client {
-    fn client(&mut self) -> &mut Client {
+    fn client(&mut self) -> &Client {
         self
     }
 }

@@ -5,28 +5,29 @@ use std::sync::Arc;
 use super::Adapter;
 use super::bb8::Bb8;
 use super::deadpool::Deadpool;
+use super::reference::{Plant, Planted, Reference};
 
-/// The pools that `run` and `cargo test` use when none is named.
+/// The published pools and the reference pool: what `run` and `cargo test` use when none is named.
 #[must_use]
 pub fn published() -> Vec<Arc<dyn Adapter>> {
-    vec![Arc::new(Bb8), Arc::new(Deadpool)]
+    vec![Arc::new(Bb8), Arc::new(Deadpool), Arc::new(Reference)]
 }
 
-/// The pool of this name.
+/// The pool of this name: a published one, `reference`, or `planted:NAME`.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Arc<dyn Adapter>> {
-    published()
-        .into_iter()
-        .find(|adapter| adapter.name() == name)
+    all().find(|adapter| adapter.name() == name)
 }
 
-/// Every name that [`by_name`] knows.
+/// Every name that [`by_name`] knows, the planted bugs last.
 #[must_use]
-pub fn names() -> Vec<String> {
-    published()
-        .iter()
-        .map(|adapter| adapter.name().to_owned())
-        .collect()
+pub fn names() -> Vec<&'static str> {
+    all().map(|adapter| adapter.name()).collect()
+}
+
+fn all() -> impl Iterator<Item = Arc<dyn Adapter>> {
+    let planted = Plant::all().map(|plant| Arc::new(Planted(plant)) as Arc<dyn Adapter>);
+    published().into_iter().chain(planted)
 }
 
 #[cfg(test)]
@@ -37,7 +38,7 @@ mod tests {
     #[test]
     fn every_name_leads_to_its_pool() {
         for name in names() {
-            assert_eq!(by_name(&name).unwrap().name(), name);
+            assert_eq!(by_name(name).unwrap().name(), name);
         }
         assert!(by_name("bb9").is_none());
     }

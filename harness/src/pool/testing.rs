@@ -183,6 +183,10 @@ impl TestServer {
                         }
                         self.simple_query(pid, text, &mut output);
                     }
+                    (b'S', _) => {
+                        let status = self.state.lock().backends[&pid].transaction as u8;
+                        put(&mut output, b'Z', |o| o.put_u8(status));
+                    }
                     (b'X', _) => return Ok(()),
                     (other, _) => return Err(io::Error::other(format!("message {other}"))),
                 }
