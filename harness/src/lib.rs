@@ -5,5 +5,6 @@ pub mod invariant;
 pub mod pool;
 pub mod scenario;
 pub mod trace;
+pub mod verdict;
 pub mod workload;
 pub mod world;

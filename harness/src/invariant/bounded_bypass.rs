@@ -76,3 +76,37 @@ impl Judge for BoundedBypass {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+
+    fn overtaken(times: u32, capabilities: crate::pool::Capabilities) -> Case {
+        let mut case = Case::with(&scenario(), capabilities);
+        case.at(0).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).at(1).asks(3);
+        for n in 0..times {
+            let at = u64::from(n) * 20 + 10;
+            case.at(at).asks(100 + n).at(at + 5).releases(if n == 0 { 1 } else { 99 + n }, 1).gets(100 + n, 1);
+        }
+        case
+    }
+
+    #[test]
+    fn the_oldest_is_served_last() {
+        overtaken(6, ABLE).is_innocent();
+        overtaken(7, ABLE).violates(META.name, 1);
+        overtaken(50, crate::pool::Capabilities { fair: false, ..ABLE }).is_innocent();
+    }
+
+    #[test]
+    fn one_that_waits_for_a_dial_is_being_served() {
+        let mut case = Case::new();
+        case.at(0).asks(1).open(1).gets(1, 1).at(1).asks(3).dial(2);
+        for n in 0..20 {
+            let at = u64::from(n) * 20 + 10;
+            case.at(at).asks(100 + n).at(at + 5).releases(if n == 0 { 1 } else { 99 + n }, 1).gets(100 + n, 1);
+        }
+        case.at(900).connected(2).gets(3, 2).is_innocent();
+    }
+}

@@ -132,3 +132,49 @@ impl Judge for BoundedConnections {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use crate::trace::event::{Phase, PoolId, SqlResult, What};
+
+    #[test]
+    fn a_third_connection_of_a_pool_of_two() {
+        let mut case = Case::new();
+        case.at(10).asks(1).asks(2).asks(3).open(1).open(2).gets(1, 1).gets(2, 2).at(20).dial(3).at(30).connected(3).gets(3, 3);
+        let found = case.over();
+        assert_eq!(found.counts()[META.name], 2, "the dial, and the connection");
+    }
+
+    #[test]
+    fn orphans_are_not_the_pools() {
+        let mut case = Case::new();
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
+        // The client ends are gone; the server has not noticed.
+        case.at(20).broken(1).releases(1, 1).closed(1).asks(3).open(3).gets(3, 3);
+        assert_eq!((case.view.totals.backends, case.view.totals.orphans), (3, 1));
+        case.at(9_000).gone(1, terminated()).is_innocent();
+        assert_eq!(case.view.totals.orphans, 0);
+    }
+
+    #[test]
+    fn a_close_and_a_dial_in_one_millisecond_have_no_order() {
+        let mut case = Case::new();
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
+        case.at(20).sql(1, 1, "x").sql_ends(1, 1, SqlResult::Error("42601".into())).releases(1, 1).asks(3).dial(3).closed(1);
+        case.at(22).connected(3).gets(3, 3).is_innocent();
+    }
+
+    #[test]
+    fn a_shrunk_pool_has_until_its_leases_end() {
+        let mut case = Case::new();
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
+        case.at(20).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
+        case.at(9_000).releases(1, 1).closed(1).at(20_000).is_innocent();
+        let mut case = Case::new();
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
+        case.at(20).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
+        case.at(30).releases(1, 1).releases(2, 2).at(20_000).phase(Phase::Healing).violates(META.name, 1);
+    }
+}

@@ -125,3 +125,61 @@ fn has_any(report: &SessionReport) -> bool {
         || !report.portals.is_empty()
         || report.advisory_locks > 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use crate::scenario::model::Reset;
+    use crate::trace::event::{Acquired, ActorId, ConnId, PoolId, What};
+    use poolproof_sim::postgres::event::BackendState;
+
+    fn leased_once(scenario: &crate::scenario::model::Scenario) -> Case {
+        let mut case = Case::of(scenario);
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).at(30).asks(2);
+        case
+    }
+
+    #[test]
+    fn a_transaction_left_open_is_dirt_whatever_is_promised() {
+        let mut case = leased_once(&scenario());
+        case.gets_session(2, 1, session(BackendState::IdleInTransaction)).releases(2, 1).violates(META.name, 1);
+    }
+
+    #[test]
+    fn settings_are_dirt_where_a_discard_is_promised() {
+        let mut dirty = session(BackendState::Idle);
+        dirty.settings = vec!["search_path".into()];
+        dirty.advisory_locks = 1;
+        leased_once(&scenario()).gets_session(2, 1, dirty.clone()).is_innocent();
+        let mut promising = scenario();
+        promising.apps["web"].pool.reset_on_return = Reset::Discard;
+        leased_once(&promising).gets_session(2, 1, dirty).violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_drivers_statements_and_the_pools_own_settings_are_no_dirt() {
+        let mut promising = scenario();
+        promising.apps["web"].pool.reset_on_return = Reset::Discard;
+        let mut own = session(BackendState::Idle);
+        own.settings = vec!["application_name".into()];
+        own.prepared = vec!["s0".into(), "sqlx_s_1".into()];
+        let mut case = Case::of(&promising);
+        case.at(10).asks(1).open(1).gets_session(1, 1, own.clone()).at(20).releases(1, 1).at(30).asks(2);
+        case.gets_session(2, 1, own).is_innocent();
+    }
+
+    #[test]
+    fn unread_bytes_may_be_on_their_way() {
+        let unread = |at| {
+            let mut case = Case::new();
+            case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).state(1, BackendState::Idle).at(at).asks(2);
+            let session = Some(session(BackendState::Idle));
+            let result = Acquired::Lease { conn: ConnId(1), pid: 1, session, unread: 7 };
+            case.happens(What::AcquireEnd { actor: ActorId(2), pool: PoolId(1), result });
+            case
+        };
+        unread(21).is_innocent();
+        unread(500).violates(META.name, 1);
+    }
+}

@@ -42,7 +42,7 @@ impl Deadline {
         if pool.in_use() > 0 {
             return;
         }
-        let since = view.conns_of(pool).filter_map(|(_, conn)| Some(conn.released?.0)).fold(closing, Duration::max);
+        let since = pool.released_at.map_or(closing, |released| released.max(closing));
         let took = now.saturating_sub(since);
         if took > self.close + TIMER_SLACK {
             out.add(&META, || {
@@ -113,5 +113,67 @@ impl Judge for Deadline {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use crate::pool::PoolErrorKind;
+    use crate::trace::event::{Acquired, ActorId, Phase, PoolId, What};
+
+    #[test]
+    fn a_timeout_that_comes_late() {
+        let mut case = Case::new();
+        case.at(0).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).asks(3);
+        case.at(30_100).fails(3, PoolErrorKind::Timeout).releases(1, 1).releases(2, 2).violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_timeout_that_never_comes() {
+        let mut case = Case::new();
+        case.at(0).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).asks(3);
+        case.at(40_000).phase(Phase::Healing).violates(META.name, 1);
+    }
+
+    #[test]
+    fn in_time_or_without_a_timeout() {
+        let mut case = Case::new();
+        case.at(0).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).asks(3);
+        case.at(30_004).fails(3, PoolErrorKind::Timeout).releases(1, 1).releases(2, 2).is_innocent();
+        let mut scenario = scenario();
+        scenario.apps["web"].pool.acquire_timeout = None;
+        let mut case = Case::of(&scenario);
+        case.at(0).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).asks(3);
+        case.at(90_000).releases(1, 1).gets(3, 1).releases(2, 2).is_innocent();
+        // A pool that documents no acquire timeout.
+        let unable = crate::pool::Capabilities { acquire_timeout: false, ..ABLE };
+        let mut case = Case::with(&super::super::testing::scenario(), unable);
+        case.at(0).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).asks(3);
+        case.at(90_000).releases(1, 1).gets(3, 1).releases(2, 2).is_innocent();
+    }
+
+    #[test]
+    fn a_cancelled_acquire_that_goes_on() {
+        let mut case = Case::new();
+        case.at(0).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).asks(3);
+        case.at(10).happens(What::StepCancelled { actor: ActorId(3), step: "acquire".into() });
+        let result = Acquired::Cancelled;
+        case.at(100).happens(What::AcquireEnd { actor: ActorId(3), pool: PoolId(1), result }).violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_close_that_hangs() {
+        let mut case = Case::new();
+        case.at(10).happens(What::PoolClosing { pool: PoolId(1) }).at(60_000);
+        case.happens(What::PoolClosed { pool: PoolId(1) }).violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_close_that_waits_for_a_lease() {
+        let mut case = Case::new();
+        case.at(0).asks(1).open(1).gets(1, 1).at(10).happens(What::PoolClosing { pool: PoolId(1) });
+        case.at(60_000).releases(1, 1).closed(1).happens(What::PoolClosed { pool: PoolId(1) }).is_innocent();
     }
 }

@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use poolproof_sim::postgres::event::BackendState;
+
 use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who};
 use crate::trace::event::{ConnId, Event, PoolId, What};
 use crate::trace::recorder::IntMap;
@@ -58,19 +60,6 @@ impl Demand {
             }
         };
 
-        let connections = pool.open() + pool.dialling();
-        let wanted = pool.peak_demand.max(pool.settings.min_idle).max(1);
-        if connections > wanted && connections > pool.settings.min_idle + pool.in_use() {
-            tell(
-                &mut windows.told[0],
-                format!(
-                    "it dials its {connections}th connection, but never more than {} were wanted at once and min_idle \
-                     is {}",
-                    pool.peak_demand, pool.settings.min_idle
-                ),
-            );
-        }
-
         if now.saturating_sub(windows.second) >= Duration::from_secs(1) || windows.dials == 0 {
             windows.second = now;
             windows.dials = 0;
@@ -99,6 +88,35 @@ impl Demand {
                     ),
                 );
             }
+        }
+    }
+
+    /// A dial was answered: is there more than was ever wanted?
+    fn opened(&mut self, id: PoolId, now: Duration, view: &View, out: &mut Violations) {
+        let Some(pool) = view.pool(id) else { return };
+        let min_idle = pool.settings.min_idle;
+        let wanted = pool.peak_demand.max(min_idle).max(1);
+        if pool.open() + pool.dialling() <= wanted {
+            return;
+        }
+        // What is busy, dirty or may be dead can't be handed out: another may take its place.
+        let clean = view.idle_conns(pool).filter(|(_, conn)| {
+            conn.state == Some(BackendState::Idle) && !conn.tainted && view.is_proven(conn)
+        });
+        let usable = pool.in_use() + pool.dialling() + u32::try_from(clean.count()).unwrap_or(u32::MAX);
+        if usable <= wanted || usable <= min_idle + pool.in_use() || pool.resized_at.is_some() {
+            return;
+        }
+        let told = &mut self.pools.entry(id.0).or_default().told[0];
+        if !std::mem::replace(told, true) {
+            out.add(&META, || {
+                let sentence = format!(
+                    "it has {usable} connections, dials included, but never more than {} were wanted at once and \
+                     min_idle is {min_idle}",
+                    pool.peak_demand
+                );
+                Violation::new(&META, now, Who::Pool(id), sentence)
+            });
         }
     }
 
@@ -140,7 +158,7 @@ impl Judge for Demand {
     }
 
     fn wants(&self) -> Wants {
-        Wants { before: &[Kind::ConnClosed], after: &[Kind::Dial] }
+        Wants { before: &[Kind::ConnClosed], after: &[Kind::Dial, Kind::Connected] }
     }
 
     fn before(&mut self, event: &Event, view: &View, _out: &mut Violations) {
@@ -150,8 +168,66 @@ impl Judge for Demand {
     }
 
     fn after(&mut self, event: &Event, view: &View, out: &mut Violations) {
-        if let What::Dial { pool, .. } = event.what {
-            self.dialled(pool, event.at, view, out);
+        match event.what {
+            What::Dial { pool, .. } => self.dialled(pool, event.at, view, out),
+            What::Connected { conn, .. } => {
+                if let Some(pool) = view.conn(conn).map(|conn| conn.pool) {
+                    self.opened(pool, event.at, view, out);
+                }
+            }
+            _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use std::time::Duration;
+
+    use crate::pool::PoolErrorKind;
+    use poolproof_sim::postgres::event::Lifecycle;
+
+    #[test]
+    fn a_dial_that_nobody_wants() {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).open(2).at(30).releases(1, 1).violates(META.name, 1);
+    }
+
+    #[test]
+    fn dials_without_a_pause() {
+        let mut case = Case::new();
+        case.at(10).asks(1).lifecycle(Lifecycle::Down);
+        for n in 0..30 {
+            case.at(10 + u64::from(n) * 2).dial(n + 1).dial_fails(n + 1);
+        }
+        case.at(100).fails(1, PoolErrorKind::Timeout).violates(META.name, 1);
+    }
+
+    #[test]
+    fn every_lease_on_a_new_connection() {
+        let mut case = Case::new();
+        for n in 1..6 {
+            case.at(u64::from(n) * 100).asks(n).open(n).gets(n, n).at(u64::from(n) * 100 + 10).releases(n, n).closed(n);
+        }
+        case.violates(META.name, 1);
+    }
+
+    #[test]
+    fn broken_and_old_ones_are_replaced() {
+        let mut old = scenario();
+        old.apps["web"].pool.max_lifetime = Some(Duration::from_secs(10));
+        let mut case = Case::of(&old);
+        for n in 1..6 {
+            case.at(u64::from(n) * 10_000).asks(n).open(n).gets(n, n).at(u64::from(n) * 10_000 + 9_000).releases(n, n).closed(n);
+        }
+        case.is_innocent();
+        let mut case = Case::new();
+        for n in 1..6 {
+            case.at(u64::from(n) * 100).asks(n).open(n).gets(n, n).at(u64::from(n) * 100 + 10).gone(n, terminated());
+            case.broken(n).releases(n, n).closed(n);
+        }
+        case.is_innocent();
     }
 }

@@ -163,3 +163,77 @@ impl Judge for Effects {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use crate::trace::event::{ActorEnd, SqlResult};
+    use poolproof_sim::postgres::event::{BackendState, Gone};
+
+    /// Actor 1 holds connection 1 and sends this.
+    fn sends(text: &str) -> Case {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).sql(1, 1, text).at(11).state(1, BackendState::Active);
+        case
+    }
+
+    #[test]
+    fn a_write_and_its_commit() {
+        let mut case = sends("INSERT INTO t VALUES (1)");
+        case.commits(1).tag(1, "INSERT 0 1").state(1, BackendState::Idle).at(12).sql_ends(1, 1, SqlResult::Ok);
+        // Reads after it commit nothing, and need not.
+        case.sql(1, 1, "SELECT 1").at(13).state(1, BackendState::Active).tag(1, "SELECT 1").state(1, BackendState::Idle);
+        case.at(14).sql_ends(1, 1, SqlResult::Ok).releases(1, 1).is_innocent();
+    }
+
+    #[test]
+    fn acknowledged_and_not_there() {
+        let mut case = sends("INSERT INTO t VALUES (1)");
+        case.tag(1, "INSERT 0 1").state(1, BackendState::Idle).at(12).sql_ends(1, 1, SqlResult::Ok).releases(1, 1);
+        case.violates(META.name, 1);
+    }
+
+    #[test]
+    fn sent_twice() {
+        let mut case = sends("INSERT INTO t VALUES (1)");
+        case.commits(1).tag(1, "INSERT 0 1").commits(1).tag(1, "INSERT 0 1").state(1, BackendState::Idle);
+        case.at(12).sql_ends(1, 1, SqlResult::Ok).releases(1, 1).violates(META.name, 1);
+    }
+
+    #[test]
+    fn several_statements_in_a_text_may_commit_each() {
+        let mut case = sends("BEGIN; INSERT INTO t VALUES (1); COMMIT; INSERT INTO t VALUES (2);");
+        case.commits(1).commits(1).tag(1, "INSERT 0 1").state(1, BackendState::Idle);
+        case.at(12).sql_ends(1, 1, SqlResult::Ok).releases(1, 1).is_innocent();
+    }
+
+    #[test]
+    fn the_pool_commits_what_it_was_given_back() {
+        let mut case = sends("UPDATE t SET a = 1");
+        case.tag(1, "UPDATE 1").state(1, BackendState::IdleInTransaction).at(12).sql_ends(1, 1, SqlResult::Ok);
+        case.releases(1, 1).at(13).state(1, BackendState::Active).commits(1).tag(1, "COMMIT").state(1, BackendState::Idle);
+        case.violates(META.name, 1);
+    }
+
+    #[test]
+    fn an_abandoned_statement_runs_to_its_end() {
+        let mut case = sends("INSERT INTO t VALUES (1)");
+        case.at(12).ends(1, ActorEnd::Abandoned).closed(1);
+        case.at(500).commits(1).tag(1, "INSERT 0 1").gone(1, Gone::ClientClosed).is_innocent();
+    }
+
+    #[test]
+    fn a_lost_answer_says_neither() {
+        let mut case = sends("INSERT INTO t VALUES (1)");
+        case.commits(1).tag(1, "INSERT 0 1").gone(1, terminated()).at(12).broken(1);
+        case.sql_ends(1, 1, SqlResult::Broken("connection closed".into())).releases(1, 1).closed(1).is_innocent();
+    }
+
+    #[test]
+    fn failed_and_yet_there() {
+        let mut case = sends("INSERT INTO t VALUES (1)");
+        case.commits(1).tag(1, "INSERT 0 1").state(1, BackendState::Idle).at(12);
+        case.sql_ends(1, 1, SqlResult::Error("57014".into())).releases(1, 1).violates(META.name, 1);
+    }
+}

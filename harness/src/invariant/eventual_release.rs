@@ -234,3 +234,79 @@ impl Judge for EventualRelease {
         self.lost(view.now, view, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use crate::pool::PoolErrorKind;
+    use crate::scenario::model::{FaultAction, Reset};
+    use crate::trace::event::{ActorEnd, ActorId, ConnId, Phase, What};
+    use poolproof_sim::postgres::event::BackendState;
+
+    fn promising() -> crate::scenario::model::Scenario {
+        let mut scenario = scenario();
+        scenario.apps["web"].pool.reset_on_return = Reset::Rollback;
+        scenario
+    }
+
+    #[test]
+    fn a_panic_leaves_a_transaction_open() {
+        let mut case = Case::of(&promising());
+        case.at(10).asks(1).open(1).gets(1, 1).state(1, BackendState::IdleInTransaction);
+        case.at(20).ends(1, ActorEnd::Abandoned);
+        case.at(20_000).asks(2).phase(Phase::Healing);
+        case.at(20_001).open(2).gets(2, 2).releases(2, 2).violates(META.name, 1);
+    }
+
+    #[test]
+    fn the_reset_takes_its_time() {
+        let mut case = Case::of(&promising());
+        case.at(10).asks(1).open(1).gets(1, 1).state(1, BackendState::IdleInTransaction);
+        case.at(20).ends(1, ActorEnd::Abandoned);
+        case.at(4_000).state(1, BackendState::Active).at(4_001).state(1, BackendState::Idle);
+        case.at(20_000).leases(2, 1).releases(2, 1).is_innocent();
+    }
+
+    #[test]
+    fn a_pool_without_a_reset_only_takes_it_back() {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).state(1, BackendState::IdleInTransaction).at(20).ends(1, ActorEnd::Failed);
+        case.at(20_000).phase(Phase::Healing).is_innocent();
+    }
+
+    #[test]
+    fn an_abandoned_statement_runs_to_its_end_first() {
+        let mut case = Case::of(&promising());
+        case.at(10).asks(1).open(1).gets(1, 1).sql(1, 1, "SELECT pg_sleep(60)").state(1, BackendState::Active);
+        case.at(20).ends(1, ActorEnd::Abandoned);
+        case.at(30_000).asks(2).open(2).gets(2, 2).releases(2, 2);
+        case.at(60_010).state(1, BackendState::Idle).at(70_000).is_innocent();
+    }
+
+    #[test]
+    fn a_leak_is_told() {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).happens(What::Leaked { actor: ActorId(1), conn: ConnId(1) });
+        case.ends(1, ActorEnd::Done).at(9_000).phase(Phase::Healing).violates(META.name, 1);
+    }
+
+    #[test]
+    fn lost_inside_the_pool() {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).ends(1, ActorEnd::Panicked("step".into()));
+        case.at(100).phase(Phase::Capacity).asks(2).at(30_100).fails(2, PoolErrorKind::Timeout).phase(Phase::Closing);
+        let found = case.over();
+        assert_eq!(found.counts()[META.name], 1, "{found:?}");
+        assert!(found.counts().contains_key("no-lost-wakeup") && found.counts().contains_key("quiescent-capacity"));
+    }
+
+    #[test]
+    fn a_silently_dead_flow_says_nothing() {
+        let mut scenario = promising();
+        scenario.faults = vec![fault(FaultAction::NetForget { older_than: None, app: None })];
+        let mut case = Case::of(&scenario);
+        case.at(10).asks(1).open(1).gets(1, 1).state(1, BackendState::IdleInTransaction);
+        case.at(15).fault(0, true).at(20).ends(1, ActorEnd::Abandoned).at(20_000).phase(Phase::Healing).is_innocent();
+    }
+}

@@ -111,3 +111,30 @@ impl Judge for ExclusiveLease {
         self.settle(Duration::MAX, view, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+
+    #[test]
+    fn two_at_once() {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).asks(2).gets(2, 1).at(30).releases(1, 1).at(40).releases(2, 1);
+        case.violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_release_in_the_same_millisecond() {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).leases(2, 1).releases(1, 1).at(40).releases(2, 1);
+        case.is_innocent();
+    }
+
+    #[test]
+    fn used_after_it_was_given_back() {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).leases(2, 1).at(30).sql(1, 1, "SELECT 1");
+        case.violates(META.name, 1);
+    }
+}

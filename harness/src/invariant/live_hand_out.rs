@@ -64,3 +64,42 @@ impl Judge for LiveHandOut {
         out.add(&META, || Violation::new(&META, event.at, Who::Actor(*actor), told).on(*id, view));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use std::time::Duration;
+
+    #[test]
+    fn known_broken() {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).at(30).broken(1).gone(1, terminated());
+        case.at(31).leases(2, 1).violates(META.name, 1);
+    }
+
+    #[test]
+    fn broken_in_the_same_millisecond_or_unnoticed() {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).at(30).gone(1, terminated());
+        case.at(31).broken(1).leases(2, 1).is_innocent();
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).at(30).gone(1, terminated());
+        case.at(90_000).leases(2, 1).is_innocent();
+    }
+
+    #[test]
+    fn too_old_or_too_idle() {
+        let mut limits = scenario();
+        limits.apps["web"].pool.max_lifetime = Some(Duration::from_secs(60));
+        let run = |at, capabilities| {
+            let mut case = Case::with(&limits, capabilities);
+            case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).at(at).leases(2, 1);
+            case
+        };
+        run(100_000, ABLE).violates(META.name, 1);
+        run(85_000, ABLE).is_innocent();
+        // A pool that documents no reaper.
+        run(100_000, crate::pool::Capabilities { max_lifetime: false, ..ABLE }).is_innocent();
+    }
+}

@@ -20,7 +20,7 @@ pub mod recovery;
 pub mod truthful_status;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use judge::{Judge, Jury, Meta, Terms, Violation, Violations, Who};
 
@@ -74,4 +74,26 @@ pub fn jury(terms: &Terms) -> Jury {
         Box::new(no_panic::NoPanic::new(terms)),
         Box::new(effects::Effects::default()),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::scenario;
+    use super::*;
+    use crate::pool::Capabilities;
+
+    #[test]
+    fn names_are_unique_and_meanings_are_sentences() {
+        let mut names = names();
+        assert_eq!(names.len(), 16);
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 16);
+        assert!(all().iter().all(|meta| !meta.meaning.is_empty() && !meta.bound.is_empty()));
+    }
+
+    #[test]
+    fn a_pool_that_can_nothing_is_judged_all_the_same() {
+        let _ = jury(&Terms::new(&scenario(), Capabilities::default()));
+    }
 }

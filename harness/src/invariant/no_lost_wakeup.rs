@@ -153,3 +153,76 @@ impl Judge for NoLostWakeup {
         self.look_everywhere(view.now, view, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use std::time::Duration;
+
+    use crate::pool::PoolErrorKind;
+    use crate::scenario::model::FaultAction;
+    use poolproof_sim::postgres::event::{BackendState, Lifecycle};
+
+    #[test]
+    fn a_connection_is_idle_and_nobody_is_woken() {
+        let mut case = Case::new();
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).at(20).asks(3).at(30).releases(1, 1);
+        case.at(5_000).releases(2, 2).gets(3, 1).at(5_010).releases(3, 1).violates(META.name, 1);
+    }
+
+    #[test]
+    fn there_is_room_and_nobody_dials() {
+        let mut case = Case::new();
+        case.at(10).asks(1).at(30_010).fails(1, PoolErrorKind::Timeout).violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_check_under_way_is_not_idle() {
+        let mut case = Case::new();
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).at(20).asks(3).at(30).releases(1, 1);
+        case.at(31).state(1, BackendState::Active).at(20_000).state(1, BackendState::Idle).at(20_001).gets(3, 1);
+        case.releases(3, 1).is_innocent();
+    }
+
+    #[test]
+    fn a_check_on_a_silently_dead_flow_is_not_idle() {
+        let mut scenario = scenario();
+        scenario.faults = vec![fault(FaultAction::NetForget { older_than: None, app: None })];
+        let mut case = Case::of(&scenario);
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).at(20).asks(3).fault(0, true);
+        case.at(30).releases(1, 1).at(25_000).broken(1).dial(3).at(25_005).connected(3).gets(3, 3).releases(3, 3);
+        case.is_innocent();
+    }
+
+    #[test]
+    fn a_firewall_that_forgets_idle_flows() {
+        let mut scenario = scenario();
+        scenario.network.idle_flow_timeout = Some(Duration::from_secs(60));
+        let mut case = Case::of(&scenario);
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).releases(1, 1).releases(2, 2);
+        case.at(70_000).asks(3).at(90_000).broken(1).closed(1).dial(3).at(90_005).connected(3).gets(3, 3).is_innocent();
+    }
+
+    #[test]
+    fn a_faulty_world_does_not_count() {
+        let mut case = Case::new();
+        case.at(10).asks(1).lifecycle(Lifecycle::Down).at(25_000).lifecycle(Lifecycle::Running);
+        case.at(25_500).open(1).gets(1, 1).releases(1, 1).is_innocent();
+    }
+
+    #[test]
+    fn a_pause_after_failed_dials() {
+        let mut case = Case::new();
+        case.at(10).asks(1).dial(1).lifecycle(Lifecycle::Down).at(20).dial_fails(1).at(8_000).dial(2);
+        case.at(8_002).dial_fails(2).lifecycle(Lifecycle::Running).at(14_000).open(3).gets(1, 3).releases(1, 3);
+        case.is_innocent();
+    }
+
+    #[test]
+    fn every_connection_is_in_use() {
+        let mut case = Case::new();
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).asks(3);
+        case.at(25_000).releases(1, 1).gets(3, 1).releases(3, 1).releases(2, 2).is_innocent();
+    }
+}

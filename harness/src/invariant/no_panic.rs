@@ -50,3 +50,37 @@ impl Judge for NoPanic {
         out.add(&META, || Violation::new(&META, event.at, who, sentence));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use crate::scenario::model::{Action, Arrive, OnError, Step, Workload};
+    use crate::trace::event::{Acquired, ActorEnd, ActorId, PoolId, ProcessId, What};
+
+    #[test]
+    fn a_pool_that_panics() {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1);
+        let result = Acquired::Panicked("index out of bounds".into());
+        case.happens(What::AcquireEnd { actor: ActorId(1), pool: PoolId(1), result });
+        case.happens(What::TaskPanicked { message: "poisoned".into() }).violates(META.name, 2);
+    }
+
+    #[test]
+    fn a_panic_on_purpose() {
+        let panics = |workload: &str| {
+            let mut scenario = scenario();
+            let steps = vec![Step { action: Action::Panic, cancel: None }];
+            let (app, arrive) = ("web".to_owned(), Arrive::Never);
+            let (from, until, on_error) = (std::time::Duration::ZERO, None, OnError::Stop);
+            scenario.workloads.insert("clumsy".into(), Workload { app, arrive, from, until, steps, on_error });
+            let mut case = Case::of(&scenario);
+            let (actor, workload, process) = (ActorId(1), workload.into(), ProcessId(1));
+            case.happens(What::ActorStart { actor, workload, process }).ends(1, ActorEnd::Panicked("step".into()));
+            case
+        };
+        panics("clumsy").is_innocent();
+        panics("other").violates(META.name, 1);
+    }
+}

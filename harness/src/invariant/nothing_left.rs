@@ -99,3 +99,38 @@ impl Judge for NothingLeft {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use crate::trace::event::{Phase, PoolId, What};
+    use poolproof_sim::postgres::event::Gone;
+
+    fn closing() -> Case {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).at(30).phase(Phase::Closing);
+        case.happens(What::PoolClosing { pool: PoolId(1) }).happens(What::PoolClosed { pool: PoolId(1) });
+        case
+    }
+
+    #[test]
+    fn a_connection_stays_open() {
+        closing().at(10_000).phase(Phase::End).violates(META.name, 1);
+    }
+
+    #[test]
+    fn closing_takes_a_round_trip() {
+        closing().at(32).closed(1).at(33).gone(1, Gone::Terminate).at(10_000).phase(Phase::End).is_innocent();
+    }
+
+    #[test]
+    fn a_backend_that_has_not_heard_of_it_is_an_orphan() {
+        closing().at(32).closed(1).at(10_000).phase(Phase::End).is_innocent();
+    }
+
+    #[test]
+    fn a_task_stays() {
+        closing().at(32).closed(1).at(10_000).happens(What::TasksLeft { count: 1 }).violates(META.name, 1);
+    }
+}

@@ -106,3 +106,26 @@ impl Judge for QuiescentCapacity {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use crate::pool::PoolErrorKind;
+    use crate::trace::event::Phase;
+
+    #[test]
+    fn one_is_missing() {
+        let mut case = Case::new();
+        case.at(10).phase(Phase::Capacity).asks(1).asks(2).dial(1).at(15).connected(1).gets(1, 1).dial(2);
+        case.at(16).dial_fails(2).fails(2, PoolErrorKind::Connect).phase(Phase::Closing);
+        case.violates(META.name, 1);
+    }
+
+    #[test]
+    fn all_are_there_after_a_dial() {
+        let mut case = Case::new();
+        case.at(10).phase(Phase::Capacity).asks(1).asks(2).dial(1).dial(2).at(15).connected(1).gets(1, 1).connected(2);
+        case.gets(2, 2).releases(1, 1).releases(2, 2).at(20).phase(Phase::Closing).is_innocent();
+    }
+}

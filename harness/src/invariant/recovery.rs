@@ -169,3 +169,51 @@ impl Judge for Recovery {
         self.judge(view.now, view, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use std::time::Duration;
+
+    use crate::scenario::model::{Bound, BoundValue};
+    use crate::trace::event::{Phase, SqlResult};
+    use poolproof_sim::postgres::event::Lifecycle;
+
+    fn bounded() -> crate::scenario::model::Scenario {
+        let mut scenario = scenario();
+        let value = BoundValue::Within(Duration::from_secs(1));
+        scenario.expect.bounds = vec![Bound { invariant: META.name.into(), value }];
+        scenario
+    }
+
+    fn outage(scenario: &crate::scenario::model::Scenario, success: u64) -> Case {
+        let mut case = Case::of(scenario);
+        case.at(5_000).lifecycle(Lifecycle::Down).at(8_000).lifecycle(Lifecycle::Running);
+        case.at(8_100).asks(1).dial(1).at(success).connected(1).gets(1, 1).sql(1, 1, "SELECT 1");
+        case.at(success + 2).sql_ends(1, 1, SqlResult::Ok).releases(1, 1).at(60_000).phase(Phase::Healing);
+        case
+    }
+
+    #[test]
+    fn within_its_bound_or_not() {
+        outage(&bounded(), 8_200).is_innocent();
+        outage(&bounded(), 12_000).violates(META.name, 1);
+        outage(&scenario(), 12_000).is_innocent();
+    }
+
+    #[test]
+    fn the_figures_tell_the_times() {
+        let mut case = outage(&scenario(), 8_200);
+        case.is_innocent();
+        let back = case.figures.comebacks[0];
+        assert_eq!((back.outage.as_millis(), back.first_success.unwrap().as_millis()), (3_000, 202));
+    }
+
+    #[test]
+    fn a_pool_that_nobody_asks_need_not_succeed() {
+        let mut case = Case::of(&bounded());
+        case.at(5_000).lifecycle(Lifecycle::Down).at(8_000).lifecycle(Lifecycle::Running);
+        case.at(60_000).phase(Phase::Healing).is_innocent();
+    }
+}

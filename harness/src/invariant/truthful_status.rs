@@ -77,3 +77,38 @@ impl Judge for TruthfulStatus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use crate::pool::Status;
+    use crate::trace::event::{Phase, PoolId, What};
+
+    fn says(at: u64, idle: u32) -> Case {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).phase(Phase::Healing);
+        let status = Status { size: Some(1), idle: Some(idle), in_use: Some(0), waiting: None, max_size: Some(2) };
+        case.at(at).happens(What::PoolStatus { pool: PoolId(1), status });
+        case
+    }
+
+    #[test]
+    fn a_false_claim() {
+        says(500, 2).violates(META.name, 1);
+        says(500, 1).is_innocent();
+    }
+
+    #[test]
+    fn a_claim_in_the_same_millisecond_as_a_change() {
+        says(20, 0).is_innocent();
+    }
+
+    #[test]
+    fn what_died_unnoticed_is_not_held_against_it() {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).phase(Phase::Healing).at(30).gone(1, terminated());
+        let status = Status { size: Some(1), idle: Some(0), ..Status::default() };
+        case.at(500).happens(What::PoolStatus { pool: PoolId(1), status }).is_innocent();
+    }
+}

@@ -337,3 +337,42 @@ pub const NAMES: &[&str] = &[
     "goodput_share",
     "virtual_time",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_at_most_an_eighth_too_high() {
+        let mut times = Histogram::default();
+        for millis in 1..=1000 {
+            times.add(Duration::from_millis(millis));
+        }
+        for (share, exact) in [(0.5, 500.0), (0.99, 990.0), (1.0, 1000.0)] {
+            let told = times.quantile(share).as_secs_f64() * 1000.0;
+            assert!(told >= exact && told <= exact * 1.126, "{share}: {told}");
+        }
+        assert_eq!(times.worst(), Duration::from_secs(1));
+        assert_eq!(Histogram::default().quantile(0.5), Duration::ZERO);
+    }
+
+    #[test]
+    fn every_bucket_ends_where_the_next_begins() {
+        for micros in (0..100_000).chain([u64::MAX / 3, u64::MAX]) {
+            let place = bucket(micros);
+            assert!(micros <= bucket_end(place), "{micros}");
+            assert!(place == 0 || micros > bucket_end(place - 1), "{micros}");
+        }
+    }
+
+    #[test]
+    fn names_are_known() {
+        let figures = Figures::default();
+        let unmeasured = ["recovery.first_success", "recovery.full_capacity", "recovery.quiet", "goodput_share"];
+        for name in NAMES {
+            assert!(figures.get(name).is_some() || unmeasured.contains(name), "{name}");
+        }
+        assert_eq!(figures.get("errors.timeout"), Some(0.0));
+        assert_eq!(figures.get("peak_conections"), None);
+    }
+}

@@ -324,3 +324,24 @@ fn gone(gone: &Gone) -> (&'static str, Option<String>) {
         Gone::Killed => ("killed", None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::trace::event::{ActorId, ConnId, PoolId};
+
+    #[test]
+    fn keys_keep_their_order() {
+        let result = Acquired::Lease { conn: ConnId(2), pid: 41, session: None, unread: 0 };
+        let what = What::AcquireEnd { actor: ActorId(3), pool: PoolId(1), result };
+        let mut out = Vec::new();
+        write_line(&mut out, &Event { at: Duration::from_micros(12_004_567), seq: 9, what }).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "{\"at\":\"12004.567\",\"seq\":9,\"event\":\"acquire_end\",\"actor\":3,\"pool\":1,\"result\":\"lease\",\
+             \"conn\":2,\"pid\":41,\"session\":null,\"unread\":0}\n"
+        );
+    }
+}

@@ -53,6 +53,7 @@ pub struct Story {
     lines: Vec<Line>,
     // Lines that may still be added to, in this stretch between two landmarks.
     open: Vec<usize>,
+    exhausted: Option<(PoolId, usize)>,
     told: usize,
     left_out: u64,
     probe: (u64, u64),
@@ -82,7 +83,7 @@ impl Story {
                 if let Some(pool_view) = view.pool(*pool)
                     && pool_view.in_use() >= pool_view.max_size
                 {
-                    self.fold(at, Worth::Trouble, pool_name(*pool), "all connections are lent: an acquire must wait", view);
+                    self.exhausted(*pool, at, view);
                 }
             }
             What::AcquireEnd { result, pool, .. } => self.acquired(result, *pool, at, view),
@@ -155,6 +156,20 @@ impl Story {
             }
         }
         self.violations(at, view, violations);
+    }
+
+    /// Under load this is every acquire: the line is found without a search.
+    fn exhausted(&mut self, pool: PoolId, at: Duration, view: &View) {
+        if let Some((known, place)) = self.exhausted
+            && known == pool
+        {
+            let line = &mut self.lines[place];
+            line.count += 1;
+            line.last = at;
+            return;
+        }
+        self.fold(at, Worth::Trouble, pool_name(pool), "all connections are lent: an acquire must wait", view);
+        self.exhausted = self.open.last().map(|&place| (pool, place));
     }
 
     fn acquired(&mut self, result: &Acquired, pool: PoolId, at: Duration, view: &View) {
@@ -261,6 +276,7 @@ impl Story {
         self.open.clear();
         self.push(at, Worth::Landmark, who, text, view);
         self.open.clear();
+        self.exhausted = None;
         match (self.was_healthy, view.is_healthy()) {
             (false, true) if at > Duration::ZERO => self.awaits_success = Some(at),
             (_, false) => self.awaits_success = None,
@@ -293,6 +309,7 @@ impl Story {
         if self.lines.len() >= KEPT {
             self.lines = shorten(std::mem::take(&mut self.lines), KEPT / 2, &mut self.left_out);
             self.open.clear();
+            self.exhausted = None;
         }
         self.open.push(self.lines.len());
         self.lines.push(Line {
@@ -534,4 +551,79 @@ fn round(count: u64) -> String {
     }
     let unit = 10_u64.pow(count.ilog10() - 1);
     format!("{}+", count / unit * unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariant::testing::{Case, scenario, terminated};
+    use crate::pool::PoolErrorKind;
+    use poolproof_sim::postgres::event::{BackendState, Lifecycle};
+
+    const HEAD: Head<'_> = Head { title: "A fast restart of the server under load", pool: "bb8", version: "0.9.1", seed: 7 };
+
+    /// A restart every twenty seconds under load, as often as asked.
+    fn restarts(times: u32) -> Case {
+        let mut case = Case::of(&scenario());
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
+        let (mut actor, mut conn) = (3, 3);
+        for n in 0..times {
+            let start = u64::from(n) * 20_000;
+            for k in 0..300_u64 {
+                case.at(start + 20 + k * 20).sql(1, 1, "SELECT 1").sql_ends(1, 1, SqlResult::Ok).asks(actor);
+                case.fails(actor, PoolErrorKind::Timeout);
+                actor += 1;
+            }
+            case.at(start + 12_000).happens(What::FaultBegin { index: 0, text: "server.restart, fast, down for 3 s".into() });
+            case.lifecycle(Lifecycle::ShuttingDown).asks(actor).at(start + 12_040).lifecycle(Lifecycle::Down);
+            for k in 0..5_u64 {
+                case.at(start + 12_100 + k * 100).dial(conn).dial_fails(conn);
+                conn += 1;
+            }
+            case.at(start + 15_000).lifecycle(Lifecycle::StartingUp).at(start + 15_200).lifecycle(Lifecycle::Running);
+            case.at(start + 15_300).state(1, BackendState::Active).sql(1, 1, "SELECT 1");
+            case.at(start + 15_310).sql_ends(1, 1, SqlResult::Ok).fails(actor, PoolErrorKind::Timeout);
+            actor += 1;
+        }
+        case
+    }
+
+    fn told(case: &mut Case) -> String {
+        let found = case.over();
+        case.story.render(HEAD, &case.figures, &found, "as expected: every invariant held")
+    }
+
+    #[test]
+    fn a_restart_reads_as_it_happened() {
+        let mut case = restarts(1);
+        case.at(18_000).gone(1, terminated()).broken(1);
+        let story = told(&mut case);
+        println!("{story}");
+        for part in ["×300+ an acquire failed (timeout)", "db", "is starting up", "first success, 110 ms after", "×5 a dial failed"] {
+            assert!(story.contains(part), "{part} is missing in\n{story}");
+        }
+        assert!(story.lines().count() <= 60);
+    }
+
+    #[test]
+    fn it_stays_short_and_bounded_however_long_the_run() {
+        let mut case = restarts(500);
+        assert!(case.story.lines.len() <= KEPT);
+        let story = told(&mut case);
+        println!("{story}");
+        assert!(story.lines().count() <= 60, "{story}");
+        assert!(story.contains("is starting up"), "{story}");
+    }
+
+    #[test]
+    fn a_few_milliseconds_change_few_lines() {
+        let run = |shift: u64| {
+            let mut case = Case::new();
+            case.at(1_000 + shift).asks(1).open(1).gets(1, 1).at(5_010 + shift).lifecycle(Lifecycle::Down);
+            case.at(8_020 + shift).lifecycle(Lifecycle::Running);
+            told(&mut case)
+        };
+        let body = |story: String| story.lines().take_while(|line| !line.starts_with("done")).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(body(run(0)), body(run(7)));
+    }
 }

@@ -138,6 +138,8 @@ pub struct PoolView {
     pub room_since: Option<Duration>,
     /// The last failed dial, and the first of the row of failures that it ended.
     pub dial_failures: Option<(Duration, Duration)>,
+    /// When a lease of it last ended.
+    pub released_at: Option<Duration>,
     /// When one of its counts last changed.
     pub changed_at: Duration,
     counts: [u32; CLASSES],
@@ -766,6 +768,11 @@ impl View {
             conn.in_flight |= in_flight;
             conn.tainted |= in_flight || conn.state != Some(BackendState::Idle);
         });
+        if let Some(pool) = self.conn(conn).map(|conn| conn.pool)
+            && let Some(pool) = slot(&mut self.pools, pool.0)
+        {
+            pool.released_at = Some(now);
+        }
     }
 
     fn actor_end(&mut self, id: ActorId, _end: &ActorEnd) {
@@ -1075,6 +1082,7 @@ impl PoolView {
             peak_connections: 0,
             room_since: None,
             dial_failures: None,
+            released_at: None,
             changed_at: now,
             counts: [0; CLASSES],
             waiters: (0, 0),
