@@ -18,7 +18,7 @@ pub mod error;
 mod registry;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
-mod testing;
+pub(crate) mod testing;
 
 pub use connector::Connector;
 pub use registry::{by_name, names, published};

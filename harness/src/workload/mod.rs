@@ -32,4 +32,5 @@ mod tests;
 
 pub use panics::PLANNED_PANIC;
 pub use process::{ProcessContext, Processes, WorldHooks};
+pub use program::needs;
 pub use traffic::Traffic;

@@ -13,13 +13,16 @@ use std::sync::Once;
 /// The message of a panic that a scenario asked for (the step `panic`).
 pub const PLANNED_PANIC: &str = "the scenario's step `panic`";
 
+/// Told of a panic's message and place.
+type Watcher = Rc<dyn Fn(&str)>;
+
 thread_local! {
     /// How many [`catch`] are on this thread's stack.
     static CATCHING: Cell<u32> = const { Cell::new(0) };
     /// The last panic seen under a [`catch`].
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
     /// Who is told of a panic outside every [`catch`].
-    static WATCHER: RefCell<Option<Rc<dyn Fn(&str)>>> = const { RefCell::new(None) };
+    static WATCHER: RefCell<Option<Watcher>> = const { RefCell::new(None) };
 }
 
 /// Puts the hook in place, once a process.
@@ -41,9 +44,14 @@ fn seen(info: &PanicHookInfo<'_>) -> bool {
     // `try_with`: a panic while the thread's locals are being destroyed is nobody's.
     if CATCHING.try_with(Cell::get).unwrap_or(0) > 0 {
         let message = message();
-        return LAST.try_with(|last| *last.borrow_mut() = Some(message)).is_ok();
+        return LAST
+            .try_with(|last| *last.borrow_mut() = Some(message))
+            .is_ok();
     }
-    let watcher = WATCHER.try_with(|watcher| watcher.borrow().clone()).ok().flatten();
+    let watcher = WATCHER
+        .try_with(|watcher| watcher.borrow().clone())
+        .ok()
+        .flatten();
     watcher.is_some_and(|watcher| {
         watcher(&message());
         true
@@ -83,7 +91,8 @@ pub fn catch<R>(code: impl FnOnce() -> R) -> Result<R, String> {
 
 /// The message and place of a panic that was just caught by other means below a [`catch`].
 pub fn message(payload: &(dyn Any + Send)) -> String {
-    LAST.with(|last| last.borrow_mut().take()).unwrap_or_else(|| text_of(payload).to_owned())
+    LAST.with(|last| last.borrow_mut().take())
+        .unwrap_or_else(|| text_of(payload).to_owned())
 }
 
 fn text_of(payload: &(dyn Any + Send)) -> &str {
@@ -103,8 +112,15 @@ fn place(location: Option<&Location<'_>>) -> String {
     };
     let path = location.file().replace('\\', "/");
     let parts: Vec<&str> = path.split('/').collect();
-    let src = parts.iter().rposition(|part| *part == "src").unwrap_or(parts.len() - 1);
-    format!("{}:{}", parts[src.saturating_sub(1)..].join("/"), location.line())
+    let src = parts
+        .iter()
+        .rposition(|part| *part == "src")
+        .unwrap_or(parts.len() - 1);
+    format!(
+        "{}:{}",
+        parts[src.saturating_sub(1)..].join("/"),
+        location.line()
+    )
 }
 
 #[cfg(test)]
@@ -114,7 +130,10 @@ mod tests {
     #[test]
     fn a_caught_panic_has_message_and_place() {
         let message = catch(|| panic!("a {}", "reason")).expect_err("it panics");
-        assert!(message.starts_with("a reason (harness/src/workload/panics.rs:"), "{message}");
+        assert!(
+            message.starts_with("a reason (harness/src/workload/panics.rs:"),
+            "{message}"
+        );
         assert_eq!(catch(|| 5), Ok(5));
     }
 
