@@ -608,8 +608,35 @@ pub struct SqlCheck {
 pub struct Comparison {
     /// How.
     pub operator: Operator,
-    /// With what; durations in seconds.
+    /// With what; durations in seconds, shares from 0 to 1.
     pub value: f64,
+    /// What the file's number was.
+    pub unit: FigureUnit,
+}
+
+impl Comparison {
+    /// Whether a figure is as it should be. A duration is given in seconds.
+    #[must_use]
+    pub fn holds(&self, figure: f64) -> bool {
+        match self.operator {
+            Operator::Equal => figure == self.value,
+            Operator::AtMost => figure <= self.value,
+            Operator::AtLeast => figure >= self.value,
+            Operator::Below => figure < self.value,
+            Operator::Above => figure > self.value,
+        }
+    }
+}
+
+/// What the number of a [`Comparison`] counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FigureUnit {
+    /// `20`
+    Count,
+    /// `2s`: seconds.
+    Seconds,
+    /// `95%`: a share from 0 to 1.
+    Share,
 }
 
 /// How a figure is compared.
@@ -619,4 +646,6 @@ pub enum Operator {
     Equal,
     AtMost,
     AtLeast,
+    Below,
+    Above,
 }
