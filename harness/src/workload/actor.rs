@@ -244,46 +244,17 @@ impl Actor {
             return Err(Failed);
         }
         let (pool_id, pool) = self.pool().ok_or(Failed)?;
-        let mut open = OpenAcquire::start(self.recorder(), self.id, pool_id);
-        let attempt = AssertUnwindSafe(async { pool.acquire().await }).catch_unwind();
-        let outcome = match deadline {
-            None => Some(attempt.await),
-            Some(deadline) => tokio::time::timeout(deadline, attempt).await.ok(),
-        };
-        let lease = match outcome {
-            Some(Ok(Ok(lease))) => lease,
-            Some(Ok(Err(PoolError { kind, message }))) => {
-                return open.failed(Acquired::Error {
-                    kind,
-                    message: message.into(),
-                });
-            }
-            Some(Err(panic)) => {
-                return open.failed(Acquired::Panicked(panics::message(panic.as_ref())));
-            }
-            None => return open.failed(Acquired::Deadline),
-        };
-        let mut hold = Hold::Lease(lease);
-        let pid = identify(hold.client());
-        let Some(conn) = self.recorder().conn_of(pid) else {
-            // Not one of the connector's: nothing that it does could be judged.
-            let message = "the pool handed out a client that its connector did not open".into();
-            return open.failed(Acquired::Error {
-                kind: PoolErrorKind::Other,
-                message,
-            });
-        };
-        let hooks = &self.process.hooks;
-        let (session, unread) = ((hooks.session)(pid), (hooks.unread)(conn));
-        open.end(Acquired::Lease {
-            conn,
-            pid,
-            session,
-            unread,
-        });
-        drop(open);
+        let grip = take_lease(
+            self.recorder(),
+            &self.process,
+            self.id,
+            pool_id,
+            &*pool,
+            deadline,
+        )
+        .await?;
         self.in_transaction = false;
-        self.grip = Some(Grip { conn, hold });
+        self.grip = Some(grip);
         Ok(())
     }
 
@@ -475,6 +446,120 @@ impl Drop for Actor {
     }
 }
 
+/// Takes a lease from a pool, for an actor of a process.
+async fn take_lease(
+    recorder: &Recorder,
+    process: &ProcessContext,
+    actor: ActorId,
+    pool_id: PoolId,
+    pool: &dyn Pool,
+    deadline: Option<Duration>,
+) -> Result<Grip, Failed> {
+    let mut open = OpenAcquire::start(recorder, actor, pool_id);
+    let attempt = AssertUnwindSafe(async { pool.acquire().await }).catch_unwind();
+    let outcome = match deadline {
+        None => Some(attempt.await),
+        Some(deadline) => tokio::time::timeout(deadline, attempt).await.ok(),
+    };
+    let failure = match outcome {
+        Some(Ok(Ok(lease))) => {
+            let mut hold = Hold::Lease(lease);
+            let pid = identify(hold.client());
+            if let Some(conn) = recorder.conn_of(pid) {
+                let hooks = &process.hooks;
+                let (session, unread) = ((hooks.session)(pid), (hooks.unread)(conn));
+                open.end(Acquired::Lease {
+                    conn,
+                    pid,
+                    session,
+                    unread,
+                });
+                return Ok(Grip { conn, hold });
+            }
+            // Not one of the connector's: nothing that it does could be judged.
+            let message = "the pool handed out a client that its connector did not open".into();
+            Acquired::Error {
+                kind: PoolErrorKind::Other,
+                message,
+            }
+        }
+        Some(Ok(Err(PoolError { kind, message }))) => Acquired::Error {
+            kind,
+            message: message.into(),
+        },
+        Some(Err(panic)) => Acquired::Panicked(panics::message(panic.as_ref())),
+        None => Acquired::Deadline,
+    };
+    open.end(failure);
+    Err(Failed)
+}
+
+/// An actor of the harness's own: it asks for one lease, and keeps it until it is dropped. It does not count as traffic.
+pub struct Probe {
+    recorder: Recorder,
+    process: Arc<ProcessContext>,
+    actor: ActorId,
+    grip: Option<Grip>,
+    end: ActorEnd,
+}
+
+impl Probe {
+    /// The probe arrives.
+    #[must_use]
+    pub fn new(recorder: Recorder, process: Arc<ProcessContext>) -> Probe {
+        let actor = recorder.next_actor();
+        let workload = Arc::from("capacity");
+        recorder.record(What::ActorStart {
+            actor,
+            workload,
+            process: process.id,
+        });
+        Probe {
+            recorder,
+            process,
+            actor,
+            grip: None,
+            end: ActorEnd::Killed,
+        }
+    }
+
+    /// Asks for a lease. Returns whether it got one; dropped before, it was killed while it waited.
+    pub async fn acquire(&mut self, pool_id: PoolId, pool: &dyn Pool) -> bool {
+        let result = take_lease(
+            &self.recorder,
+            &self.process,
+            self.actor,
+            pool_id,
+            pool,
+            None,
+        )
+        .await;
+        self.grip = result.ok();
+        self.end = if self.grip.is_some() {
+            ActorEnd::Done
+        } else {
+            ActorEnd::Failed
+        };
+        self.grip.is_some()
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        if let Some(Grip { conn, hold }) = self.grip.take() {
+            self.recorder.record(What::Released {
+                actor: self.actor,
+                conn,
+            });
+            drop(hold);
+        }
+        self.recorder.record(What::ActorEnd {
+            actor: self.actor,
+            end: self.end.clone(),
+        });
+    }
+}
+
 /// An acquire under way. Dropped before its end, it was cancelled.
 struct OpenAcquire {
     recorder: Recorder,
@@ -501,11 +586,6 @@ impl OpenAcquire {
             pool: self.pool,
             result,
         });
-    }
-
-    fn failed(mut self, result: Acquired) -> StepResult {
-        self.end(result);
-        Err(Failed)
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 use super::panics;
 use super::process::ProcessContext;
 use crate::trace::event::{ActorEnd, ActorId, ProcessId};
+use crate::worker::progress;
 
 /// A timer that ends an actor in the middle of a step. Shared between the actor, which sets it, and its slot.
 pub(super) type AbandonTimer = Arc<Mutex<Option<Pin<Box<Sleep>>>>>;
@@ -101,7 +102,11 @@ impl<F: Future<Output = ActorEnd> + Send> Slot<F> {
         let Some(actor) = future.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let mut end = match panics::catch(|| actor.poll(cx)) {
+        let number = occupant.as_ref().map_or(0, |occupant| occupant.actor.0);
+        progress::in_actor(number);
+        let polled = panics::catch(|| actor.poll(cx));
+        progress::in_actor(0);
+        let mut end = match polled {
             Ok(Poll::Ready(end)) => Some(end),
             Ok(Poll::Pending) => None,
             Err(message) => Some(ActorEnd::Panicked(message)),

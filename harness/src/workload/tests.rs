@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use tokio_postgres::Config;
 
 use super::process::{ProcessContext, Processes, WorldHooks};
-use super::{PLANNED_PANIC, Traffic};
+use super::{PLANNED_PANIC, Probe, Traffic};
 use crate::pool::testing::{TestServer, settle};
 use crate::pool::{Adapter, Capabilities, Connector, Lease, Pool, PoolError, by_name};
 use crate::scenario::model::{
@@ -159,6 +159,7 @@ impl Stage {
             1,
             server.recorder().clone(),
             Arc::clone(&processes),
+            tokio::time::Instant::now(),
         );
         Stage {
             server,
@@ -750,6 +751,36 @@ async fn what_an_actor_draws_depends_on_its_number_alone() {
             .collect::<std::collections::BTreeSet<_>>()
             .len()
             > 3
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_keeps_its_lease_until_it_is_dropped() {
+    let stage = Stage::new(&scenario(1, 1, vec![])).await;
+    let process = stage.processes.all().remove(0);
+    let (id, pool) = process.shared_pool().unwrap();
+    let recorder = stage.server.recorder();
+    let mut first = Probe::new(recorder.clone(), Arc::clone(&process));
+    let mut second = Probe::new(recorder.clone(), Arc::clone(&process));
+    assert!(first.acquire(id, &*pool).await);
+    assert!(
+        tokio::time::timeout(ms(100), second.acquire(id, &*pool))
+            .await
+            .is_err()
+    );
+    drop(second);
+    drop(first);
+    assert_eq!(
+        stage.story()[2..],
+        [
+            "1 acquires",
+            "1 has 1",
+            "2 acquires",
+            "2 gets Cancelled",
+            "2 Killed",
+            "1 releases 1",
+            "1 Done"
+        ]
     );
 }
 

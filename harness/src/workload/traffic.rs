@@ -58,7 +58,7 @@ struct Roster {
 }
 
 impl Traffic {
-    /// Starts the traffic of a scenario. Its times count from the recorder's start. Call it inside the run's runtime,
+    /// Starts the traffic of a scenario. Its times count from `origin`, the run's start. Call it inside the run's runtime,
     /// when the processes that live from the start are in the table.
     #[must_use]
     pub fn start(
@@ -66,8 +66,8 @@ impl Traffic {
         seed: u64,
         recorder: Recorder,
         processes: Arc<Processes>,
+        origin: Instant,
     ) -> Traffic {
-        let origin = Instant::now() - recorder.now();
         let programs = program::programs(scenario);
         let shared = Arc::new(Shared {
             seed,
