@@ -1,10 +1,12 @@
 //! poolproof runs real connection pools, with their real driver, in virtual time, against a simulated PostgreSQL server
 //! and network that fail on script, and judges them by what the server saw.
 
+pub mod campaign;
 pub mod invariant;
 pub mod pool;
 pub mod scenario;
 pub mod trace;
 pub mod verdict;
+pub mod worker;
 pub mod workload;
 pub mod world;

@@ -19,7 +19,7 @@ pub mod reference;
 mod registry;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
-mod testing;
+pub(crate) mod testing;
 
 pub use connector::Connector;
 pub use registry::{by_name, names, published};

@@ -21,7 +21,8 @@ use super::program::{Code, Effect, Op, Program, Values};
 use super::random;
 use super::slot::AbandonTimer;
 use super::traffic::Shared;
-use crate::pool::{Detached, Lease, Pool, PoolError, PoolErrorKind};
+use crate::pool::connector::identify;
+use crate::pool::{Capabilities, Detached, Lease, Pool, PoolError, PoolErrorKind};
 use crate::scenario::model::OnError;
 use crate::trace::event::{Acquired, ActorEnd, ActorId, ConnId, PoolId, SqlResult};
 use crate::trace::{Recorder, What};
@@ -117,7 +118,10 @@ impl Actor {
                         Outcome::Done(result) => result,
                         Outcome::Cancelled => {
                             let step = Arc::clone(text);
-                            self.recorder().record(What::StepCancelled { actor: self.id, step });
+                            self.recorder().record(What::StepCancelled {
+                                actor: self.id,
+                                step,
+                            });
                             Ok(())
                         }
                     }
@@ -138,14 +142,21 @@ impl Actor {
     }
 
     /// [`Actor::run`] inside a step: boxed, since steps nest.
-    fn run_nested<'a>(&'a mut self, steps: &'a [Code]) -> Pin<Box<dyn Future<Output = StepResult> + Send + 'a>> {
+    fn run_nested<'a>(
+        &'a mut self,
+        steps: &'a [Code],
+    ) -> Pin<Box<dyn Future<Output = StepResult> + Send + 'a>> {
         Box::pin(self.run(steps))
     }
 
     async fn perform(&mut self, op: &Op) -> StepResult {
         match op {
             Op::Acquire { deadline } => self.acquire(*deadline).await,
-            Op::Sql { text, prepared, effect } => {
+            Op::Sql {
+                text,
+                prepared,
+                effect,
+            } => {
                 let text = text.fill(Values {
                     actor: self.id.0,
                     process: self.process.id.0,
@@ -166,7 +177,10 @@ impl Actor {
             },
             Op::Leak => self.leak(),
             Op::Abandon { after } => {
-                let timer = self.abandon.as_ref().expect("made for every program that has this step");
+                let timer = self
+                    .abandon
+                    .as_ref()
+                    .expect("made for every program that has this step");
                 *timer.lock() = Some(Box::pin(tokio::time::sleep(*after)));
                 Ok(())
             }
@@ -179,15 +193,22 @@ impl Actor {
                 Ok(())
             }
             Op::Resize(max_size) => {
+                if !self.can().resize {
+                    return Err(Failed);
+                }
                 let (id, pool) = self.pool().ok_or(Failed)?;
-                self.recorder().record(What::PoolResized { pool: id, max_size: *max_size });
+                self.recorder().record(What::PoolResized {
+                    pool: id,
+                    max_size: *max_size,
+                });
                 pool.resize(*max_size);
                 Ok(())
             }
             Op::Status => {
                 let (id, pool) = self.pool().ok_or(Failed)?;
                 if let Some(status) = pool.status() {
-                    self.recorder().record(What::PoolStatus { pool: id, status });
+                    self.recorder()
+                        .record(What::PoolStatus { pool: id, status });
                 }
                 Ok(())
             }
@@ -208,6 +229,11 @@ impl Actor {
         }
     }
 
+    /// What the pool can do. A scenario that needs more is not run with it (see [`super::needs`]).
+    fn can(&self) -> Capabilities {
+        self.process.adapter.capabilities()
+    }
+
     /// The pool that the actor uses: its own, or its process's.
     fn pool(&self) -> Option<(PoolId, Arc<dyn Pool>)> {
         self.own_pool.clone().or_else(|| self.process.shared_pool())
@@ -218,32 +244,17 @@ impl Actor {
             return Err(Failed);
         }
         let (pool_id, pool) = self.pool().ok_or(Failed)?;
-        let mut open = OpenAcquire::start(self.recorder(), self.id, pool_id);
-        let attempt = AssertUnwindSafe(async { pool.acquire().await }).catch_unwind();
-        let outcome = match deadline {
-            None => Some(attempt.await),
-            Some(deadline) => tokio::time::timeout(deadline, attempt).await.ok(),
-        };
-        let lease = match outcome {
-            Some(Ok(Ok(lease))) => lease,
-            Some(Ok(Err(PoolError { kind, message }))) => {
-                return open.failed(Acquired::Error { kind, message: message.into() });
-            }
-            Some(Err(panic)) => return open.failed(Acquired::Panicked(panics::message(panic.as_ref()))),
-            None => return open.failed(Acquired::Deadline),
-        };
-        let mut hold = Hold::Lease(lease);
-        let hooks = &self.process.hooks;
-        let Some((conn, pid)) = (hooks.identify)(hold.client()) else {
-            // Not one of the connector's: nothing that it does could be judged.
-            let message = "the pool handed out a client that its connector did not open".into();
-            return open.failed(Acquired::Error { kind: PoolErrorKind::Other, message });
-        };
-        let (session, unread) = ((hooks.session)(pid), (hooks.unread)(conn));
-        open.end(Acquired::Lease { conn, pid, session, unread });
-        drop(open);
+        let grip = take_lease(
+            self.recorder(),
+            &self.process,
+            self.id,
+            pool_id,
+            &*pool,
+            deadline,
+        )
+        .await?;
         self.in_transaction = false;
-        self.grip = Some(Grip { conn, hold });
+        self.grip = Some(grip);
         Ok(())
     }
 
@@ -281,7 +292,9 @@ impl Actor {
     /// What `OnError::Rollback` says. Its own failure changes nothing: the actor ends anyway.
     async fn roll_back(&mut self) {
         if self.grip.is_some() && std::mem::take(&mut self.in_transaction) {
-            let _failed = self.send(Arc::clone(&self.traffic.rollback), false, Effect::Ends).await;
+            let _failed = self
+                .send(Arc::clone(&self.traffic.rollback), false, Effect::Ends)
+                .await;
         }
     }
 
@@ -290,9 +303,9 @@ impl Actor {
             min
         } else {
             let (traffic, program, number) = (&self.traffic, &self.program, self.number);
-            let rng = self
-                .rng
-                .get_or_insert_with(|| Box::new(random::stream(traffic.seed, &program.name, number)));
+            let rng = self.rng.get_or_insert_with(|| {
+                Box::new(random::stream(traffic.seed, &program.name, number))
+            });
             random::uniform(&mut **rng, min, max)
         };
         if time.is_zero() {
@@ -305,11 +318,16 @@ impl Actor {
 
     /// Returns the lease, or drops the detached connection.
     fn let_go(&mut self) {
-        let Some(Grip { conn, hold }) = self.grip.take() else { return };
+        let Some(Grip { conn, hold }) = self.grip.take() else {
+            return;
+        };
         self.in_transaction = false;
         if !self.process.is_killed() {
             self.recorder().record(match &hold {
-                Hold::Lease(_) => What::Released { actor: self.id, conn },
+                Hold::Lease(_) => What::Released {
+                    actor: self.id,
+                    conn,
+                },
                 Hold::Detached(_) => What::DetachedDropped { conn },
             });
         }
@@ -318,8 +336,14 @@ impl Actor {
 
     fn leak(&mut self) -> StepResult {
         match self.grip.take() {
-            Some(Grip { conn, hold: Hold::Lease(lease) }) => {
-                self.recorder().record(What::Leaked { actor: self.id, conn });
+            Some(Grip {
+                conn,
+                hold: Hold::Lease(lease),
+            }) => {
+                self.recorder().record(What::Leaked {
+                    actor: self.id,
+                    conn,
+                });
                 self.process.leak(lease);
                 Ok(())
             }
@@ -331,12 +355,24 @@ impl Actor {
     }
 
     fn detach(&mut self) -> StepResult {
+        if !self.can().detach {
+            return Err(Failed);
+        }
         match self.grip.take() {
-            Some(Grip { conn, hold: Hold::Lease(lease) }) => {
-                self.recorder().record(What::Detached { actor: self.id, conn });
+            Some(Grip {
+                conn,
+                hold: Hold::Lease(lease),
+            }) => {
+                self.recorder().record(What::Detached {
+                    actor: self.id,
+                    conn,
+                });
                 match lease.detach() {
                     Some(detached) => {
-                        self.grip = Some(Grip { conn, hold: Hold::Detached(detached) });
+                        self.grip = Some(Grip {
+                            conn,
+                            hold: Hold::Detached(detached),
+                        });
                         Ok(())
                     }
                     None => {
@@ -354,6 +390,9 @@ impl Actor {
     }
 
     async fn close_pool(&mut self) -> StepResult {
+        if !self.can().close {
+            return Err(Failed);
+        }
         let (id, pool) = self.pool().ok_or(Failed)?;
         self.recorder().record(What::PoolClosing { pool: id });
         pool.close().await;
@@ -363,7 +402,7 @@ impl Actor {
 
     async fn new_pool(&mut self) -> StepResult {
         let process = Arc::clone(&self.process);
-        let id = (process.hooks.next_pool)();
+        let id = self.recorder().next_pool();
         let connector = (process.connector_for)(id);
         let built = process.adapter.build(&process.settings, connector).await;
         match built {
@@ -380,7 +419,11 @@ impl Actor {
             }
             Err(error) => {
                 let message = error.message.into();
-                self.recorder().record(What::PoolFailed { pool: id, process: process.id, message });
+                self.recorder().record(What::PoolFailed {
+                    pool: id,
+                    process: process.id,
+                    message,
+                });
                 Err(Failed)
             }
         }
@@ -403,6 +446,120 @@ impl Drop for Actor {
     }
 }
 
+/// Takes a lease from a pool, for an actor of a process.
+async fn take_lease(
+    recorder: &Recorder,
+    process: &ProcessContext,
+    actor: ActorId,
+    pool_id: PoolId,
+    pool: &dyn Pool,
+    deadline: Option<Duration>,
+) -> Result<Grip, Failed> {
+    let mut open = OpenAcquire::start(recorder, actor, pool_id);
+    let attempt = AssertUnwindSafe(async { pool.acquire().await }).catch_unwind();
+    let outcome = match deadline {
+        None => Some(attempt.await),
+        Some(deadline) => tokio::time::timeout(deadline, attempt).await.ok(),
+    };
+    let failure = match outcome {
+        Some(Ok(Ok(lease))) => {
+            let mut hold = Hold::Lease(lease);
+            let pid = identify(hold.client());
+            if let Some(conn) = recorder.conn_of(pid) {
+                let hooks = &process.hooks;
+                let (session, unread) = ((hooks.session)(pid), (hooks.unread)(conn));
+                open.end(Acquired::Lease {
+                    conn,
+                    pid,
+                    session,
+                    unread,
+                });
+                return Ok(Grip { conn, hold });
+            }
+            // Not one of the connector's: nothing that it does could be judged.
+            let message = "the pool handed out a client that its connector did not open".into();
+            Acquired::Error {
+                kind: PoolErrorKind::Other,
+                message,
+            }
+        }
+        Some(Ok(Err(PoolError { kind, message }))) => Acquired::Error {
+            kind,
+            message: message.into(),
+        },
+        Some(Err(panic)) => Acquired::Panicked(panics::message(panic.as_ref())),
+        None => Acquired::Deadline,
+    };
+    open.end(failure);
+    Err(Failed)
+}
+
+/// An actor of the harness's own: it asks for one lease, and keeps it until it is dropped. It does not count as traffic.
+pub struct Probe {
+    recorder: Recorder,
+    process: Arc<ProcessContext>,
+    actor: ActorId,
+    grip: Option<Grip>,
+    end: ActorEnd,
+}
+
+impl Probe {
+    /// The probe arrives.
+    #[must_use]
+    pub fn new(recorder: Recorder, process: Arc<ProcessContext>) -> Probe {
+        let actor = recorder.next_actor();
+        let workload = Arc::from("capacity");
+        recorder.record(What::ActorStart {
+            actor,
+            workload,
+            process: process.id,
+        });
+        Probe {
+            recorder,
+            process,
+            actor,
+            grip: None,
+            end: ActorEnd::Killed,
+        }
+    }
+
+    /// Asks for a lease. Returns whether it got one; dropped before, it was killed while it waited.
+    pub async fn acquire(&mut self, pool_id: PoolId, pool: &dyn Pool) -> bool {
+        let result = take_lease(
+            &self.recorder,
+            &self.process,
+            self.actor,
+            pool_id,
+            pool,
+            None,
+        )
+        .await;
+        self.grip = result.ok();
+        self.end = if self.grip.is_some() {
+            ActorEnd::Done
+        } else {
+            ActorEnd::Failed
+        };
+        self.grip.is_some()
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        if let Some(Grip { conn, hold }) = self.grip.take() {
+            self.recorder.record(What::Released {
+                actor: self.actor,
+                conn,
+            });
+            drop(hold);
+        }
+        self.recorder.record(What::ActorEnd {
+            actor: self.actor,
+            end: self.end.clone(),
+        });
+    }
+}
+
 /// An acquire under way. Dropped before its end, it was cancelled.
 struct OpenAcquire {
     recorder: Recorder,
@@ -414,17 +571,21 @@ struct OpenAcquire {
 impl OpenAcquire {
     fn start(recorder: &Recorder, actor: ActorId, pool: PoolId) -> OpenAcquire {
         recorder.record(What::AcquireStart { actor, pool });
-        OpenAcquire { recorder: recorder.clone(), actor, pool, ended: false }
+        OpenAcquire {
+            recorder: recorder.clone(),
+            actor,
+            pool,
+            ended: false,
+        }
     }
 
     fn end(&mut self, result: Acquired) {
         self.ended = true;
-        self.recorder.record(What::AcquireEnd { actor: self.actor, pool: self.pool, result });
-    }
-
-    fn failed(mut self, result: Acquired) -> StepResult {
-        self.end(result);
-        Err(Failed)
+        self.recorder.record(What::AcquireEnd {
+            actor: self.actor,
+            pool: self.pool,
+            result,
+        });
     }
 }
 
@@ -446,13 +607,26 @@ struct OpenStatement {
 
 impl OpenStatement {
     fn start(recorder: &Recorder, actor: ActorId, conn: ConnId, text: &Arc<str>) -> OpenStatement {
-        recorder.record(What::SqlStart { actor, conn, text: Arc::clone(text) });
-        OpenStatement { recorder: recorder.clone(), actor, conn, ended: false }
+        recorder.record(What::SqlStart {
+            actor,
+            conn,
+            text: Arc::clone(text),
+        });
+        OpenStatement {
+            recorder: recorder.clone(),
+            actor,
+            conn,
+            ended: false,
+        }
     }
 
     fn end(&mut self, result: SqlResult) {
         self.ended = true;
-        self.recorder.record(What::SqlEnd { actor: self.actor, conn: self.conn, result });
+        self.recorder.record(What::SqlEnd {
+            actor: self.actor,
+            conn: self.conn,
+            result,
+        });
     }
 }
 

@@ -87,7 +87,13 @@ impl<'a, T> CancelAt<'a, T> {
             task: AtomicWaker::new(),
         });
         let waker = Waker::from(Arc::clone(&alarm));
-        CancelAt { step: Some(step), moment, polls: 0, alarm, waker }
+        CancelAt {
+            step: Some(step),
+            moment,
+            polls: 0,
+            alarm,
+            waker,
+        }
     }
 }
 
@@ -109,7 +115,10 @@ impl<T> Future for CancelAt<'_, T> {
             return Poll::Ready(Outcome::Cancelled);
         }
         this.polls += 1;
-        let step = this.step.as_mut().expect("not polled after it was complete");
+        let step = this
+            .step
+            .as_mut()
+            .expect("not polled after it was complete");
         let polled = step.as_mut().poll(&mut Context::from_waker(&this.waker));
         polled.map(|value| {
             this.step = None;
@@ -287,7 +296,11 @@ mod tests {
         let mut future = CancelAt::new(probe.step(), Moment::Wake(1));
         let count = Arc::new(Count(AtomicU32::new(0)));
         let waker = Waker::from(Arc::clone(&count));
-        assert!(Pin::new(&mut future).poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(
+            Pin::new(&mut future)
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
         probe.wake();
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
     }
@@ -310,6 +323,9 @@ mod tests {
         assert_eq!(outcome, Outcome::Cancelled);
         assert_eq!(start.elapsed(), Duration::from_millis(20));
         let soon = Box::pin(tokio::time::sleep(Duration::from_millis(5)));
-        assert_eq!(cancel_at(Cancel::After(Duration::from_millis(20)), 1, soon).await, Outcome::Done(()));
+        assert_eq!(
+            cancel_at(Cancel::After(Duration::from_millis(20)), 1, soon).await,
+            Outcome::Done(())
+        );
     }
 }

@@ -30,6 +30,8 @@ pub mod traffic;
 #[cfg(test)]
 mod tests;
 
+pub use actor::Probe;
 pub use panics::PLANNED_PANIC;
 pub use process::{ProcessContext, Processes, WorldHooks};
+pub use program::needs;
 pub use traffic::Traffic;

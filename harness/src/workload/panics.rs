@@ -1,13 +1,13 @@
 //! Panics as events. A run expects panics (a step's own, and a hostile pool's): they must neither be printed nor end the
 //! run, and the trace wants their message and place.
 //!
-//! The process has one panic hook. [`install`] puts ours before the one that was there: a thread that is watched
-//! reports its panics, every other thread keeps its hook.
+//! This part is for the panics of actors, and of the pool's code that they call: those that are caught here. The others on
+//! a run's thread, in tasks that a pool spawned, are for [`poolproof_sim::runtime`]'s sink. Both come through the one panic
+//! hook of the process; a sink asks [`told`] first, so that it does not matter whose hook was installed last.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, Location, PanicHookInfo, catch_unwind};
-use std::rc::Rc;
 use std::sync::Once;
 
 /// The message of a panic that a scenario asked for (the step `panic`).
@@ -18,8 +18,6 @@ thread_local! {
     static CATCHING: Cell<u32> = const { Cell::new(0) };
     /// The last panic seen under a [`catch`].
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
-    /// Who is told of a panic outside every [`catch`].
-    static WATCHER: RefCell<Option<Rc<dyn Fn(&str)>>> = const { RefCell::new(None) };
 }
 
 /// Puts the hook in place, once a process.
@@ -35,38 +33,28 @@ fn install() {
     });
 }
 
-/// Whether the panic was one of a run's.
+/// Whether the panic is one that will be caught here.
 fn seen(info: &PanicHookInfo<'_>) -> bool {
-    let message = || format!("{} ({})", text_of(info.payload()), place(info.location()));
+    is_catching()
+        && told(&format!(
+            "{} ({})",
+            text_of(info.payload()),
+            place(info.location())
+        ))
+}
+
+fn is_catching() -> bool {
     // `try_with`: a panic while the thread's locals are being destroyed is nobody's.
-    if CATCHING.try_with(Cell::get).unwrap_or(0) > 0 {
-        let message = message();
-        return LAST.try_with(|last| *last.borrow_mut() = Some(message)).is_ok();
-    }
-    let watcher = WATCHER.try_with(|watcher| watcher.borrow().clone()).ok().flatten();
-    watcher.is_some_and(|watcher| {
-        watcher(&message());
-        true
-    })
+    CATCHING.try_with(Cell::get).unwrap_or(0) > 0
 }
 
-/// While it lives, panics of this thread outside every [`catch`] (those of tasks that a pool spawned) are told to the
-/// watcher, with their message and place, and are not printed.
-#[must_use]
-pub struct Watch(());
-
-/// Watches this thread.
-pub fn watch(told: impl Fn(&str) + 'static) -> Watch {
-    install();
-    WATCHER.with(|watcher| *watcher.borrow_mut() = Some(Rc::new(told)));
-    Watch(())
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        // Dropped at the thread's end the local may be gone, and the watcher with it.
-        let _gone = WATCHER.try_with(|watcher| watcher.borrow_mut().take());
-    }
+/// For panic hooks: whether a panic of this thread, now, is an actor's (or a pool's, called by one). Then its message is
+/// kept for the trace, and nobody else should report it.
+pub fn told(message: &str) -> bool {
+    is_catching()
+        && LAST
+            .try_with(|last| *last.borrow_mut() = Some(message.to_owned()))
+            .is_ok()
 }
 
 /// Runs `code`, and returns its panic as message and place.
@@ -83,7 +71,8 @@ pub fn catch<R>(code: impl FnOnce() -> R) -> Result<R, String> {
 
 /// The message and place of a panic that was just caught by other means below a [`catch`].
 pub fn message(payload: &(dyn Any + Send)) -> String {
-    LAST.with(|last| last.borrow_mut().take()).unwrap_or_else(|| text_of(payload).to_owned())
+    LAST.with(|last| last.borrow_mut().take())
+        .unwrap_or_else(|| text_of(payload).to_owned())
 }
 
 fn text_of(payload: &(dyn Any + Send)) -> &str {
@@ -103,8 +92,15 @@ fn place(location: Option<&Location<'_>>) -> String {
     };
     let path = location.file().replace('\\', "/");
     let parts: Vec<&str> = path.split('/').collect();
-    let src = parts.iter().rposition(|part| *part == "src").unwrap_or(parts.len() - 1);
-    format!("{}:{}", parts[src.saturating_sub(1)..].join("/"), location.line())
+    let src = parts
+        .iter()
+        .rposition(|part| *part == "src")
+        .unwrap_or(parts.len() - 1);
+    format!(
+        "{}:{}",
+        parts[src.saturating_sub(1)..].join("/"),
+        location.line()
+    )
 }
 
 #[cfg(test)]
@@ -114,19 +110,21 @@ mod tests {
     #[test]
     fn a_caught_panic_has_message_and_place() {
         let message = catch(|| panic!("a {}", "reason")).expect_err("it panics");
-        assert!(message.starts_with("a reason (harness/src/workload/panics.rs:"), "{message}");
+        assert!(
+            message.starts_with("a reason (harness/src/workload/panics.rs:"),
+            "{message}"
+        );
         assert_eq!(catch(|| 5), Ok(5));
     }
 
     #[test]
-    fn a_panic_outside_is_told_to_the_watcher() {
-        let told = Rc::new(RefCell::new(Vec::new()));
-        let list = Rc::clone(&told);
-        let watch = watch(move |message| list.borrow_mut().push(message.to_owned()));
-        let _caught = catch_unwind(|| panic!("stray"));
-        let _inner = catch(|| panic!("not stray"));
-        drop(watch);
-        assert_eq!(told.borrow().len(), 1);
-        assert!(told.borrow()[0].starts_with("stray ("));
+    fn a_panic_is_claimed_only_under_a_catch() {
+        assert!(!told("stray"));
+        assert_eq!(catch(|| told("inner")), Ok(true));
+        let nested = catch(|| {
+            let _inner = catch(|| panic!("one"));
+            panic!("two")
+        });
+        assert!(nested.is_err_and(|message| message.starts_with("two (")));
     }
 }

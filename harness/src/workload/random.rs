@@ -74,14 +74,19 @@ mod tests {
         for _ in 0..4000 {
             counts[uniform(&mut rng, min, max).as_millis() as usize - 5] += 1;
         }
-        assert!(counts.iter().all(|&n| (850..1150).contains(&n)), "{counts:?}");
+        assert!(
+            counts.iter().all(|&n| (850..1150).contains(&n)),
+            "{counts:?}"
+        );
         assert_eq!(uniform(&mut rng, max, max), max);
     }
 
     #[test]
     fn gaps_have_the_mean_of_their_rate() {
         let mut rng = stream(7, "w", ARRIVALS);
-        let total: f64 = (0..20_000).map(|_| exponential(&mut rng, 80.0).as_secs_f64()).sum();
+        let total: f64 = (0..20_000)
+            .map(|_| exponential(&mut rng, 80.0).as_secs_f64())
+            .sum();
         let mean = total / 20_000.0;
         assert!((mean - 1.0 / 80.0).abs() < 0.0004, "{mean}");
     }

@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 use super::panics;
 use super::process::ProcessContext;
 use crate::trace::event::{ActorEnd, ActorId, ProcessId};
+use crate::worker::progress;
 
 /// A timer that ends an actor in the middle of a step. Shared between the actor, which sets it, and its slot.
 pub(super) type AbandonTimer = Arc<Mutex<Option<Pin<Box<Sleep>>>>>;
@@ -56,8 +57,16 @@ pub(super) trait Kill: Send + Sync {
 
 impl<F: Future<Output = ActorEnd> + Send> Slot<F> {
     pub(super) fn new() -> Arc<Slot<F>> {
-        let state = State { future: Box::pin(None), occupant: None, waker: None };
-        Arc::new(Slot { state: Mutex::new(state), doomed: AtomicBool::new(false), process: AtomicU32::new(0) })
+        let state = State {
+            future: Box::pin(None),
+            occupant: None,
+            waker: None,
+        };
+        Arc::new(Slot {
+            state: Mutex::new(state),
+            doomed: AtomicBool::new(false),
+            process: AtomicU32::new(0),
+        })
     }
 
     /// Puts an actor in the empty slot.
@@ -70,7 +79,11 @@ impl<F: Future<Output = ActorEnd> + Send> Slot<F> {
     ) {
         self.process.store(process.id.0, Ordering::Release);
         let mut state = self.state.lock();
-        state.occupant = Some(Occupant { actor, process, abandon });
+        state.occupant = Some(Occupant {
+            actor,
+            process,
+            abandon,
+        });
         state.future.set(Some(future));
     }
 
@@ -81,16 +94,26 @@ impl<F: Future<Output = ActorEnd> + Send> Slot<F> {
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<ActorEnd>> {
         let mut state = self.state.lock();
-        let State { future, occupant, waker } = &mut *state;
+        let State {
+            future,
+            occupant,
+            waker,
+        } = &mut *state;
         let Some(actor) = future.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let mut end = match panics::catch(|| actor.poll(cx)) {
+        let number = occupant.as_ref().map_or(0, |occupant| occupant.actor.0);
+        progress::in_actor(number);
+        let polled = panics::catch(|| actor.poll(cx));
+        progress::in_actor(0);
+        let mut end = match polled {
             Ok(Poll::Ready(end)) => Some(end),
             Ok(Poll::Pending) => None,
             Err(message) => Some(ActorEnd::Panicked(message)),
         };
-        let timer = occupant.as_ref().and_then(|occupant| occupant.abandon.as_ref());
+        let timer = occupant
+            .as_ref()
+            .and_then(|occupant| occupant.abandon.as_ref());
         if end.is_none() && timer.is_some_and(|timer| elapsed(timer, cx)) {
             end = Some(ActorEnd::Abandoned);
         }
@@ -122,16 +145,23 @@ impl<F: Future<Output = ActorEnd> + Send> Kill for Slot<F> {
             }
             return None;
         };
-        let occupant = state.occupant.take_if(|occupant| of.is_none_or(|id| id == occupant.process.id))?;
+        let occupant = state
+            .occupant
+            .take_if(|occupant| of.is_none_or(|id| id == occupant.process.id))?;
         let panic = panics::catch(|| state.future.set(None)).err();
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
-        Some(Killed { actor: occupant.actor, panic })
+        Some(Killed {
+            actor: occupant.actor,
+            panic,
+        })
     }
 }
 
 fn elapsed(timer: &AbandonTimer, cx: &mut Context<'_>) -> bool {
     let mut timer = timer.lock();
-    timer.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
+    timer
+        .as_mut()
+        .is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
 }
