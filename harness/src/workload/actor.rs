@@ -467,7 +467,7 @@ async fn take_lease(
             let pid = identify(hold.client());
             if let Some(conn) = recorder.conn_of(pid) {
                 let hooks = &process.hooks;
-                let (session, unread) = ((hooks.session)(pid), (hooks.unread)(conn));
+                let (session, unread) = ((hooks.session)(pid), (hooks.unread)(pid));
                 open.end(Acquired::Lease {
                     conn,
                     pid,

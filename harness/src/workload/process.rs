@@ -12,14 +12,14 @@ use tokio::sync::watch;
 
 use crate::pool::{Adapter, Connector, Lease, Pool};
 use crate::scenario::model::PoolSettings;
-use crate::trace::event::{ConnId, PoolId, ProcessId};
+use crate::trace::event::{PoolId, ProcessId};
 
 /// What actors ask the world. One for all processes of a run.
 pub struct WorldHooks {
     /// The session of a backend now, as its server sees it; `None` when there is no such backend any more.
     pub session: Box<dyn Fn(Pid) -> Option<SessionReport> + Send + Sync>,
-    /// Bytes that the connection's client end has received and not yet read.
-    pub unread: Box<dyn Fn(ConnId) -> u64 + Send + Sync>,
+    /// Bytes that the client's end of a backend's connection has received and not yet read.
+    pub unread: Box<dyn Fn(Pid) -> u64 + Send + Sync>,
 }
 
 /// One process of an app.

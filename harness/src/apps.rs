@@ -1,0 +1,144 @@
+//! The processes of the apps: started with a pool each, killed, started again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use poolproof_sim::net::Host;
+
+use crate::pool::{Adapter, Connector};
+use crate::trace::event::{PoolId, ProcessId};
+use crate::trace::{Recorder, What};
+use crate::workload::{ProcessContext, Processes, Traffic, WorldHooks};
+use crate::world::SimWorld;
+use crate::world::sim::HostDialer;
+
+/// How long a supervisor waits before it starts a process again whose pool could not be built.
+const SUPERVISOR_PAUSE: Duration = Duration::from_secs(1);
+
+/// All processes of a run.
+pub struct Apps {
+    world: Arc<SimWorld>,
+    adapter: Arc<dyn Adapter>,
+    recorder: Recorder,
+    processes: Arc<Processes>,
+    hooks: Arc<WorldHooks>,
+    /// Who sits in each seat. That changes with each restart, the machine does not.
+    seats: Mutex<BTreeMap<(String, u32), Occupant>>,
+}
+
+struct Occupant {
+    id: ProcessId,
+    host: Host,
+    alive: Arc<AtomicBool>,
+}
+
+impl Apps {
+    /// No process yet.
+    #[must_use]
+    pub fn new(
+        world: Arc<SimWorld>,
+        adapter: Arc<dyn Adapter>,
+        recorder: Recorder,
+        processes: Arc<Processes>,
+        hooks: Arc<WorldHooks>,
+    ) -> Apps {
+        Apps { world, adapter, recorder, processes, hooks, seats: Mutex::default() }
+    }
+
+    /// Starts every process of every app, in the order of the file, and waits for their pools.
+    pub async fn start_all(&self) {
+        let scenario = Arc::clone(&self.world.scenario);
+        for (app, settings) in &scenario.apps {
+            for seat in 0..settings.processes {
+                self.start(app, seat).await;
+            }
+        }
+    }
+
+    /// Starts a process: builds its pool, again and again as a supervisor would, until that succeeds or the process is
+    /// killed.
+    pub async fn start(&self, app: &str, seat: u32) {
+        let Some(settings) = self.world.scenario.apps.get(app) else { return };
+        loop {
+            let id = self.recorder.next_process();
+            let alive = Arc::new(AtomicBool::new(true));
+            let host = {
+                let mut seats = self.seats.lock();
+                let host = self.world.respawn(app, seat);
+                let occupant = Occupant { id, host: host.clone(), alive: Arc::clone(&alive) };
+                seats.insert((app.to_owned(), seat), occupant);
+                host
+            };
+            let name: Arc<str> = Arc::from(app);
+            self.recorder.record(What::ProcessStart { process: id, app: Arc::clone(&name) });
+
+            let dialer = Arc::new(HostDialer::new(host, &self.world, Arc::clone(&alive)));
+            let config = self.world.driver_config(app, &settings.user);
+            let recorder = self.recorder.clone();
+            let connector_for =
+                move |pool: PoolId| Connector::new(config.clone(), dialer.clone(), recorder.clone(), pool);
+
+            let pool = self.recorder.next_pool();
+            let max_size = settings.pool.max_size;
+            self.recorder.record(What::PoolBuilt { pool, process: id, max_size, own: false });
+            let built = self.adapter.build(&settings.pool, connector_for(pool)).await;
+            if !alive.load(Ordering::Relaxed) {
+                return; // Killed meanwhile; whoever killed it starts the next one.
+            }
+            match built {
+                Ok(handle) => {
+                    self.processes.started(ProcessContext::new(
+                        id,
+                        name,
+                        seat,
+                        Arc::clone(&self.adapter),
+                        settings.pool.clone(),
+                        Box::new(connector_for),
+                        Arc::clone(&self.hooks),
+                        (pool, handle),
+                    ));
+                    return;
+                }
+                Err(error) => {
+                    self.recorder.record(What::PoolFailed { pool, process: id, message: error.message.into() });
+                    self.recorder.record(What::ProcessEnd { process: id });
+                    tokio::time::sleep(SUPERVISOR_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Every process that lives.
+    #[must_use]
+    pub fn live(&self) -> Vec<Arc<ProcessContext>> {
+        self.processes.all()
+    }
+
+    /// The seats of an app, or one of them (counted from 1, as in the file).
+    #[must_use]
+    pub fn seats(&self, app: &str, process: Option<u32>) -> Vec<u32> {
+        let count = self.world.scenario.apps.get(app).map_or(0, |app| app.processes);
+        (0..count).filter(|seat| process.is_none_or(|process| process == seat + 1)).collect()
+    }
+
+    /// SIGKILL: the kernel closes the process's sockets, and nothing of it runs any more. With `power_loss` its host
+    /// vanishes instead, without a FIN.
+    pub fn kill(&self, traffic: &Traffic, app: &str, seat: u32, power_loss: bool) {
+        let Some(occupant) = self.seats.lock().remove(&(app.to_owned(), seat)) else { return };
+        occupant.alive.store(false, Ordering::Relaxed);
+        // The sockets first: what the pool does when it is dropped must not reach the server.
+        if power_loss {
+            occupant.host.power_off();
+        } else {
+            occupant.host.kill_sockets();
+        }
+        if let Some(process) = traffic.abort_process(occupant.id) {
+            drop(process.take_leaked());
+            drop(process.take_shared_pool());
+        }
+        self.recorder.record(What::ProcessEnd { process: occupant.id });
+    }
+}

@@ -1,0 +1,177 @@
+//! One run: (scenario, pool, seed) → trace, figures, verdict.
+//!
+//! The phases: traffic and faults until the scenario's `until`; healing, in which faults end and nobody arrives; capacity,
+//! in which each pool must give all its leases at once; closing, after which nothing of the pool may be left. What happens in
+//! them is recorded; who is right is judged from the record alone.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use crate::apps::Apps;
+use crate::invariant::Terms;
+use crate::pool::{Adapter, Pool};
+use crate::scenario::model::Scenario;
+use crate::trace::event::{Acquired, ActorEnd, ActorId, Phase, PoolId};
+use crate::trace::recorder::Options;
+use crate::trace::{Recorder, What};
+use crate::workload::{Probe, ProcessContext, Processes, Traffic, WorldHooks};
+use crate::world::SimWorld;
+use crate::world::faults::Target;
+use crate::world::schedule::play;
+use crate::world::sim::{LateObserver, boot_bound};
+
+/// How long the capacity phase waits for `max_size` leases, the time that dials of a pool may take to be noticed included.
+const CAPACITY_BOUND: Duration = Duration::from_secs(60);
+
+/// How long close may take.
+const CLOSE_BOUND: Duration = Duration::from_secs(60);
+
+/// After close (or drop): Terminate takes a round trip, and a reaper its interval, until nothing is left.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Between two phases: longer than any round trip, so that what ended has ended everywhere.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// What to run.
+#[derive(Clone)]
+pub struct RunSpec {
+    /// The scenario.
+    pub scenario: Arc<Scenario>,
+    /// The pool.
+    pub adapter: Arc<dyn Adapter>,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// Drives one run, on the thread of a run: see [`poolproof_sim::runtime`].
+///
+/// # Errors
+/// The server's refusal of the scenario's settings or of its `sql`, as a sentence.
+pub async fn drive(spec: &RunSpec, options: Options) -> Result<Recorder, String> {
+    let scenario = &spec.scenario;
+    let observer = Arc::new(LateObserver::default());
+    let world = SimWorld::new(scenario, spec.seed, observer.clone()).map_err(|error| error.to_string())?;
+    timeout(boot_bound(scenario), world.ready()).await.map_err(|_| "the servers did not start".to_owned())?;
+
+    // Time zero. From here on everything is told.
+    let origin = Instant::now();
+    let recorder = Recorder::new(options);
+    observer.set(recorder.clone());
+    for site in world.sites() {
+        recorder.server_event(site.server.name(), ServerEvent::Lifecycle(site.server.lifecycle()));
+    }
+    let panics = recorder.clone();
+    poolproof_sim::runtime::on_panic(move |text| {
+        if !text.starts_with(crate::workload::PLANNED_PANIC) {
+            panics.record(What::TaskPanicked { message: text.into() });
+        }
+    });
+    recorder.record(What::Phase(Phase::Fault));
+
+    let processes = Arc::new(Processes::default());
+    let hooks = Arc::new(hooks(&world));
+    let apps = Arc::new(Apps::new(
+        Arc::clone(&world),
+        Arc::clone(&spec.adapter),
+        recorder.clone(),
+        Arc::clone(&processes),
+        hooks,
+    ));
+    apps.start_all().await;
+    let traffic = Arc::new(Traffic::start(scenario, spec.seed, recorder.clone(), Arc::clone(&processes), origin));
+    let target = Target { world: Arc::clone(&world), apps: Arc::clone(&apps), traffic: Arc::clone(&traffic) };
+
+    play(scenario, spec.seed, &target, origin, &|what| recorder.record(what)).await;
+    healing_phase(scenario, &recorder, &target).await;
+    let live = processes.all();
+    capacity_phase(&recorder, &live).await;
+    drop((traffic, apps));
+    closing_phase(&recorder, &live, target).await;
+    recorder.record(What::Phase(Phase::End));
+    for check in &scenario.expect.sql {
+        let answer = world.primary.server.query(&check.query).map_err(|error| error.to_string());
+        recorder.sql_check(check, answer);
+    }
+    Ok(recorder)
+}
+
+/// Nobody arrives; those that are there may end, within the scenario's bound.
+async fn healing_phase(scenario: &Scenario, recorder: &Recorder, target: &Target) {
+    target.traffic.stop_arrivals();
+    target.heal_servers();
+    let _ = timeout(scenario.expect.healing, async {
+        target.traffic.drained().await;
+        target.world.ready().await;
+    })
+    .await;
+    // Who is still there waits for something that will not come, and is judged for it; it must not stand in the way of
+    // the next phases.
+    target.traffic.abort_all();
+    tokio::time::sleep(SETTLE).await;
+    record_status(recorder, &target.apps.live());
+}
+
+/// Each pool is asked for all its leases at once.
+async fn capacity_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>]) {
+    recorder.record(What::Phase(Phase::Capacity));
+    for process in processes {
+        let Some((pool, handle)) = process.shared_pool() else { continue };
+        let wanted = recorder.look(|view| view.pool(pool).map(|pool| pool.max_size)).flatten();
+        let wanted = wanted.unwrap_or(process.settings.max_size);
+        let mut probes: Vec<_> =
+            (0..wanted).map(|_| Probe::new(recorder.clone(), Arc::clone(process))).collect();
+        let asking = probes.iter_mut().map(|probe| probe.acquire(pool, &*handle));
+        // All are held until the last has come or failed. A pool without an acquire timeout may never answer.
+        let _ = timeout(CAPACITY_BOUND, futures_util::future::join_all(asking)).await;
+    }
+    tokio::time::sleep(SETTLE).await;
+    record_status(recorder, processes);
+}
+
+/// Pools are closed where they can be, and dropped. Afterwards nothing of them may be left.
+async fn closing_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>], target: Target) {
+    recorder.record(What::Phase(Phase::Closing));
+    for process in processes {
+        let Some((id, pool)) = process.take_shared_pool() else { continue };
+        if process.adapter.capabilities().close {
+            recorder.record(What::PoolClosing { pool: id });
+            if timeout(CLOSE_BOUND, pool.close()).await.is_ok() {
+                recorder.record(What::PoolClosed { pool: id });
+            }
+        }
+        recorder.record(What::PoolDropped { pool: id });
+        drop(pool);
+    }
+    let world = Arc::clone(&target.world);
+    drop(target);
+    tokio::time::sleep(QUIET).await;
+    let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let left = alive.saturating_sub(world.tasks.alive());
+    recorder.record(What::TasksLeft { count: u32::try_from(left).unwrap_or(u32::MAX) });
+    for process in processes {
+        recorder.record(What::ProcessEnd { process: process.id });
+    }
+}
+
+/// Each pool's own counters, for comparison with the truth.
+fn record_status(recorder: &Recorder, processes: &[Arc<ProcessContext>]) {
+    for process in processes {
+        let Some((pool, handle)) = process.shared_pool() else { continue };
+        if let Some(status) = handle.status() {
+            recorder.record(What::PoolStatus { pool, status });
+        }
+    }
+}
+
+/// What actors ask the world.
+fn hooks(world: &Arc<SimWorld>) -> WorldHooks {
+    let (sessions, streams) = (Arc::clone(world), Arc::clone(world));
+    WorldHooks {
+        session: Box::new(move |pid| sessions.session(pid)),
+        unread: Box::new(move |pid| streams.unread(pid)),
+    }
+}

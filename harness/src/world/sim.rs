@@ -1,0 +1,520 @@
+//! The simulated world of one run: the servers and their hosts, the network between, and a host for each process.
+//!
+//! A server's port is open while its postmaster lives: from StartingUp to Down, ShuttingDown included (its sessions are
+//! refused with 57P03 then, not their connects).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use poolproof_sim::net::{Host, Keepalive, Link, Net, SocketOptions, Stream, StreamHandle};
+use poolproof_sim::postgres::config as pg;
+use poolproof_sim::postgres::error::PgError;
+use poolproof_sim::postgres::event::{Lifecycle, Observer, Pid, ServerEvent, SessionReport};
+use poolproof_sim::postgres::server::Server;
+use poolproof_sim::postgres::sql::StatementCost;
+use tokio::time::Instant;
+use tokio_postgres::Config;
+
+use super::tasks::Tasks;
+use crate::pool::connector::{Dialer, Dialling, Socket};
+use crate::scenario::model::{self, Scenario, ServerName};
+
+/// The backlog that Linux grants a server that asks for more (`net.core.somaxconn`); PostgreSQL asks for twice
+/// `max_connections`, and for 200 at the least of its settings in use.
+const BACKLOG: usize = 4096;
+
+/// The standby's process ids start here, so that a pid names one backend of the world.
+const STANDBY_FIRST_PID: Pid = 500_000;
+
+/// PostgreSQL's port.
+pub const PORT: u16 = 5432;
+
+/// The name that apps connect to; it can be re-pointed.
+pub const NAME: &str = "db";
+
+/// One server and its host.
+pub struct Site {
+    /// Which.
+    pub name: ServerName,
+    /// The server.
+    pub server: Server,
+    host: Mutex<Host>,
+}
+
+impl Site {
+    /// Where it runs: the present incarnation of its host.
+    #[must_use]
+    pub fn host(&self) -> Host {
+        self.host.lock().clone()
+    }
+
+    /// Starts the server if it is down; its host gets power if it has none.
+    pub fn start(&self) {
+        if self.server.lifecycle() != Lifecycle::Down {
+            return;
+        }
+        {
+            let mut host = self.host.lock();
+            if !host.is_alive() {
+                *host = host.power_on();
+            }
+        }
+        self.server.start();
+    }
+}
+
+/// The world of one run.
+pub struct SimWorld {
+    /// The scenario that made it.
+    pub scenario: Arc<Scenario>,
+    /// The network.
+    pub net: Net,
+    /// The server that the name `db` means at first.
+    pub primary: Arc<Site>,
+    /// The standby, if the scenario has one.
+    pub standby: Option<Arc<Site>>,
+    /// Its own tasks.
+    pub tasks: Tasks,
+    /// When it was made: the base of the server's durations.
+    made: Instant,
+    link: Mutex<Link>,
+    idle_flow_timeout: Mutex<Option<Duration>>,
+    hosts: Mutex<BTreeMap<String, Host>>,
+    others: Mutex<BTreeMap<String, Host>>,
+    flows: Arc<Flows>,
+}
+
+/// The clients' ends of the flows to the servers, found by what a server knows: the backend.
+#[derive(Default)]
+struct Flows {
+    peers: Mutex<BTreeMap<Pid, SocketAddr>>,
+    streams: Mutex<BTreeMap<SocketAddr, StreamHandle>>,
+}
+
+/// The machine of a seat.
+fn host_name(app: &str, seat: u32) -> String {
+    format!("{app}-{}", seat + 1)
+}
+
+impl SimWorld {
+    /// Builds the world; its servers are started, and not yet running.
+    ///
+    /// # Errors
+    /// The server's refusal of its settings or of the scenario's `sql`.
+    pub fn new(scenario: &Arc<Scenario>, seed: u64, observer: Arc<dyn Observer>) -> Result<Arc<SimWorld>, PgError> {
+        let made = Instant::now();
+        let flows = Arc::new(Flows::default());
+        let observer: Arc<dyn Observer> = Arc::new(FlowObserver { flows: Arc::clone(&flows), next: observer });
+        let net = Net::new(seed);
+        let db = net.add_host("db-1");
+        net.set_name(NAME, &db);
+        let server = Server::new(config(scenario, seed), Some(Arc::clone(&observer)))?;
+        let standby = match &scenario.standby {
+            None => None,
+            Some(standby) => {
+                let host = net.add_host("db-2");
+                let mut config = config(scenario, seed);
+                config.name = "standby".to_owned();
+                config.first_pid = STANDBY_FIRST_PID;
+                config.initial_sql = String::new();
+                config.standby =
+                    Some(pg::Standby { hot_standby: standby.hot_standby, promotion_time: standby.promotion_time });
+                let server = Server::standby_of(&server, config, Some(observer))?;
+                Some(Arc::new(Site { name: ServerName::Standby, host: Mutex::new(host), server }))
+            }
+        };
+        let world = Arc::new(SimWorld {
+            scenario: Arc::clone(scenario),
+            net,
+            primary: Arc::new(Site { name: ServerName::Primary, host: Mutex::new(db), server }),
+            standby,
+            tasks: Tasks::default(),
+            made,
+            link: Mutex::new(link(scenario)),
+            idle_flow_timeout: Mutex::new(scenario.network.idle_flow_timeout),
+            hosts: Mutex::default(),
+            others: Mutex::default(),
+            flows,
+        });
+        world.set_link(link(scenario));
+        for site in world.sites() {
+            world.tasks.spawn(keep_port(Arc::clone(site), world.tasks.clone()));
+            site.server.start();
+        }
+        Ok(world)
+    }
+
+    /// Its servers, the primary first.
+    pub fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
+        std::iter::once(&self.primary).chain(&self.standby)
+    }
+
+    /// The server of this name. The scenario's checks saw to it that a standby exists where one is named.
+    #[must_use]
+    pub fn site(&self, name: ServerName) -> &Site {
+        match (name, &self.standby) {
+            (ServerName::Standby, Some(standby)) => standby,
+            _ => &self.primary,
+        }
+    }
+
+    /// Waits until every server takes sessions.
+    pub async fn ready(&self) {
+        for site in self.sites() {
+            running(&site.server).await;
+        }
+    }
+
+    /// The machine of a seat: the same for each process that sits there.
+    pub fn host(&self, app: &str, seat: u32) -> Host {
+        let name = host_name(app, seat);
+        let mut hosts = self.hosts.lock();
+        let host = hosts.entry(name).or_insert_with_key(|name| {
+            let host = self.net.add_host(name);
+            host.set_dns_ttl(self.scenario.network.dns_ttl);
+            self.set_idle_flow_timeout_of(&host, *self.idle_flow_timeout.lock());
+            host
+        });
+        host.clone()
+    }
+
+    /// A new process in a seat: the machine's next incarnation, with power if it had none.
+    pub fn respawn(&self, app: &str, seat: u32) -> Host {
+        let name = host_name(app, seat);
+        let mut hosts = self.hosts.lock();
+        match hosts.get_mut(&name) {
+            Some(host) if !host.is_alive() => {
+                *host = host.power_on();
+                host.clone()
+            }
+            Some(host) => host.clone(),
+            None => {
+                drop(hosts);
+                self.host(app, seat)
+            }
+        }
+    }
+
+    /// The machine of a client that is none of the apps.
+    pub fn other_host(&self, name: &str) -> Host {
+        let mut others = self.others.lock();
+        others.entry(name.to_owned()).or_insert_with_key(|name| self.net.add_host(name)).clone()
+    }
+
+    /// What a client of this name tells the driver.
+    #[must_use]
+    pub fn driver_config(&self, application: &str, user: &str) -> Config {
+        let mut config = Config::new();
+        config.user(user).dbname("app").application_name(application);
+        if let Some(password) = self.scenario.server.roles.get(user).and_then(|role| role.password.as_ref()) {
+            config.password(password);
+        }
+        if let Some(timeout) = self.scenario.network.client.connect_timeout {
+            config.connect_timeout(timeout);
+        }
+        config
+    }
+
+    /// The link between any two hosts now.
+    #[must_use]
+    pub fn link(&self) -> Link {
+        *self.link.lock()
+    }
+
+    /// Changes the link between any two hosts.
+    pub fn set_link(&self, link: Link) {
+        *self.link.lock() = link;
+        self.net.set_default_link(link);
+    }
+
+    /// Makes the link what the scenario says.
+    pub fn restore_link(&self) {
+        self.set_link(link(&self.scenario));
+    }
+
+    /// Changes after which idle time a firewall between apps and servers forgets a flow.
+    pub fn set_idle_flow_timeout(&self, timeout: Option<Duration>) {
+        *self.idle_flow_timeout.lock() = timeout;
+        for host in self.hosts(None) {
+            self.set_idle_flow_timeout_of(&host, timeout);
+        }
+    }
+
+    fn set_idle_flow_timeout_of(&self, client: &Host, timeout: Option<Duration>) {
+        for site in self.sites() {
+            self.net.set_idle_flow_timeout(client, &site.host(), timeout);
+        }
+    }
+
+    /// How long ago a server's duration was ([`poolproof_sim::postgres::server::BackendInfo`]).
+    #[must_use]
+    pub fn since(&self, at: Duration) -> Duration {
+        self.made.elapsed().saturating_sub(at)
+    }
+
+    /// Bytes that the client's end of a backend's connection has received and not yet read.
+    #[must_use]
+    pub fn unread(&self, pid: Pid) -> u64 {
+        let Some(peer) = self.flows.peers.lock().get(&pid).copied() else { return 0 };
+        self.flows.streams.lock().get(&peer).map_or(0, |stream| stream.unread() as u64)
+    }
+
+    /// The hosts of an app's processes, or of all apps'.
+    #[must_use]
+    pub fn hosts(&self, app: Option<&str>) -> Vec<Host> {
+        self.hosts
+            .lock()
+            .iter()
+            .filter(|(name, _)| app.is_none_or(|app| name.strip_prefix(app).is_some_and(|rest| rest.starts_with('-'))))
+            .map(|(_, host)| host.clone())
+            .collect()
+    }
+
+    /// The session of a backend of any server.
+    #[must_use]
+    pub fn session(&self, pid: Pid) -> Option<SessionReport> {
+        self.sites().find_map(|site| site.server.session_report(pid))
+    }
+
+}
+
+/// Waits until the server takes sessions.
+pub async fn running(server: &Server) {
+    let mut lifecycle = server.lifecycle_watch();
+    while *lifecycle.borrow_and_update() != Lifecycle::Running {
+        if lifecycle.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits until the server is down.
+pub async fn down(server: &Server) {
+    let mut lifecycle = server.lifecycle_watch();
+    while *lifecycle.borrow_and_update() != Lifecycle::Down {
+        if lifecycle.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Opens and closes the server's port with its life, and serves who comes.
+async fn keep_port(site: Arc<Site>, tasks: Tasks) {
+    let server = &site.server;
+    let mut lifecycle = server.lifecycle_watch();
+    loop {
+        if *lifecycle.borrow_and_update() == Lifecycle::Down {
+            if lifecycle.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let Ok(mut listener) = site.host().listen(PORT, BACKLOG) else {
+            // The host has just lost its power; the server is told next.
+            if lifecycle.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        listener.set_accepted_options(SocketOptions::postgres_server());
+        loop {
+            tokio::select! {
+                biased;
+                changed = lifecycle.changed() => match changed {
+                    Err(_) => return,
+                    Ok(()) if *lifecycle.borrow_and_update() == Lifecycle::Down => break,
+                    Ok(()) => {}
+                },
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => {
+                        let server = server.clone();
+                        tasks.spawn(async move { server.serve(stream, peer).await });
+                    }
+                    Err(_) => {
+                        if lifecycle.changed().await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The link as the scenario has it.
+fn link(scenario: &Scenario) -> Link {
+    let network = &scenario.network;
+    Link { latency: network.latency, jitter: network.jitter, bandwidth: network.bandwidth }
+}
+
+/// Keeps the backends' addresses, and passes events on.
+struct FlowObserver {
+    flows: Arc<Flows>,
+    next: Arc<dyn Observer>,
+}
+
+impl Observer for FlowObserver {
+    fn server_event(&self, server: &str, event: ServerEvent) {
+        match &event {
+            ServerEvent::Forked { pid, peer } => {
+                self.flows.peers.lock().insert(*pid, *peer);
+            }
+            ServerEvent::Gone { pid, .. } => {
+                let peer = self.flows.peers.lock().remove(pid);
+                if let Some(peer) = peer {
+                    self.flows.streams.lock().remove(&peer);
+                }
+            }
+            _ => {}
+        }
+        self.next.server_event(server, event);
+    }
+
+    fn wants_statements(&self) -> bool {
+        self.next.wants_statements()
+    }
+}
+
+/// The server's configuration as the scenario has it.
+fn config(scenario: &Scenario, seed: u64) -> pg::Config {
+    let server = &scenario.server;
+    let defaults = pg::Config::default();
+    let mut roles = defaults.roles;
+    for (name, role) in &server.roles {
+        roles.retain(|other| other.name != *name);
+        roles.push(pg::Role {
+            name: name.clone(),
+            superuser: role.superuser,
+            connection_limit: role.connection_limit,
+            password: role.password.clone(),
+        });
+    }
+    pg::Config {
+        name: NAME.to_owned(),
+        version: match server.version {
+            16 => pg::Version::V16,
+            17 => pg::Version::V17,
+            _ => pg::Version::V15,
+        },
+        max_connections: server.max_connections,
+        superuser_reserved_connections: server.superuser_reserved_connections,
+        auth: match server.auth {
+            model::Auth::Trust => pg::Auth::Trust,
+            model::Auth::ScramSha256 => pg::Auth::ScramSha256,
+        },
+        roles,
+        databases: vec![
+            pg::Database { name: "postgres".to_owned(), connection_limit: None },
+            pg::Database { name: "app".to_owned(), connection_limit: server.database_connection_limit },
+        ],
+        settings: server.settings.clone(),
+        costs: server
+            .costs
+            .iter()
+            .map(|cost| StatementCost { like: cost.like.clone(), takes: cost.takes, per_row: cost.per_row })
+            .collect(),
+        initial_sql: server.sql.clone(),
+        startup_time: server.startup_time,
+        recovery_time: server.recovery_time,
+        fork_time: server.fork_time,
+        seed,
+        unix_time: poolproof_sim::clock::EPOCH_UNIX,
+        ..defaults
+    }
+}
+
+/// Dials `db` from one process's host, while the process lives.
+pub struct HostDialer {
+    host: Host,
+    options: SocketOptions,
+    alive: Arc<AtomicBool>,
+    flows: Arc<Flows>,
+}
+
+impl HostDialer {
+    /// A dialer for a process on this host; when `alive` becomes false its dials never end, so that what is left of a dead
+    /// process can't touch the world again.
+    #[must_use]
+    pub fn new(host: Host, world: &SimWorld, alive: Arc<AtomicBool>) -> HostDialer {
+        HostDialer {
+            host,
+            options: socket_options(&world.scenario.network.client),
+            alive,
+            flows: Arc::clone(&world.flows),
+        }
+    }
+
+    /// Opens a stream.
+    pub async fn stream(&self) -> io::Result<Stream> {
+        if !self.alive.load(Ordering::Relaxed) {
+            return std::future::pending().await;
+        }
+        let stream = self.host.connect(NAME, PORT, &self.options).await?;
+        self.flows.streams.lock().insert(stream.local_addr(), stream.handle());
+        Ok(stream)
+    }
+}
+
+impl Dialer for HostDialer {
+    fn dial(&self) -> Dialling<'_> {
+        Box::pin(async {
+            let stream = self.stream().await?;
+            Ok(Box::new(stream) as Box<dyn Socket>)
+        })
+    }
+}
+
+/// The scenario's socket options, as the network knows them.
+#[must_use]
+pub fn socket_options(options: &model::SocketOptions) -> SocketOptions {
+    SocketOptions {
+        keepalive: options.keepalive.as_ref().map(|keepalive| Keepalive {
+            idle: keepalive.idle,
+            interval: keepalive.interval,
+            count: keepalive.count,
+        }),
+        user_timeout: options.user_timeout,
+    }
+}
+
+/// Passes the server's events on to the run's trace, once there is one: the servers start before time zero.
+pub struct LateObserver<O> {
+    target: std::sync::OnceLock<O>,
+}
+
+impl<O> Default for LateObserver<O> {
+    fn default() -> Self {
+        LateObserver { target: std::sync::OnceLock::new() }
+    }
+}
+
+impl<O> LateObserver<O> {
+    /// From now on events are passed on.
+    pub fn set(&self, target: O) {
+        // A second target would be a mistake of the runner; the first one stays.
+        let _ = self.target.set(target);
+    }
+}
+
+impl<O: Observer> Observer for LateObserver<O> {
+    fn server_event(&self, server: &str, event: ServerEvent) {
+        if let Some(target) = self.target.get() {
+            target.server_event(server, event);
+        }
+    }
+
+    fn wants_statements(&self) -> bool {
+        self.target.get().is_none_or(Observer::wants_statements)
+    }
+}
+
+/// A bound on how long the servers may take to be ready: virtual time, a minute more than they say.
+#[must_use]
+pub fn boot_bound(scenario: &Scenario) -> Duration {
+    scenario.server.startup_time + Duration::from_mins(1)
+}
