@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use poolproof::scenario::schema::schema;
-use poolproof::scenario::{FAULTS, parse};
+use poolproof::scenario::{FAULTS, Names, check, parse};
 use serde_json::Value;
 
 const COMPLETE: &str = include_str!("scenario/complete.toml");
@@ -177,7 +177,8 @@ fn files_that_the_parser_accepts_are_valid() {
             } else if path.extension().is_some_and(|end| end == "toml") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let name = path.display().to_string();
-                parse(&name, &text).unwrap();
+                let report = check(&name, &text, &Names::default()).report;
+                assert!(report.diagnostics().is_empty(), "{report:?}");
                 assert_eq!(wrong(&root, &root, &toml_as_json(&text), &name), None);
                 assert!(
                     text.starts_with("#:schema ../scenario.schema.json\n"),
