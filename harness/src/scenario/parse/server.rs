@@ -195,7 +195,7 @@ fn cost(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Cost> {
 /// A LIKE pattern: `%`, `_`, and `\` before a character that means itself.
 fn like(value: &Value<'_, '_>, log: &Log<'_>) -> Option<String> {
     let pattern = value.words(log)?;
-    if pattern.len() - pattern.trim_end_matches('\\').len() & 1 == 1 {
+    if (pattern.len() - pattern.trim_end_matches('\\').len()) % 2 == 1 {
         // The real server's own words, SQLSTATE 22025.
         log.push(
             Diagnostic::new(
