@@ -1,0 +1,78 @@
+//! The oldest waiter is overtaken at most n times, by pools that say that they serve in order.
+//!
+//! A waiter whose turn has come may be waiting for a dial or a check that takes its time, and others are served
+//! meanwhile: an overtaking counts only while the pool has no dial and no check under way, and no connection that may be
+//! under a check whose answer was lost. Arrivals in the same millisecond have no order.
+
+use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who};
+use crate::trace::event::{Acquired, ActorId, Event, What};
+use crate::trace::recorder::IntMap;
+use crate::trace::view::{Class, View};
+
+/// Name and meaning.
+pub const META: Meta = Meta {
+    name: "bounded-bypass",
+    meaning: "the oldest waiter is overtaken at most n times",
+    bound: "3 x max_size, for pools that document fairness",
+    needs: Some("fair"),
+};
+
+/// Judges [`META`].
+pub struct BoundedBypass {
+    fair: bool,
+    at_most: Option<u64>,
+    // The oldest waiter of each pool, and how often it was overtaken when it could have been served.
+    oldest: IntMap<u32, (ActorId, u64)>,
+}
+
+impl BoundedBypass {
+    /// On these terms.
+    #[must_use]
+    pub fn new(terms: &Terms) -> BoundedBypass {
+        BoundedBypass {
+            fair: terms.capabilities.fair || terms.at_most(META.name).is_some(),
+            at_most: terms.at_most(META.name),
+            oldest: IntMap::default(),
+        }
+    }
+}
+
+impl Judge for BoundedBypass {
+    fn meta(&self) -> &'static Meta {
+        &META
+    }
+
+    fn wants(&self) -> Wants {
+        Wants { before: if self.fair { &[Kind::AcquireEnd] } else { &[] }, after: &[] }
+    }
+
+    fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
+        let What::AcquireEnd { actor, pool: id, result: Acquired::Lease { conn, .. } } = &event.what else { return };
+        let Some(pool) = view.pool(*id) else { return };
+        if pool.waiting < 2 {
+            return;
+        }
+        let Some((_, since)) = view.actor(*actor).and_then(|actor| actor.waiting) else { return };
+        let Some((oldest, first)) = view.waiters(pool).next() else { return };
+        let busy = pool.dialling() > 0 || pool.count(Class::Busy) > 0 || view.has_suspects(pool);
+        if oldest == *actor || first.as_millis() >= since.as_millis() || busy || !view.is_healthy() {
+            return;
+        }
+        let (who, times) = self.oldest.entry(id.0).or_insert((oldest, 0));
+        if *who != oldest {
+            (*who, *times) = (oldest, 0);
+        }
+        *times += 1;
+        let bound = self.at_most.unwrap_or(u64::from(pool.max_size) * 3);
+        if *times == bound + 1 {
+            out.add(&META, || {
+                let sentence = format!(
+                    "actor {}, the oldest waiter of pool {}, was overtaken for the {}th time, by actor {}, but at most \
+                     {bound} times are allowed",
+                    oldest.0, id.0, times, actor.0
+                );
+                Violation::new(&META, event.at, Who::Actor(oldest), sentence).on(*conn, view)
+            });
+        }
+    }
+}
