@@ -64,40 +64,21 @@ impl Adapter for Bb8 {
         &[
             ("max_size", "max_size"),
             ("min_idle", "min_idle, dialled before build returns"),
-            (
-                "acquire_timeout",
-                "connection_timeout; also how long a failed dial is retried",
-            ),
-            (
-                "idle_timeout",
-                "idle_timeout, by a reaper every 30 s; spares no min_idle",
-            ),
-            (
-                "max_lifetime",
-                "max_lifetime, by a reaper every 30 s and at each return",
-            ),
-            (
-                "test_on_acquire",
-                "test_on_check_out with an empty query, as bb8-postgres (bb8's default is on)",
-            ),
+            ("acquire_timeout", "connection_timeout; also how long a failed dial is retried"),
+            ("idle_timeout", "idle_timeout, by a reaper every 30 s; spares no min_idle"),
+            ("max_lifetime", "max_lifetime, by a reaper every 30 s and at each return"),
+            ("test_on_acquire", "test_on_check_out with an empty query, as bb8-postgres (bb8's default is on)"),
             ("reset_on_return", "not possible: bb8 has no hook at return"),
             ("order", "queue_strategy (default fifo)"),
             ("close, resize, detach", "not possible"),
         ]
     }
 
-    async fn build(
-        &self,
-        settings: &PoolSettings,
-        connector: Connector,
-    ) -> Result<Arc<dyn Pool>, PoolError> {
+    async fn build(&self, settings: &PoolSettings, connector: Connector) -> Result<Arc<dyn Pool>, PoolError> {
         let pool = builder(settings)?
             .build(Manager(connector))
             .await
-            .map_err(|error| PoolError {
-                kind: PoolErrorKind::Connect,
-                message: describe(&error),
-            })?;
+            .map_err(|error| PoolError { kind: PoolErrorKind::Connect, message: describe(&error) })?;
         Ok(Arc::new(Bb8Pool(pool)))
     }
 }
@@ -105,12 +86,7 @@ impl Adapter for Bb8 {
 /// Maps the settings. bb8 asserts its bounds; a scenario that breaks them gets bb8's own text as an error.
 fn builder(settings: &PoolSettings) -> Result<bb8::Builder<Manager>, PoolError> {
     let zero = |duration: Option<Duration>| duration == Some(Duration::ZERO);
-    let refused = |text: &str| {
-        Err(PoolError {
-            kind: PoolErrorKind::Other,
-            message: text.to_owned(),
-        })
-    };
+    let refused = |text: &str| Err(PoolError { kind: PoolErrorKind::Other, message: text.to_owned() });
     if settings.max_size == 0 {
         return refused("max_size must be greater than zero!");
     }
@@ -208,11 +184,7 @@ mod tests {
     use crate::pool::testing::{Door, TestServer, settle, sql};
 
     fn settings() -> PoolSettings {
-        PoolSettings {
-            max_size: 2,
-            acquire_timeout: Some(Duration::from_secs(5)),
-            ..PoolSettings::default()
-        }
+        PoolSettings { max_size: 2, acquire_timeout: Some(Duration::from_secs(5)), ..PoolSettings::default() }
     }
 
     async fn pool(server: &TestServer, settings: &PoolSettings) -> Arc<dyn Pool> {
@@ -264,76 +236,39 @@ mod tests {
         server.set_door(Door::Refused);
         let pool = pool(&server, &settings()).await;
         let error = pool.acquire().await.err().unwrap();
-        assert_eq!(
-            error,
-            PoolError {
-                kind: PoolErrorKind::Timeout,
-                message: "Timed out in bb8".to_owned()
-            }
-        );
+        assert_eq!(error, PoolError { kind: PoolErrorKind::Timeout, message: "Timed out in bb8".to_owned() });
         assert!(server.dials() > 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn build_dials_min_idle_and_reports_a_dead_server() {
         let server = TestServer::new();
-        let settings = PoolSettings {
-            min_idle: 2,
-            ..settings()
-        };
+        let settings = PoolSettings { min_idle: 2, ..settings() };
         let pool = pool(&server, &settings).await;
         assert_eq!(server.count(), 2);
         let status = pool.status().unwrap();
-        assert_eq!(
-            (status.size, status.idle, status.waiting, status.max_size),
-            (Some(2), Some(2), Some(0), Some(2))
-        );
+        assert_eq!((status.size, status.idle, status.waiting, status.max_size), (Some(2), Some(2), Some(0), Some(2)));
 
         // bb8 counts the retries' time on the operating system's clock, which is not virtual in this test.
         server.set_door(Door::Refused);
-        let settings = PoolSettings {
-            acquire_timeout: Some(Duration::from_millis(20)),
-            ..settings
-        };
-        let error = Bb8
-            .build(&settings, server.connector())
-            .await
-            .err()
-            .unwrap();
+        let settings = PoolSettings { acquire_timeout: Some(Duration::from_millis(20)), ..settings };
+        let error = Bb8.build(&settings, server.connector()).await.err().unwrap();
         assert_eq!(error.kind, PoolErrorKind::Connect);
-        assert!(
-            error.message.ends_with("connection refused"),
-            "{}",
-            error.message
-        );
+        assert!(error.message.ends_with("connection refused"), "{}", error.message);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_bound_it_asserts_is_an_error() {
         let server = TestServer::new();
-        let settings = PoolSettings {
-            max_size: 0,
-            ..settings()
-        };
-        let error = Bb8
-            .build(&settings, server.connector())
-            .await
-            .err()
-            .unwrap();
+        let settings = PoolSettings { max_size: 0, ..settings() };
+        let error = Bb8.build(&settings, server.connector()).await.err().unwrap();
         assert_eq!(error.message, "max_size must be greater than zero!");
     }
 
     #[tokio::test(start_paused = true)]
     async fn test_on_acquire_sends_an_empty_query() {
         let server = TestServer::new();
-        let pool = pool(
-            &server,
-            &PoolSettings {
-                test_on_acquire: true,
-                ..settings()
-            },
-        )
-        .await;
+        let pool = pool(&server, &PoolSettings { test_on_acquire: true, ..settings() }).await;
         drop(pool.acquire().await.unwrap());
         drop(pool.acquire().await.unwrap());
         assert_eq!(server.statements(), ["", ""]);

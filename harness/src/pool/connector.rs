@@ -70,12 +70,7 @@ impl Connector {
     /// the dialer's business, and not read.
     #[must_use]
     pub fn new(config: Config, dialer: Arc<dyn Dialer>, recorder: Recorder, pool: PoolId) -> Self {
-        Connector {
-            config: Arc::new(config),
-            dialer,
-            recorder,
-            pool,
-        }
+        Connector { config: Arc::new(config), dialer, recorder, pool }
     }
 
     /// The driver's configuration.
@@ -91,15 +86,8 @@ impl Connector {
     /// the session (a `DbError` is the source).
     pub async fn connect(&self) -> Result<Connection, tokio_postgres::Error> {
         let conn = self.recorder.next_conn();
-        self.recorder.record(What::Dial {
-            conn,
-            pool: self.pool,
-        });
-        let dial = Dial {
-            recorder: &self.recorder,
-            conn,
-            ended: false,
-        };
+        self.recorder.record(What::Dial { conn, pool: self.pool });
+        let dial = Dial { recorder: &self.recorder, conn, ended: false };
 
         let socket = match open(&*self.dialer, self.config.get_connect_timeout().copied()).await {
             Ok(socket) => socket,
@@ -113,19 +101,12 @@ impl Connector {
                 let pid = identify(&client);
                 dial.connected(pid);
                 // Made here, so that a task aborted before its first poll tells its end, too.
-                let open = Open {
-                    recorder: self.recorder.clone(),
-                    conn,
-                    broken: false,
-                };
+                let open = Open { recorder: self.recorder.clone(), conn, broken: false };
                 let task = tokio::spawn(drive(connection, open));
                 Ok(Connection { client, task })
             }
             Err(error) => {
-                dial.failed(
-                    describe(&error),
-                    error.code().map(|code| code.code().to_owned()),
-                );
+                dial.failed(describe(&error), error.code().map(|code| code.code().to_owned()));
                 Err(error)
             }
         }
@@ -142,17 +123,10 @@ impl Connector {
 /// If the driver wrote no CancelRequest at its first poll, as tokio-postgres 0.7 does without TLS.
 #[must_use]
 pub fn identify(client: &Client) -> Pid {
-    let mut request = CancelRequest {
-        bytes: [0; 16],
-        len: 0,
-    };
+    let mut request = CancelRequest { bytes: [0; 16], len: 0 };
     let token = client.cancel_token();
-    let written = pin!(token.cancel_query_raw(&mut request, NoTls))
-        .poll(&mut Context::from_waker(Waker::noop()));
-    assert!(
-        matches!(written, Poll::Ready(Ok(()))),
-        "a CancelRequest is written into memory at once"
-    );
+    let written = pin!(token.cancel_query_raw(&mut request, NoTls)).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(written, Poll::Ready(Ok(()))), "a CancelRequest is written into memory at once");
     assert_eq!(request.len, 16, "a CancelRequest has 16 bytes");
     let [_, _, _, _, _, _, _, _, a, b, c, d, ..] = request.bytes;
     Pid::from_be_bytes([a, b, c, d])
@@ -165,11 +139,7 @@ struct CancelRequest {
 }
 
 impl AsyncWrite for CancelRequest {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let from = self.len;
         let len = data.len().min(self.bytes.len() - from);
         self.bytes[from..from + len].copy_from_slice(&data[..len]);
@@ -187,11 +157,7 @@ impl AsyncWrite for CancelRequest {
 }
 
 impl AsyncRead for CancelRequest {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 }
@@ -201,10 +167,7 @@ async fn open(dialer: &dyn Dialer, timeout: Option<Duration>) -> io::Result<Box<
     match timeout {
         Some(timeout) => match tokio::time::timeout(timeout, dialer.dial()).await {
             Ok(opened) => opened,
-            Err(_) => Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "connection timed out",
-            )),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "connection timed out")),
         },
         None => dialer.dial().await,
     }
@@ -226,19 +189,12 @@ struct NotConnected(Option<io::Error>);
 
 impl NotConnected {
     fn fail<T>(&mut self) -> Poll<io::Result<T>> {
-        Poll::Ready(Err(self
-            .0
-            .take()
-            .unwrap_or_else(|| io::ErrorKind::NotConnected.into())))
+        Poll::Ready(Err(self.0.take().unwrap_or_else(|| io::ErrorKind::NotConnected.into())))
     }
 }
 
 impl AsyncWrite for NotConnected {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
         self.fail()
     }
 
@@ -252,11 +208,7 @@ impl AsyncWrite for NotConnected {
 }
 
 impl AsyncRead for NotConnected {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.fail()
     }
 }
@@ -271,19 +223,12 @@ struct Dial<'a> {
 impl Dial<'_> {
     fn connected(mut self, pid: Pid) {
         self.ended = true;
-        self.recorder.record(What::Connected {
-            conn: self.conn,
-            pid,
-        });
+        self.recorder.record(What::Connected { conn: self.conn, pid });
     }
 
     fn failed(mut self, message: String, code: Option<String>) {
         self.ended = true;
-        self.recorder.record(What::DialFailed {
-            conn: self.conn,
-            message: message.into(),
-            code,
-        });
+        self.recorder.record(What::DialFailed { conn: self.conn, message: message.into(), code });
     }
 }
 
@@ -347,10 +292,7 @@ mod tests {
         assert_eq!(
             server.events(),
             [
-                What::Dial {
-                    conn: conn(1),
-                    pool: PoolId(1)
-                },
+                What::Dial { conn: conn(1), pool: PoolId(1) },
                 What::Connected { conn: conn(1), pid },
                 What::ConnClosed { conn: conn(1) },
             ]
@@ -367,11 +309,7 @@ mod tests {
         assert_eq!(identify(&connection.client), 101);
         server.kill_all();
         settle().await;
-        assert_eq!(
-            identify(&connection.client),
-            101,
-            "a broken connection keeps its pid"
-        );
+        assert_eq!(identify(&connection.client), 101, "a broken connection keeps its pid");
         assert!(server.statements().is_empty());
     }
 
@@ -425,10 +363,7 @@ mod tests {
         server.set_door(Door::Silent);
         let hung = tokio::time::timeout(Duration::from_secs(3600), connector.connect()).await;
         assert!(hung.is_err(), "a silent server is not covered");
-        assert_eq!(
-            *server.events().last().unwrap(),
-            What::DialDropped { conn: conn(2) }
-        );
+        assert_eq!(*server.events().last().unwrap(), What::DialDropped { conn: conn(2) });
     }
 
     #[tokio::test(start_paused = true)]
@@ -445,11 +380,7 @@ mod tests {
         assert_eq!(*server.events().last().unwrap(), broken);
         drop(connection);
         settle().await;
-        assert_eq!(
-            *server.events().last().unwrap(),
-            broken,
-            "a broken connection isn't closed once more"
-        );
+        assert_eq!(*server.events().last().unwrap(), broken, "a broken connection isn't closed once more");
     }
 
     #[tokio::test(start_paused = true)]
@@ -459,10 +390,7 @@ mod tests {
         connection.task.abort();
         settle().await;
         assert!(connection.client.is_closed());
-        assert_eq!(
-            *server.events().last().unwrap(),
-            What::ConnClosed { conn: conn(1) }
-        );
+        assert_eq!(*server.events().last().unwrap(), What::ConnClosed { conn: conn(1) });
         assert_eq!(server.count(), 0);
     }
 }

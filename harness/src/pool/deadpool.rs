@@ -24,16 +24,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use deadpool_postgres::{
-    ClientWrapper, Connect, Manager, ManagerConfig, Object, PoolConfig, QueueMode, RecyclingMethod,
-    Runtime, Timeouts,
+    ClientWrapper, Connect, Manager, ManagerConfig, Object, PoolConfig, QueueMode, RecyclingMethod, Runtime, Timeouts,
 };
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use super::error::describe;
 use super::{
-    Adapter, Capabilities, Connector, Detached, DetachedClient, Lease, Pool, PoolError,
-    PoolErrorKind, Status,
+    Adapter, Capabilities, Connector, Detached, DetachedClient, Lease, Pool, PoolError, PoolErrorKind, Status,
 };
 use crate::scenario::model::{Order, PoolSettings, Reset};
 
@@ -77,38 +75,20 @@ impl Adapter for Deadpool {
         &[
             ("max_size", "max_size"),
             ("min_idle", "not possible: it dials in an acquire only"),
-            (
-                "acquire_timeout",
-                "timeouts.wait, .create and .recycle alike; there is none for the whole",
-            ),
+            ("acquire_timeout", "timeouts.wait, .create and .recycle alike; there is none for the whole"),
             ("idle_timeout", "not possible: it has no reaper"),
             ("max_lifetime", "not possible: it has no reaper"),
-            (
-                "test_on_acquire",
-                "RecyclingMethod::Verified; otherwise Fast, the default",
-            ),
-            (
-                "reset_on_return",
-                "rollback: Custom(\"ROLLBACK\"), discard: Clean; both at the next hand-out",
-            ),
+            ("test_on_acquire", "RecyclingMethod::Verified; otherwise Fast, the default"),
+            ("reset_on_return", "rollback: Custom(\"ROLLBACK\"), discard: Clean; both at the next hand-out"),
             ("order", "queue_mode (default fifo)"),
             ("close, resize, detach", "close, resize, Object::take"),
         ]
     }
 
-    async fn build(
-        &self,
-        settings: &PoolSettings,
-        connector: Connector,
-    ) -> Result<Arc<dyn Pool>, PoolError> {
+    async fn build(&self, settings: &PoolSettings, connector: Connector) -> Result<Arc<dyn Pool>, PoolError> {
         let pg_config = connector.config().clone();
-        let manager = Manager::from_connect(
-            pg_config,
-            Dial(connector),
-            ManagerConfig {
-                recycling_method: recycling(settings),
-            },
-        );
+        let manager =
+            Manager::from_connect(pg_config, Dial(connector), ManagerConfig { recycling_method: recycling(settings) });
         let config = PoolConfig {
             max_size: settings.max_size as usize,
             timeouts: Timeouts {
@@ -122,16 +102,9 @@ impl Adapter for Deadpool {
                 Some(Order::Lifo) => QueueMode::Lifo,
             },
         };
-        match deadpool_postgres::Pool::builder(manager)
-            .config(config)
-            .runtime(Runtime::Tokio1)
-            .build()
-        {
+        match deadpool_postgres::Pool::builder(manager).config(config).runtime(Runtime::Tokio1).build() {
             Ok(pool) => Ok(Arc::new(DeadpoolPool(pool))),
-            Err(error) => Err(PoolError {
-                kind: PoolErrorKind::Other,
-                message: describe(&error),
-            }),
+            Err(error) => Err(PoolError { kind: PoolErrorKind::Other, message: describe(&error) }),
         }
     }
 }
@@ -153,13 +126,7 @@ impl Connect for Dial {
     fn connect(
         &self,
         _: &tokio_postgres::Config,
-    ) -> Pin<
-        Box<
-            dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>>
-                + Send
-                + '_,
-        >,
-    > {
+    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + '_>> {
         Box::pin(async move {
             let connection = self.0.connect().await?;
             Ok((connection.client, connection.task))
@@ -238,11 +205,7 @@ mod tests {
     use crate::pool::testing::{Door, TestServer, settle, sql};
 
     fn settings() -> PoolSettings {
-        PoolSettings {
-            max_size: 2,
-            acquire_timeout: Some(Duration::from_secs(5)),
-            ..PoolSettings::default()
-        }
+        PoolSettings { max_size: 2, acquire_timeout: Some(Duration::from_secs(5)), ..PoolSettings::default() }
     }
 
     async fn pool(server: &TestServer, settings: &PoolSettings) -> Arc<dyn Pool> {
@@ -307,10 +270,7 @@ mod tests {
         let pool = pool(&server, &settings()).await;
         let held = pool.acquire().await.unwrap();
         let status = pool.status().unwrap();
-        assert_eq!(
-            (status.size, status.idle, status.waiting, status.max_size),
-            (Some(1), Some(0), Some(0), Some(2))
-        );
+        assert_eq!((status.size, status.idle, status.waiting, status.max_size), (Some(1), Some(0), Some(0), Some(2)));
         pool.resize(3);
         let _others = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
         assert_eq!(server.count(), 3);
@@ -318,10 +278,7 @@ mod tests {
         drop(held);
         settle().await;
         assert_eq!(server.count(), 2, "a lease returned after close is closed");
-        assert_eq!(
-            pool.acquire().await.err().unwrap().kind,
-            PoolErrorKind::Closed
-        );
+        assert_eq!(pool.acquire().await.err().unwrap().kind, PoolErrorKind::Closed);
     }
 
     #[tokio::test(start_paused = true)]
@@ -345,20 +302,12 @@ mod tests {
             (Reset::Discard, true, RecyclingMethod::Clean.query()),
         ] {
             let server = TestServer::new();
-            let settings = PoolSettings {
-                reset_on_return,
-                test_on_acquire,
-                ..settings()
-            };
+            let settings = PoolSettings { reset_on_return, test_on_acquire, ..settings() };
             let pool = pool(&server, &settings).await;
             drop(pool.acquire().await.unwrap());
             assert!(server.statements().is_empty(), "nothing at the return");
             drop(pool.acquire().await.unwrap());
-            assert_eq!(
-                server.statements(),
-                Vec::from_iter(sent),
-                "before the next hand-out"
-            );
+            assert_eq!(server.statements(), Vec::from_iter(sent), "before the next hand-out");
         }
     }
 }

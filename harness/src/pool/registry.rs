@@ -53,10 +53,7 @@ mod tests {
         let lock: toml::Table = lock.parse().unwrap();
         let packages = lock["package"].as_array().unwrap();
         let locked = |name: &str| {
-            let package = packages
-                .iter()
-                .find(|package| package["name"].as_str() == Some(name))
-                .unwrap();
+            let package = packages.iter().find(|package| package["name"].as_str() == Some(name)).unwrap();
             package["version"].as_str().unwrap().to_owned()
         };
         assert_eq!(Bb8.version(), locked("bb8"));

@@ -66,15 +66,8 @@ pub(crate) struct TestServer {
 
 impl TestServer {
     pub(crate) fn new() -> Self {
-        let state = State {
-            dial_takes: Duration::from_millis(2),
-            last_pid: 100,
-            ..State::default()
-        };
-        TestServer {
-            state: Arc::new(Mutex::new(state)),
-            recorder: Recorder::keeping(),
-        }
+        let state = State { dial_takes: Duration::from_millis(2), last_pid: 100, ..State::default() };
+        TestServer { state: Arc::new(Mutex::new(state)), recorder: Recorder::keeping() }
     }
 
     pub(crate) fn connector(&self) -> Connector {
@@ -85,12 +78,7 @@ impl TestServer {
         let mut config = Config::new();
         config.user("app").dbname("app");
         change(&mut config);
-        Connector::new(
-            config,
-            Arc::new(self.clone()),
-            self.recorder.clone(),
-            PoolId(1),
-        )
+        Connector::new(config, Arc::new(self.clone()), self.recorder.clone(), PoolId(1))
     }
 
     pub(crate) fn recorder(&self) -> &Recorder {
@@ -143,19 +131,12 @@ impl TestServer {
 
     /// The trace so far.
     pub(crate) fn events(&self) -> Vec<What> {
-        self.recorder
-            .events()
-            .into_iter()
-            .map(|event| event.what)
-            .collect()
+        self.recorder.events().into_iter().map(|event| event.what).collect()
     }
 
     /// How many dials have begun.
     pub(crate) fn dials(&self) -> usize {
-        self.events()
-            .iter()
-            .filter(|event| matches!(event, What::Dial { .. }))
-            .count()
+        self.events().iter().filter(|event| matches!(event, What::Dial { .. })).count()
     }
 
     async fn serve(self, pid: Pid, mut io: DuplexStream) -> io::Result<()> {
@@ -210,10 +191,7 @@ impl TestServer {
 
     fn simple_query(&self, pid: Pid, text: String, output: &mut BytesMut) {
         let mut state = self.state.lock();
-        let backend = state
-            .backends
-            .get_mut(&pid)
-            .expect("a backend that serves is listed");
+        let backend = state.backends.get_mut(&pid).expect("a backend that serves is listed");
         match (text.as_str(), backend.transaction) {
             ("", _) => put(output, b'I', |_| ()),
             ("ROLLBACK" | "COMMIT", _) => {
@@ -235,12 +213,7 @@ impl TestServer {
                 backend.dirty = false;
                 complete(output, "DISCARD ALL");
             }
-            ("DISCARD ALL", _) => error(
-                output,
-                "ERROR",
-                "25001",
-                "DISCARD ALL cannot run inside a transaction block",
-            ),
+            ("DISCARD ALL", _) => error(output, "ERROR", "25001", "DISCARD ALL cannot run inside a transaction block"),
             (text, _) => {
                 if text.starts_with("SET ") {
                     backend.dirty = true;
@@ -281,12 +254,7 @@ impl Dialer for TestServer {
                     }
                     Door::Full => {
                         let mut output = BytesMut::new();
-                        error(
-                            &mut output,
-                            "FATAL",
-                            "53300",
-                            "sorry, too many clients already",
-                        );
+                        error(&mut output, "FATAL", "53300", "sorry, too many clients already");
                         let _ = theirs.write_all(&output).await;
                     }
                     Door::Open | Door::Refused | Door::Lost => {
@@ -306,13 +274,7 @@ impl TestServer {
         let mut state = self.state.lock();
         state.last_pid += 1;
         let pid = state.last_pid;
-        state.backends.insert(
-            pid,
-            Backend {
-                transaction: 'I',
-                dirty: false,
-            },
-        );
+        state.backends.insert(pid, Backend { transaction: 'I', dirty: false });
         state.kills.insert(pid, Arc::new(Notify::new()));
         state.peak = state.peak.max(state.backends.len());
         pid
@@ -326,10 +288,7 @@ impl TestServer {
 }
 
 /// Runs a statement on a lease.
-pub(crate) async fn sql(
-    lease: &mut Box<dyn Lease>,
-    text: &str,
-) -> Result<(), tokio_postgres::Error> {
+pub(crate) async fn sql(lease: &mut Box<dyn Lease>, text: &str) -> Result<(), tokio_postgres::Error> {
     lease.client().simple_query(text).await.map(|_| ())
 }
 

@@ -35,10 +35,7 @@ impl Shared {
     }
 
     /// Waits for a usable connection. `queue_limit` is for the queue alone.
-    async fn lease(
-        self: &Arc<Self>,
-        queue_limit: Option<Duration>,
-    ) -> Result<ReferenceLease, PoolError> {
+    async fn lease(self: &Arc<Self>, queue_limit: Option<Duration>) -> Result<ReferenceLease, PoolError> {
         let mut place = Place::Back;
         loop {
             let granted = match queue_limit {
@@ -49,7 +46,7 @@ impl Shared {
                 },
             };
             place = Place::Front;
-            if self.unusable_now(granted.conn()) {
+            if self.unusable(granted.conn()) {
                 granted.retire();
                 continue;
             }
@@ -65,14 +62,8 @@ impl Shared {
     /// Waits in the queue.
     async fn wait(self: &Arc<Self>, place: Place) -> Result<Granted, PoolError> {
         let (grant, granted) = oneshot::channel();
-        let id = self
-            .update(|state, _| state.enqueue(place, grant, self))
-            .ok_or_else(closed)?;
-        let mut waiting = Waiting {
-            shared: self,
-            id,
-            granted,
-        };
+        let id = self.update(|state, _| state.enqueue(place, grant, self)).ok_or_else(closed)?;
+        let mut waiting = Waiting { shared: self, id, granted };
         self.misbehave(&mut waiting.granted).await;
         (&mut waiting.granted).await.map_err(|_| closed())
     }
@@ -101,18 +92,12 @@ impl Shared {
             Some(error) => format!("no connection within {limit:?}; the last dial failed: {error}"),
             None => format!("no connection within {limit:?}"),
         };
-        PoolError {
-            kind: PoolErrorKind::Timeout,
-            message,
-        }
+        PoolError { kind: PoolErrorKind::Timeout, message }
     }
 }
 
 fn closed() -> PoolError {
-    PoolError {
-        kind: PoolErrorKind::Closed,
-        message: "the pool is closed".to_owned(),
-    }
+    PoolError { kind: PoolErrorKind::Closed, message: "the pool is closed".to_owned() }
 }
 
 /// A place in the queue. Dropped, it is left; what was granted meanwhile goes to the next ([`Granted`]).
@@ -138,22 +123,15 @@ pub(super) struct Granted {
 
 impl Granted {
     pub(super) fn new(conn: Conn, shared: Arc<Shared>) -> Granted {
-        Granted {
-            conn: Some(conn),
-            shared,
-        }
+        Granted { conn: Some(conn), shared }
     }
 
     fn conn(&self) -> &Conn {
-        self.conn
-            .as_ref()
-            .expect("a grant has its connection until it is consumed")
+        self.conn.as_ref().expect("a grant has its connection until it is consumed")
     }
 
     pub(super) fn into_conn(mut self) -> Conn {
-        self.conn
-            .take()
-            .expect("a grant has its connection until it is consumed")
+        self.conn.take().expect("a grant has its connection until it is consumed")
     }
 
     fn retire(self) {
@@ -180,8 +158,7 @@ impl Drop for Granted {
         if self.shared.planted(Plant::GrantLostOnCancel) {
             return self.shared.look(|state| state.put_quietly(conn));
         }
-        self.shared
-            .update(|state, after| state.refused(conn, &self.shared, after));
+        self.shared.update(|state, after| state.refused(conn, &self.shared, after));
     }
 }
 
@@ -192,20 +169,14 @@ struct Checking {
 
 impl Checking {
     fn new(granted: Granted) -> Checking {
-        Checking {
-            granted: Some(granted),
-        }
+        Checking { granted: Some(granted) }
     }
 
     /// The grant, if the server answered.
     async fn check(mut self) -> Option<Granted> {
         let granted = self.granted.as_ref()?;
         let unlimited = granted.shared.planted(Plant::CheckOutsideTimeout);
-        let limit = if unlimited {
-            Duration::MAX
-        } else {
-            CHECK_TIMEOUT
-        };
+        let limit = if unlimited { Duration::MAX } else { CHECK_TIMEOUT };
         match timeout(limit, granted.conn().client.simple_query("")).await {
             Ok(Ok(_)) => self.granted.take(),
             Ok(Err(_)) | Err(_) => None,

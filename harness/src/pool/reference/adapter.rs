@@ -35,37 +35,16 @@ const CAPABILITIES: Capabilities = Capabilities {
 };
 
 const MAPPING: &[(&str, &str)] = &[
-    (
-        "max_size",
-        "at most this many sockets and dials, those being closed included",
-    ),
-    (
-        "min_idle",
-        "dialled in the background; after a failure with pauses of 50 ms to 400 ms",
-    ),
-    (
-        "acquire_timeout",
-        "for the whole acquire, check included; bounds a dial, too (5 s at most)",
-    ),
+    ("max_size", "at most this many sockets and dials, those being closed included"),
+    ("min_idle", "dialled in the background; after a failure with pauses of 50 ms to 400 ms"),
+    ("acquire_timeout", "for the whole acquire, check included; bounds a dial, too (5 s at most)"),
     ("idle_timeout", "to the millisecond; spares no min_idle"),
-    (
-        "max_lifetime",
-        "to the millisecond, shorter by up to a tenth for each connection",
-    ),
+    ("max_lifetime", "to the millisecond, shorter by up to a tenth for each connection"),
     ("test_on_acquire", "an empty query, 2 s at most"),
-    (
-        "reset_on_return",
-        "ROLLBACK; ROLLBACK and DISCARD ALL; or a bare Sync. 2 s at most, right at the return",
-    ),
-    (
-        "order",
-        "of idle connections (default fifo); waiters are always first come, first served",
-    ),
+    ("reset_on_return", "ROLLBACK; ROLLBACK and DISCARD ALL; or a bare Sync. 2 s at most, right at the return"),
+    ("order", "of idle connections (default fifo); waiters are always first come, first served"),
     ("close", "waits for what is idle, not for leases"),
-    (
-        "resize, detach",
-        "at once; leases beyond the bound are closed at their return",
-    ),
+    ("resize, detach", "at once; leases beyond the bound are closed at their return"),
 ];
 
 #[async_trait]
@@ -86,16 +65,8 @@ impl Adapter for Reference {
         MAPPING
     }
 
-    async fn build(
-        &self,
-        settings: &PoolSettings,
-        connector: Connector,
-    ) -> Result<Arc<dyn Pool>, PoolError> {
-        Ok(Arc::new(ReferencePool::start(
-            settings.clone(),
-            connector,
-            None,
-        )))
+    async fn build(&self, settings: &PoolSettings, connector: Connector) -> Result<Arc<dyn Pool>, PoolError> {
+        Ok(Arc::new(ReferencePool::start(settings.clone(), connector, None)))
     }
 }
 
@@ -117,15 +88,7 @@ impl Adapter for Planted {
         MAPPING
     }
 
-    async fn build(
-        &self,
-        settings: &PoolSettings,
-        connector: Connector,
-    ) -> Result<Arc<dyn Pool>, PoolError> {
-        Ok(Arc::new(ReferencePool::start(
-            settings.clone(),
-            connector,
-            Some(self.0),
-        )))
+    async fn build(&self, settings: &PoolSettings, connector: Connector) -> Result<Arc<dyn Pool>, PoolError> {
+        Ok(Arc::new(ReferencePool::start(settings.clone(), connector, Some(self.0))))
     }
 }

@@ -16,11 +16,7 @@ pub(super) struct ReferencePool {
 
 impl ReferencePool {
     /// Makes the pool, and starts to dial its `min_idle` without waiting for it.
-    pub(super) fn start(
-        settings: PoolSettings,
-        connector: Connector,
-        plant: Option<Plant>,
-    ) -> ReferencePool {
+    pub(super) fn start(settings: PoolSettings, connector: Connector, plant: Option<Plant>) -> ReferencePool {
         let shared = Shared::new(settings, connector, plant);
         reaper::start(&shared);
         shared.update(|_, _| ());
@@ -39,8 +35,7 @@ impl Pool for ReferencePool {
     }
 
     async fn close(&self) {
-        self.shared
-            .update(|state, after| state.close(&self.shared, after));
+        self.shared.update(|state, after| state.close(&self.shared, after));
         loop {
             let mut freed = std::pin::pin!(self.shared.freed.notified());
             freed.as_mut().enable();
@@ -52,14 +47,12 @@ impl Pool for ReferencePool {
     }
 
     fn resize(&self, max_size: u32) {
-        self.shared
-            .update(|state, after| state.resize(max_size, &self.shared, after));
+        self.shared.update(|state, after| state.resize(max_size, &self.shared, after));
     }
 }
 
 impl Drop for ReferencePool {
     fn drop(&mut self) {
-        self.shared
-            .update(|state, after| state.close(&self.shared, after));
+        self.shared.update(|state, after| state.close(&self.shared, after));
     }
 }

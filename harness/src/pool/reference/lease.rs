@@ -23,27 +23,15 @@ pub(super) struct ReferenceLease {
 impl ReferenceLease {
     pub(super) fn new(conn: Conn, shared: Arc<Shared>) -> ReferenceLease {
         if shared.planted(Plant::LeaseHandedToTwo) && conn.fate.is_some() {
-            shared.look(|state| {
-                state
-                    .planted()
-                    .leased
-                    .insert(conn.id, Arc::downgrade(&conn.client))
-            });
+            shared.look(|state| state.planted().leased.insert(conn.id, Arc::downgrade(&conn.client)));
         }
-        ReferenceLease {
-            conn: Some(conn),
-            shared,
-        }
+        ReferenceLease { conn: Some(conn), shared }
     }
 }
 
 impl Lease for ReferenceLease {
     fn client(&mut self) -> &Client {
-        &self
-            .conn
-            .as_ref()
-            .expect("a lease has its connection until it ends")
-            .client
+        &self.conn.as_ref().expect("a lease has its connection until it ends").client
     }
 
     fn detach(mut self: Box<Self>) -> Option<Detached> {
@@ -68,8 +56,7 @@ impl Drop for ReferenceLease {
             return self.shared.look(|state| state.planted().lost.push(conn));
         }
         conn.idle_since = Instant::now();
-        self.shared
-            .update(|state, after| state.returned(conn, &self.shared, after));
+        self.shared.update(|state, after| state.returned(conn, &self.shared, after));
     }
 }
 
@@ -85,11 +72,7 @@ impl DetachedClient for Own {
 /// Makes a returned connection fit for its next user, or gives it up. Dropped before its end (the pool is closed), it
 /// drops the connection, which closes it.
 pub(super) async fn restore(shared: Arc<Shared>, conn: Conn) {
-    let limit = if shared.planted(Plant::ResetWithoutTimeout) {
-        Duration::MAX
-    } else {
-        RESET_TIMEOUT
-    };
+    let limit = if shared.planted(Plant::ResetWithoutTimeout) { Duration::MAX } else { RESET_TIMEOUT };
     let restored = match timeout(limit, reset(&shared, &conn.client)).await {
         Ok(Ok(())) => true,
         Ok(Err(_)) => shared.planted(Plant::ResetSkippedAfterError) && !conn.client.is_closed(),
@@ -106,16 +89,10 @@ pub(super) async fn restore(shared: Arc<Shared>, conn: Conn) {
 
 /// Ends with ReadyForQuery, with all answers to the former user's statements read.
 async fn reset(shared: &Shared, client: &Client) -> Result<(), tokio_postgres::Error> {
-    let rollback = if shared.planted(Plant::ResetCommits) {
-        "COMMIT"
-    } else {
-        "ROLLBACK"
-    };
+    let rollback = if shared.planted(Plant::ResetCommits) { "COMMIT" } else { "ROLLBACK" };
     match shared.settings.reset_on_return {
         Reset::None => client.check_connection().await,
-        Reset::Rollback if shared.planted(Plant::ResetSkippedAfterError) => {
-            client.check_connection().await
-        }
+        Reset::Rollback if shared.planted(Plant::ResetSkippedAfterError) => client.check_connection().await,
         Reset::Rollback => client.batch_execute(rollback).await,
         Reset::Discard => {
             // Not in one message: DISCARD ALL refuses to run in the implicit transaction of several statements.

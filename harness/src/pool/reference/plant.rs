@@ -3,10 +3,7 @@
 
 /// A planted bug. [`Plant::meaning`] says what goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(
-    missing_docs,
-    reason = "`meaning` documents each, for people who read it in a report, too"
-)]
+#[expect(missing_docs, reason = "`meaning` documents each, for people who read it in a report, too")]
 pub enum Plant {
     DialRace,
     ResizeKeepsExcess,
@@ -87,7 +84,7 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
         ReaperClosesLeased,
         "planted:reaper-closes-leased",
         "live-hand-out",
-        "the reaper closes what is too old also in the moment between the grant and the hand-out, and while it is leased",
+        "the reaper closes what is too old also while it is leased, and the pool hands that out once more",
     ),
     (
         LeaseLostOnPanic,
@@ -203,12 +200,7 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
         "live-hand-out",
         "idle time is looked at by nobody but a reaper that runs once",
     ),
-    (
-        LifoWaiters,
-        "planted:lifo-waiters",
-        "bounded-bypass",
-        "the latest waiter is served first",
-    ),
+    (LifoWaiters, "planted:lifo-waiters", "bounded-bypass", "the latest waiter is served first"),
     (
         RequeueAtTheBack,
         "planted:requeue-at-the-back",
@@ -221,24 +213,9 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
         "demand",
         "dials under way are not taken into account: each event dials again for the same waiter",
     ),
-    (
-        Churn,
-        "planted:churn",
-        "demand",
-        "every returned connection is closed",
-    ),
-    (
-        NoBackoff,
-        "planted:no-backoff",
-        "demand",
-        "a failed dial is tried again at once, for every waiter",
-    ),
-    (
-        BackoffUnbounded,
-        "planted:backoff-unbounded",
-        "recovery",
-        "the pause between failed dials doubles without bound",
-    ),
+    (Churn, "planted:churn", "demand", "every returned connection is closed"),
+    (NoBackoff, "planted:no-backoff", "demand", "a failed dial is tried again at once, for every waiter"),
+    (BackoffUnbounded, "planted:backoff-unbounded", "recovery", "the pause between failed dials doubles without bound"),
     (
         GivesUpOnServer,
         "planted:gives-up-on-server",
@@ -275,12 +252,7 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
         "nothing-left",
         "a connection that is being reset when the pool is closed becomes idle afterwards, for ever",
     ),
-    (
-        PanicInReaper,
-        "planted:panic-in-reaper",
-        "no-panic",
-        "the reaper panics when it empties the pool",
-    ),
+    (PanicInReaper, "planted:panic-in-reaper", "no-panic", "the reaper panics when it empties the pool"),
     (
         PanicOnShrink,
         "planted:panic-on-shrink",
@@ -293,12 +265,7 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
         "no-stall",
         "an acquire that has to wait asks again and again instead of sleeping",
     ),
-    (
-        BlockingSleep,
-        "planted:blocking-sleep",
-        "no-stall",
-        "an acquire that has to wait blocks its thread for a minute",
-    ),
+    (BlockingSleep, "planted:blocking-sleep", "no-stall", "an acquire that has to wait blocks its thread for a minute"),
     (
         GrowsWithoutEnd,
         "planted:grows-without-end",
@@ -320,18 +287,13 @@ impl Plant {
     }
 
     fn row(self) -> &'static (Plant, &'static str, &'static str, &'static str) {
-        TABLE
-            .iter()
-            .find(|(plant, ..)| *plant == self)
-            .expect("every plant has a row: a test compares")
+        TABLE.iter().find(|(plant, ..)| *plant == self).expect("every plant has a row: a test compares")
     }
 
     /// Its name: `grant-lost-on-cancel`. The pool is called `planted:` and that.
     #[must_use]
     pub fn name(self) -> &'static str {
-        self.adapter_name()
-            .strip_prefix(PREFIX)
-            .expect("every name in the table has the prefix: a test compares")
+        self.adapter_name().strip_prefix(PREFIX).expect("every name in the table has the prefix: a test compares")
     }
 
     /// The name of its adapter: `planted:grant-lost-on-cancel`.

@@ -210,11 +210,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(
-        settings: PoolSettings,
-        connector: Connector,
-        plant: Option<Plant>,
-    ) -> Arc<Shared> {
+    pub(super) fn new(settings: PoolSettings, connector: Connector, plant: Option<Plant>) -> Arc<Shared> {
         let state = State {
             max_size: settings.max_size,
             life: Life::Open,
@@ -245,10 +241,7 @@ impl Shared {
     }
 
     /// Changes the state, serves whoever can be served, and does what the change asked for.
-    pub(super) fn update<R>(
-        self: &Arc<Self>,
-        change: impl FnOnce(&mut State, &mut After) -> R,
-    ) -> R {
+    pub(super) fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, &mut After) -> R) -> R {
         let mut after = After::default();
         let result = {
             let mut state = self.state.lock();
@@ -266,20 +259,17 @@ impl Shared {
     }
 
     /// Whether a connection may not be handed out any more.
-    fn unusable(&self, conn: &Conn) -> bool {
+    pub(super) fn unusable(&self, conn: &Conn) -> bool {
         let now = Instant::now();
-        let too_idle = self
-            .settings
-            .idle_timeout
-            .is_some_and(|limit| now - conn.idle_since >= limit);
-        (conn.client.is_closed() && !self.planted(Plant::BrokenNotNoticed))
+        let too_idle = self.settings.idle_timeout.is_some_and(|limit| now - conn.idle_since >= limit);
+        (conn.client.is_closed() && !self.blind())
             || self.too_old(conn, now)
             || (too_idle && !self.planted(Plant::IdleTimeoutReadOnce))
     }
 
-    /// As [`Shared::unusable`], for a connection that was granted a moment ago.
-    pub(super) fn unusable_now(&self, conn: &Conn) -> bool {
-        !self.planted(Plant::ReaperClosesLeased) && self.unusable(conn)
+    /// Whether a planted bug keeps broken connections in circulation.
+    fn blind(&self) -> bool {
+        self.planted(Plant::BrokenNotNoticed) || self.planted(Plant::ReaperClosesLeased)
     }
 
     fn too_old(&self, conn: &Conn, now: Instant) -> bool {
@@ -287,20 +277,16 @@ impl Shared {
     }
 
     fn end_of_life(&self, conn: &Conn) -> Option<Instant> {
-        let from = if self.planted(Plant::LifetimeFromLastReturn) {
-            conn.idle_since
-        } else {
-            conn.born
-        };
+        let from = if self.planted(Plant::LifetimeFromLastReturn) { conn.idle_since } else { conn.born };
+        if self.planted(Plant::ReaperClosesLeased) {
+            return None; // Its reaper sees to it, wherever the connection is.
+        }
         conn.lifetime.map(|lifetime| from + lifetime)
     }
 
     /// When an idle connection has to be closed.
     fn expiry(&self, conn: &Conn) -> Option<Instant> {
-        let idle = self
-            .settings
-            .idle_timeout
-            .map(|limit| conn.idle_since + limit);
+        let idle = self.settings.idle_timeout.map(|limit| conn.idle_since + limit);
         idle.into_iter().chain(self.end_of_life(conn)).min()
     }
 }
@@ -346,11 +332,8 @@ impl State {
         let id = conn.id;
         self.slots.set(id, Phase::Out);
         loop {
-            let waiter = if shared.planted(Plant::LifoWaiters) {
-                self.waiters.pop_back()
-            } else {
-                self.waiters.pop_front()
-            };
+            let waiter =
+                if shared.planted(Plant::LifoWaiters) { self.waiters.pop_back() } else { self.waiters.pop_front() };
             let Some(waiter) = waiter else { break };
             match waiter.grant.send(Granted::new(conn, Arc::clone(shared))) {
                 Ok(()) => return true,
@@ -370,11 +353,7 @@ impl State {
     /// cover them already.
     fn dial(&mut self, shared: &Shared, after: &mut After) {
         let dialling = self.slots.count(Phase::Dialling);
-        let coming = if shared.planted(Plant::DialStorm) {
-            0
-        } else {
-            dialling + self.slots.count(Phase::Returning)
-        };
+        let coming = if shared.planted(Plant::DialStorm) { 0 } else { dialling + self.slots.count(Phase::Returning) };
         let idle = u32::try_from(self.idle.len()).unwrap_or(u32::MAX);
         let waiting = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
         let wanted = waiting.saturating_add(shared.settings.min_idle.saturating_sub(idle));
@@ -384,10 +363,7 @@ impl State {
             Server::Probing { .. } => 1u32.saturating_sub(dialling),
             Server::Down { .. } => 0,
         };
-        let dials = wanted
-            .saturating_sub(coming)
-            .min(self.room(shared))
-            .min(allowed);
+        let dials = wanted.saturating_sub(coming).min(self.room(shared)).min(allowed);
         for _ in 0..dials {
             after.dial.push(self.slots.open(Phase::Dialling));
         }
@@ -404,9 +380,7 @@ impl State {
             max_size += 1;
         }
         if shared.planted(Plant::PanicOnShrink) && !std::thread::panicking() {
-            return max_size
-                .checked_sub(used)
-                .expect("attempt to subtract with overflow");
+            return max_size.checked_sub(used).expect("attempt to subtract with overflow");
         }
         max_size.saturating_sub(used)
     }
@@ -439,9 +413,7 @@ impl State {
         let id = WaiterId(self.last_waiter);
         let waiter = Waiter { id, grant };
         match place {
-            Place::Front if !shared.planted(Plant::RequeueAtTheBack) => {
-                self.waiters.push_front(waiter)
-            }
+            Place::Front if !shared.planted(Plant::RequeueAtTheBack) => self.waiters.push_front(waiter),
             Place::Front | Place::Back => self.waiters.push_back(waiter),
         }
         Some(id)
@@ -493,6 +465,9 @@ impl State {
     /// A lease ended.
     pub(super) fn returned(&mut self, conn: Conn, shared: &Shared, after: &mut After) {
         self.planted.leased.remove(&conn.id);
+        if conn.client.is_closed() && shared.planted(Plant::ReaperClosesLeased) {
+            return self.put(conn, self.life == Life::Closed, shared, after);
+        }
         let keep = self.life == Life::Open
             && !conn.client.is_closed()
             && !shared.too_old(&conn, Instant::now())
@@ -511,7 +486,7 @@ impl State {
     /// A connection ended: it broke, or was closed. It is among the idle ones no more.
     pub(super) fn ended(&mut self, id: SlotId, shared: &Shared, after: &mut After) {
         self.planted.drivers.remove(&id);
-        if shared.planted(Plant::BrokenNotNoticed) {
+        if shared.blind() {
             return;
         }
         if let Some(at) = self.idle.iter().position(|conn| conn.id == id) {
@@ -520,13 +495,7 @@ impl State {
     }
 
     /// A dial failed.
-    pub(super) fn dial_failed(
-        &mut self,
-        id: SlotId,
-        error: Arc<str>,
-        shared: &Shared,
-        after: &mut After,
-    ) {
+    pub(super) fn dial_failed(&mut self, id: SlotId, error: Arc<str>, shared: &Shared, after: &mut After) {
         self.tasks.remove(&id);
         self.last_error = Some(error);
         let failures = match self.server {
@@ -540,11 +509,7 @@ impl State {
             return;
         }
         let doubled = FIRST_PAUSE * 2u32.saturating_pow((failures - 1).min(20));
-        let longest = if shared.planted(Plant::BackoffUnbounded) {
-            Duration::MAX
-        } else {
-            LONGEST_PAUSE
-        };
+        let longest = if shared.planted(Plant::BackoffUnbounded) { Duration::MAX } else { LONGEST_PAUSE };
         after.retry_in = Some(doubled.min(longest));
     }
 
@@ -559,10 +524,8 @@ impl State {
     /// Closes what has expired, and says when to look again.
     pub(super) fn expire(&mut self, shared: &Shared, after: &mut After) -> Option<Instant> {
         let now = Instant::now();
-        let (expired, kept): (VecDeque<_>, VecDeque<_>) = self
-            .idle
-            .drain(..)
-            .partition(|conn| shared.expiry(conn).is_some_and(|expiry| expiry <= now));
+        let (expired, kept): (VecDeque<_>, VecDeque<_>) =
+            self.idle.drain(..).partition(|conn| shared.expiry(conn).is_some_and(|expiry| expiry <= now));
         self.idle = kept;
         if shared.planted(Plant::PanicInReaper) && !expired.is_empty() && self.idle.is_empty() {
             panic!("index out of bounds: the len is 0 but the index is 0");
@@ -571,23 +534,12 @@ impl State {
             self.retire(conn, after);
         }
         if shared.planted(Plant::ReaperClosesLeased) {
-            let old = self
-                .planted
-                .drivers
-                .iter()
-                .filter(|(_, (expiry, _))| *expiry <= now);
-            after
-                .abort
-                .extend(old.map(|(_, (_, driver))| driver.clone()));
+            let old = self.planted.drivers.iter().filter(|(_, (expiry, _))| *expiry <= now);
+            after.abort.extend(old.map(|(_, (_, driver))| driver.clone()));
             self.planted.drivers.retain(|_, (expiry, _)| *expiry > now);
         }
         let drivers = self.planted.drivers.values().map(|(expiry, _)| *expiry);
-        self.reaper_due = self
-            .idle
-            .iter()
-            .filter_map(|conn| shared.expiry(conn))
-            .chain(drivers)
-            .min();
+        self.reaper_due = self.idle.iter().filter_map(|conn| shared.expiry(conn)).chain(drivers).min();
         self.reaper_due
     }
 
@@ -606,11 +558,7 @@ impl State {
     }
 
     fn latest_dial(&self) -> Option<SlotId> {
-        self.tasks
-            .keys()
-            .copied()
-            .rev()
-            .find(|&id| self.slots.phase(id) == Some(Phase::Dialling))
+        self.tasks.keys().copied().rev().find(|&id| self.slots.phase(id) == Some(Phase::Dialling))
     }
 
     fn end_task(&mut self, id: SlotId, after: &mut After) {
@@ -647,11 +595,7 @@ impl State {
 
     /// Whether everything is closed that close() waits for: all but what others hold.
     pub(super) fn is_drained(&self, shared: &Shared) -> bool {
-        let kept = if shared.planted(Plant::CloseWaitsForLeases) {
-            0
-        } else {
-            self.slots.count(Phase::Out)
-        };
+        let kept = if shared.planted(Plant::CloseWaitsForLeases) { 0 } else { self.slots.count(Phase::Out) };
         self.slots.len() == kept
     }
 
@@ -664,19 +608,14 @@ impl State {
     }
 
     pub(super) fn status(&self, shared: &Shared) -> Status {
-        let open =
-            self.slots.len() - self.slots.count(Phase::Dialling) - self.slots.count(Phase::Closing);
+        let open = self.slots.len() - self.slots.count(Phase::Dialling) - self.slots.count(Phase::Closing);
         let stale = shared.planted(Plant::StatusStaleAfterResize);
         Status {
             size: Some(open + self.planted.broken),
             idle: Some(self.slots.count(Phase::Idle)),
             in_use: Some(self.slots.count(Phase::Out)),
             waiting: Some(u32::try_from(self.waiters.len()).unwrap_or(u32::MAX)),
-            max_size: Some(if stale {
-                shared.settings.max_size
-            } else {
-                self.max_size
-            }),
+            max_size: Some(if stale { shared.settings.max_size } else { self.max_size }),
         }
     }
 
@@ -698,28 +637,14 @@ impl State {
             return;
         };
         let now = Instant::now();
-        let twin = Conn {
-            id,
-            client,
-            born: now,
-            idle_since: now,
-            lifetime: None,
-            fate: None,
-        };
+        let twin = Conn { id, client, born: now, idle_since: now, lifetime: None, fate: None };
         self.grant(twin, shared);
     }
 }
 
 impl After {
     fn run(self, shared: &Arc<Shared>) {
-        let After {
-            close,
-            dial,
-            restore: returning,
-            abort,
-            retry_in,
-            wake_reaper,
-        } = self;
+        let After { close, dial, restore: returning, abort, retry_in, wake_reaper } = self;
         drop(close);
         for task in abort {
             task.abort();

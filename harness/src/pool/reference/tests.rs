@@ -23,11 +23,7 @@ const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 
 fn settings(max_size: u32) -> PoolSettings {
-    PoolSettings {
-        max_size,
-        acquire_timeout: Some(5 * S),
-        ..PoolSettings::default()
-    }
+    PoolSettings { max_size, acquire_timeout: Some(5 * S), ..PoolSettings::default() }
 }
 
 async fn build(server: &TestServer, settings: &PoolSettings) -> Arc<dyn Pool> {
@@ -35,10 +31,7 @@ async fn build(server: &TestServer, settings: &PoolSettings) -> Arc<dyn Pool> {
 }
 
 async fn plant(server: &TestServer, settings: &PoolSettings, plant: Plant) -> Arc<dyn Pool> {
-    Planted(plant)
-        .build(settings, server.connector())
-        .await
-        .unwrap()
+    Planted(plant).build(settings, server.connector()).await.unwrap()
 }
 
 /// Polls a future at most `polls` times, then drops it.
@@ -55,9 +48,7 @@ async fn cancel_at<F: Future>(future: F, mut polls: u32) -> Option<F::Output> {
 }
 
 fn tasks() -> usize {
-    tokio::runtime::Handle::current()
-        .metrics()
-        .num_alive_tasks()
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,11 +134,7 @@ async fn an_outage_is_probed_by_one_dial_at_a_time_and_waiters_are_served_after_
     for waiter in waiters {
         waiter.await.unwrap().unwrap();
     }
-    assert!(
-        up.elapsed() <= Duration::from_millis(450),
-        "{:?}",
-        up.elapsed()
-    );
+    assert!(up.elapsed() <= Duration::from_millis(450), "{:?}", up.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,10 +144,7 @@ async fn a_timeout_tells_why_nothing_could_be_dialled() {
     server.set_door(Door::Full);
     let began = Instant::now();
     let error = pool.acquire().await.err().unwrap();
-    assert_eq!(
-        (error.kind, began.elapsed()),
-        (PoolErrorKind::Timeout, 5 * S)
-    );
+    assert_eq!((error.kind, began.elapsed()), (PoolErrorKind::Timeout, 5 * S));
     assert_eq!(
         error.message,
         "no connection within 5s; the last dial failed: db error: FATAL: sorry, too many clients already"
@@ -173,10 +157,7 @@ async fn hanging_dials_end() {
         let server = TestServer::new();
         let pool = build(&server, &settings(2)).await;
         server.set_door(door);
-        assert_eq!(
-            pool.acquire().await.err().unwrap().kind,
-            PoolErrorKind::Timeout
-        );
+        assert_eq!(pool.acquire().await.err().unwrap().kind, PoolErrorKind::Timeout);
         server.set_door(Door::Open);
         let _leases = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
     }
@@ -193,27 +174,15 @@ async fn a_broken_idle_connection_leaves_at_once() {
     settle().await;
     let status = pool.status().unwrap();
     assert_eq!((status.size, status.idle), (Some(0), Some(0)));
-    sql(&mut pool.acquire().await.unwrap(), "SELECT 1")
-        .await
-        .unwrap();
+    sql(&mut pool.acquire().await.unwrap(), "SELECT 1").await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_returned_session_is_reset() {
-    for (reset_on_return, clean) in [
-        (Reset::Rollback, ('I', true)),
-        (Reset::Discard, ('I', false)),
-    ] {
+    for (reset_on_return, clean) in [(Reset::Rollback, ('I', true)), (Reset::Discard, ('I', false))] {
         for statements in [&["SET a", "BEGIN"][..], &["SET a", "BEGIN", "FAIL"]] {
             let server = TestServer::new();
-            let pool = build(
-                &server,
-                &PoolSettings {
-                    reset_on_return,
-                    ..settings(1)
-                },
-            )
-            .await;
+            let pool = build(&server, &PoolSettings { reset_on_return, ..settings(1) }).await;
             let mut lease = pool.acquire().await.unwrap();
             for statement in statements {
                 let _ = sql(&mut lease, statement).await;
@@ -231,11 +200,7 @@ async fn a_connection_whose_statement_still_runs_is_not_handed_out() {
     let server = TestServer::new();
     let pool = build(&server, &settings(1)).await;
     let mut lease = pool.acquire().await.unwrap();
-    assert!(
-        timeout(10 * MS, sql(&mut lease, "SLEEP 1000"))
-            .await
-            .is_err()
-    );
+    assert!(timeout(10 * MS, sql(&mut lease, "SLEEP 1000")).await.is_err());
     drop(lease);
     let began = Instant::now();
     pool.acquire().await.unwrap();
@@ -245,14 +210,7 @@ async fn a_connection_whose_statement_still_runs_is_not_handed_out() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_connection_fails_its_check_and_the_acquire_goes_on() {
     let server = TestServer::new();
-    let pool = build(
-        &server,
-        &PoolSettings {
-            test_on_acquire: true,
-            ..settings(1)
-        },
-    )
-    .await;
+    let pool = build(&server, &PoolSettings { test_on_acquire: true, ..settings(1) }).await;
     drop(pool.acquire().await.unwrap());
     settle().await;
     server.set_mute(true);
@@ -262,24 +220,13 @@ async fn a_silent_connection_fails_its_check_and_the_acquire_goes_on() {
     server.set_mute(false);
     let mut lease = acquire.await.unwrap();
     assert_eq!(identify(lease.client()), 102);
-    assert_eq!(
-        server.peak(),
-        2,
-        "the server still has the silent one, the pool gave it up"
-    );
+    assert_eq!(server.peak(), 2, "the server still has the silent one, the pool gave it up");
 }
 
 #[tokio::test(start_paused = true)]
 async fn idle_timeout_and_lifetime_are_kept_without_an_acquire() {
     let server = TestServer::new();
-    let pool = build(
-        &server,
-        &PoolSettings {
-            idle_timeout: Some(60 * S),
-            ..settings(2)
-        },
-    )
-    .await;
+    let pool = build(&server, &PoolSettings { idle_timeout: Some(60 * S), ..settings(2) }).await;
     drop(pool.acquire().await.unwrap());
     sleep(59 * S).await;
     assert_eq!(server.count(), 1);
@@ -288,31 +235,16 @@ async fn idle_timeout_and_lifetime_are_kept_without_an_acquire() {
     assert_eq!(pool.status().unwrap().size, Some(0));
 
     let server = TestServer::new();
-    let pool = build(
-        &server,
-        &PoolSettings {
-            max_lifetime: Some(100 * S),
-            min_idle: 4,
-            ..settings(4)
-        },
-    )
-    .await;
+    let pool = build(&server, &PoolSettings { max_lifetime: Some(100 * S), min_idle: 4, ..settings(4) }).await;
     settle().await;
     let first: BTreeSet<_> = server.backends().into_keys().collect();
     assert_eq!(first.len(), 4);
     sleep(89 * S).await;
-    assert_eq!(
-        server.backends().into_keys().collect::<BTreeSet<_>>(),
-        first
-    );
+    assert_eq!(server.backends().into_keys().collect::<BTreeSet<_>>(), first);
     sleep(12 * S).await;
     let second: BTreeSet<_> = server.backends().into_keys().collect();
     assert!(second.is_disjoint(&first) && second.len() == 4);
-    let closed = server
-        .recorder()
-        .events()
-        .into_iter()
-        .filter(|e| matches!(e.what, What::ConnClosed { .. }));
+    let closed = server.recorder().events().into_iter().filter(|e| matches!(e.what, What::ConnClosed { .. }));
     let times: BTreeSet<_> = closed.map(|event| event.at).collect();
     assert_eq!(times.len(), 4, "not all at once: {times:?}");
     drop(pool);
@@ -321,15 +253,7 @@ async fn idle_timeout_and_lifetime_are_kept_without_an_acquire() {
 #[tokio::test(start_paused = true)]
 async fn close_ends_waiters_and_dials_and_leaves_nothing() {
     let server = TestServer::new();
-    let pool = build(
-        &server,
-        &PoolSettings {
-            idle_timeout: Some(60 * S),
-            min_idle: 1,
-            ..settings(3)
-        },
-    )
-    .await;
+    let pool = build(&server, &PoolSettings { idle_timeout: Some(60 * S), min_idle: 1, ..settings(3) }).await;
     let lease = pool.acquire().await.unwrap();
     settle().await;
     server.set_door(Door::Silent);
@@ -343,10 +267,7 @@ async fn close_ends_waiters_and_dials_and_leaves_nothing() {
     pool.close().await;
     assert!(began.elapsed() <= 100 * MS, "{:?}", began.elapsed());
     assert_eq!(waiter.await.unwrap().unwrap().kind, PoolErrorKind::Closed);
-    assert_eq!(
-        pool.acquire().await.err().unwrap().kind,
-        PoolErrorKind::Closed
-    );
+    assert_eq!(pool.acquire().await.err().unwrap().kind, PoolErrorKind::Closed);
     assert_eq!(server.count(), 2, "leases are left alone");
     drop((lease, _second, pool));
     settle().await;
@@ -356,15 +277,7 @@ async fn close_ends_waiters_and_dials_and_leaves_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_pool_leaves_nothing() {
     let server = TestServer::new();
-    let pool = build(
-        &server,
-        &PoolSettings {
-            max_lifetime: Some(60 * S),
-            min_idle: 2,
-            ..settings(3)
-        },
-    )
-    .await;
+    let pool = build(&server, &PoolSettings { max_lifetime: Some(60 * S), min_idle: 2, ..settings(3) }).await;
     let lease = pool.acquire().await.unwrap();
     settle().await;
     drop(pool);
@@ -411,21 +324,10 @@ async fn a_detached_connection_makes_room() {
 
 #[test]
 fn the_end_of_the_runtime_ends_the_pool() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let (pool, lease) = runtime.block_on(async {
         let server = TestServer::new();
-        let pool = build(
-            &server,
-            &PoolSettings {
-                min_idle: 2,
-                ..settings(4)
-            },
-        )
-        .await;
+        let pool = build(&server, &PoolSettings { min_idle: 2, ..settings(4) }).await;
         let lease = pool.acquire().await.unwrap();
         server.set_door(Door::Lost);
         (pool, lease)
@@ -486,12 +388,7 @@ fn unfit(lease: &mut Box<dyn Lease>, server: &TestServer) -> Option<String> {
 }
 
 /// Does the operations, then checks that the pool is whole. The error says what is wrong.
-async fn play(
-    pool: Arc<dyn Pool>,
-    server: TestServer,
-    mut max_size: u32,
-    ops: Vec<Op>,
-) -> Result<(), String> {
+async fn play(pool: Arc<dyn Pool>, server: TestServer, mut max_size: u32, ops: Vec<Op>) -> Result<(), String> {
     let leases: Leases = Arc::default();
     let wrong: Arc<Mutex<Option<String>>> = Arc::default();
     for op in ops {
@@ -538,10 +435,7 @@ async fn play(
             Op::Pass(ms) => sleep(ms as u32 * MS).await,
         }
         let mut leases = leases.lock();
-        let pids: BTreeSet<_> = leases
-            .iter_mut()
-            .map(|lease| identify(lease.client()))
-            .collect();
+        let pids: BTreeSet<_> = leases.iter_mut().map(|lease| identify(lease.client())).collect();
         if pids.len() != leases.len() {
             return Err("a connection is in two leases".to_owned());
         }
@@ -558,50 +452,26 @@ async fn play(
     let all = async {
         let mut held = Vec::new();
         for _ in 0..max_size {
-            held.push(
-                pool.acquire()
-                    .await
-                    .map_err(|error| format!("no full capacity: {error}"))?,
-            );
+            held.push(pool.acquire().await.map_err(|error| format!("no full capacity: {error}"))?);
         }
         Ok::<_, String>(held)
     };
-    let held = timeout(S, all)
-        .await
-        .map_err(|_| "full capacity takes more than a second".to_owned())??;
+    let held = timeout(S, all).await.map_err(|_| "full capacity takes more than a second".to_owned())??;
     if server.count() != max_size as usize {
-        return Err(format!(
-            "{} backends at full capacity of {max_size}",
-            server.count()
-        ));
+        return Err(format!("{} backends at full capacity of {max_size}", server.count()));
     }
-    let dirty = server
-        .backends()
-        .into_values()
-        .any(|backend| backend.dirty || backend.transaction != 'I');
+    let dirty = server.backends().into_values().any(|backend| backend.dirty || backend.transaction != 'I');
     if dirty {
         return Err("a lease starts in a dirty session".to_owned());
     }
     let status = pool.status().ok_or("no status")?;
-    if (
-        status.in_use,
-        status.idle,
-        status.size,
-        status.max_size,
-        status.waiting,
-    ) != (
-        Some(max_size),
-        Some(0),
-        Some(max_size),
-        Some(max_size),
-        Some(0),
-    ) {
+    if (status.in_use, status.idle, status.size, status.max_size, status.waiting)
+        != (Some(max_size), Some(0), Some(max_size), Some(max_size), Some(0))
+    {
         return Err(format!("{status:?} at full capacity of {max_size}"));
     }
     let closing = Instant::now();
-    timeout(S, pool.close())
-        .await
-        .map_err(|_| "close hangs".to_owned())?;
+    timeout(S, pool.close()).await.map_err(|_| "close hangs".to_owned())?;
     drop(held);
     drop(pool);
     sleep(S).await;
@@ -623,36 +493,23 @@ fn bounded(server: &TestServer, bound: i64) -> Result<(), String> {
     for event in server.events() {
         match event {
             What::Dial { .. } => open += 1,
-            What::DialFailed { .. }
-            | What::DialDropped { .. }
-            | What::ConnBroken { .. }
-            | What::ConnClosed { .. } => {
+            What::DialFailed { .. } | What::DialDropped { .. } | What::ConnBroken { .. } | What::ConnClosed { .. } => {
                 open -= 1;
             }
             _ => {}
         }
         if open > bound {
-            return Err(format!(
-                "{open} connections and dials, the bound is {bound}"
-            ));
+            return Err(format!("{open} connections and dials, the bound is {bound}"));
         }
     }
     Ok(())
 }
 
 fn run(plant: Option<Plant>, settings: PoolSettings, ops: Vec<Op>) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let server = TestServer::new();
-        let most = ops
-            .iter()
-            .map(|op| if let Op::Resize(size) = op { *size } else { 0 })
-            .max()
-            .unwrap_or(0);
+        let most = ops.iter().map(|op| if let Op::Resize(size) = op { *size } else { 0 }).max().unwrap_or(0);
         let max_size = settings.max_size;
         let pool = match plant {
             None => build(&server, &settings).await,
@@ -664,23 +521,16 @@ fn run(plant: Option<Plant>, settings: PoolSettings, ops: Vec<Op>) -> Result<(),
 }
 
 fn any_settings() -> impl Strategy<Value = PoolSettings> {
-    (
-        1u32..4,
-        0u32..2,
-        any::<bool>(),
-        any::<bool>(),
-        any::<bool>(),
+    (1u32..4, 0u32..2, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(max_size, min_idle, test_on_acquire, idle, life)| PoolSettings {
+            min_idle,
+            test_on_acquire,
+            idle_timeout: idle.then_some(3 * S),
+            max_lifetime: life.then_some(8 * S),
+            reset_on_return: Reset::Discard,
+            ..settings(max_size)
+        },
     )
-        .prop_map(
-            |(max_size, min_idle, test_on_acquire, idle, life)| PoolSettings {
-                min_idle,
-                test_on_acquire,
-                idle_timeout: idle.then_some(3 * S),
-                max_lifetime: life.then_some(8 * S),
-                reset_on_return: Reset::Discard,
-                ..settings(max_size)
-            },
-        )
 }
 
 proptest! {
@@ -700,9 +550,7 @@ proptest! {
 /// The property above can fail: it finds the planted bugs that have no script of their own below.
 #[test]
 fn the_property_finds_planted_bugs() {
-    for plant in Plant::all()
-        .filter(|&plant| script_settings(plant).is_none() && plant != Plant::BlockingSleep)
-    {
+    for plant in Plant::all().filter(|&plant| script_settings(plant).is_none() && plant != Plant::BlockingSleep) {
         let config = ProptestConfig {
             cases: 400,
             failure_persistence: None,
@@ -735,25 +583,13 @@ fn script_settings(plant: Plant) -> Option<PoolSettings> {
         | Plant::ResetLeftBehind
         | Plant::SpinInAcquire
         | Plant::GrowsWithoutEnd => one,
-        Plant::CheckOutsideTimeout
-        | Plant::CheckTimeoutReturnsConnection
-        | Plant::RequeueAtTheBack => PoolSettings {
-            test_on_acquire: true,
-            ..one
-        },
-        Plant::LifetimeFromLastReturn | Plant::ReaperClosesLeased => PoolSettings {
-            max_lifetime: Some(10 * S),
-            ..one
-        },
-        Plant::IdleTimeoutReadOnce | Plant::PanicInReaper => PoolSettings {
-            idle_timeout: Some(3 * S),
-            ..one
-        },
+        Plant::CheckOutsideTimeout | Plant::CheckTimeoutReturnsConnection | Plant::RequeueAtTheBack => {
+            PoolSettings { test_on_acquire: true, ..one }
+        }
+        Plant::LifetimeFromLastReturn | Plant::ReaperClosesLeased => PoolSettings { max_lifetime: Some(10 * S), ..one },
+        Plant::IdleTimeoutReadOnce | Plant::PanicInReaper => PoolSettings { idle_timeout: Some(3 * S), ..one },
         Plant::DialStorm => settings(10),
-        Plant::ResetCommits => PoolSettings {
-            reset_on_return: Reset::Rollback,
-            ..one
-        },
+        Plant::ResetCommits => PoolSettings { reset_on_return: Reset::Rollback, ..one },
         _ => return None,
     })
 }
@@ -795,10 +631,7 @@ async fn sound(plant: Plant, pool: Arc<dyn Pool>, server: TestServer) -> bool {
             let lease = pool.acquire().await.unwrap();
             let mut first = Box::pin(pool.acquire());
             let mut second = Box::pin(pool.acquire());
-            assert!(
-                futures_util::poll!(&mut first).is_pending()
-                    && futures_util::poll!(&mut second).is_pending()
-            );
+            assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending());
             drop(lease);
             settle().await;
             drop(first);
@@ -835,7 +668,9 @@ async fn sound(plant: Plant, pool: Arc<dyn Pool>, server: TestServer) -> bool {
         Plant::ReaperClosesLeased => {
             let mut lease = pool.acquire().await.unwrap();
             sleep(15 * S).await;
-            !lease.client().is_closed()
+            let kept = !lease.client().is_closed();
+            drop(lease);
+            kept && !pool.acquire().await.unwrap().client().is_closed()
         }
         Plant::IdleTimeoutReadOnce => {
             let first = identify(pool.acquire().await.unwrap().client());
@@ -913,9 +748,7 @@ async fn sound(plant: Plant, pool: Arc<dyn Pool>, server: TestServer) -> bool {
             settle().await;
             !server.statements().contains(&"COMMIT".to_owned())
         }
-        Plant::SpinInAcquire | Plant::GrowsWithoutEnd => {
-            cancel_at(pool.acquire(), 30).await.is_some()
-        }
+        Plant::SpinInAcquire | Plant::GrowsWithoutEnd => cancel_at(pool.acquire(), 30).await.is_some(),
         _ => unreachable!("{} has no script", plant.name()),
     }
 }
@@ -927,11 +760,8 @@ fn each_script_shows_its_planted_bug_and_clears_the_reference_pool() {
             continue;
         };
         for (planted, expected) in [(None, true), (Some(plant), false)] {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .start_paused(true)
-                .build()
-                .unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
             let seen = runtime.block_on(async {
                 let server = TestServer::new();
                 let pool = match planted {
@@ -949,20 +779,9 @@ fn each_script_shows_its_planted_bug_and_clears_the_reference_pool() {
 fn every_plant_has_its_row_and_every_invariant_a_plant() {
     let plants: BTreeSet<_> = Plant::all().collect();
     assert_eq!(plants.len(), Plant::all().count());
-    assert_eq!(
-        plants.last(),
-        Some(&Plant::ResetCommits),
-        "the last variant has a row"
-    );
-    assert_eq!(
-        plants.len(),
-        Plant::ResetCommits as usize + 1,
-        "as all others"
-    );
-    assert_eq!(
-        Plant::all().map(Plant::name).collect::<BTreeSet<_>>().len(),
-        plants.len()
-    );
+    assert_eq!(plants.last(), Some(&Plant::ResetCommits), "the last variant has a row");
+    assert_eq!(plants.len(), Plant::ResetCommits as usize + 1, "as all others");
+    assert_eq!(Plant::all().map(Plant::name).collect::<BTreeSet<_>>().len(), plants.len());
     let invariants: BTreeSet<_> = Plant::all().map(Plant::violates).collect();
     assert_eq!(invariants.len(), 16, "{invariants:?}");
 }

@@ -26,11 +26,7 @@ pub(super) struct Permit {
 
 impl Permit {
     pub(super) fn new(shared: Arc<Shared>, id: SlotId) -> Permit {
-        Permit {
-            shared,
-            id,
-            ended: false,
-        }
+        Permit { shared, id, ended: false }
     }
 }
 
@@ -87,15 +83,8 @@ enum End {
 }
 
 async fn dial(shared: &Shared) -> Result<Connection, String> {
-    let limit = shared
-        .settings
-        .acquire_timeout
-        .map_or(DIAL_TIMEOUT, |timeout| timeout.min(DIAL_TIMEOUT));
-    let limit = if shared.planted(Plant::DialWithoutTimeout) {
-        Duration::MAX
-    } else {
-        limit
-    };
+    let limit = shared.settings.acquire_timeout.map_or(DIAL_TIMEOUT, |timeout| timeout.min(DIAL_TIMEOUT));
+    let limit = if shared.planted(Plant::DialWithoutTimeout) { Duration::MAX } else { limit };
     match timeout(limit, shared.connector.connect()).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(describe(&error)),
@@ -104,32 +93,15 @@ async fn dial(shared: &Shared) -> Result<Connection, String> {
 }
 
 async fn watch(shared: &Arc<Shared>, id: SlotId, connection: Connection) -> End {
-    let Connection {
-        client,
-        task: mut driver,
-    } = connection;
+    let Connection { client, task: mut driver } = connection;
     let now = Instant::now();
-    let lifetime = shared
-        .settings
-        .max_lifetime
-        .map(|limit| limit - share_of_tenth(id, limit));
+    let lifetime = shared.settings.max_lifetime.map(|limit| limit - share_of_tenth(id, limit));
     if let (true, Some(lifetime)) = (shared.planted(Plant::ReaperClosesLeased), lifetime) {
-        shared.look(|state| {
-            state
-                .planted()
-                .drivers
-                .insert(id, (now + lifetime, driver.abort_handle()))
-        });
+        shared.look(|state| state.planted().drivers.insert(id, (now + lifetime, driver.abort_handle())));
+        shared.wake_reaper.notify_one();
     }
     let (fate, decided) = oneshot::channel();
-    let conn = Conn {
-        id,
-        client: Arc::new(client),
-        born: now,
-        idle_since: now,
-        lifetime,
-        fate: Some(fate),
-    };
+    let conn = Conn { id, client: Arc::new(client), born: now, idle_since: now, lifetime, fate: Some(fate) };
     shared.update(|state, after| state.dialled(conn, shared, after));
     tokio::select! {
         biased;
