@@ -13,6 +13,7 @@ mod lifecycle;
 pub mod link;
 pub mod locks;
 mod query;
+pub mod scram;
 pub mod server;
 mod session;
 pub mod settings;

@@ -623,6 +623,24 @@ impl LockTable {
     }
 }
 
+#[cfg(test)]
+impl LockTable {
+    /// Objects known, and objects in use.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.objects.len(), self.object_index.len())
+    }
+
+    pub(super) fn granted_so_far(&self) -> &[Pid] {
+        &self.granted
+    }
+
+    /// The waiters of all queues, one queue after the other.
+    pub(super) fn queue_order(&self) -> Vec<Pid> {
+        let waiters = self.objects.iter().flat_map(|object| &object.queue);
+        waiters.map(|waiter| waiter.pid).collect()
+    }
+}
+
 impl Object {
     fn waiter(&self, pid: Pid) -> Option<Waiter> {
         self.queue.iter().copied().find(|waiter| waiter.pid == pid)
