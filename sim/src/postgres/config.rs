@@ -28,6 +28,16 @@ pub enum Version {
 }
 
 impl Version {
+    /// 15, 16 or 17.
+    #[must_use]
+    pub fn major(self) -> u32 {
+        match self {
+            Version::V15 => 15,
+            Version::V16 => 16,
+            Version::V17 => 17,
+        }
+    }
+
     /// `server_version`.
     #[must_use]
     pub fn as_str(self) -> &'static str {

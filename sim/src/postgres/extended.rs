@@ -401,7 +401,7 @@ impl<S: Socket> Connection<S> {
                 let (types, parameters) = fresh.expect("taken above");
                 let mut execution =
                     self.engine(|engine, session, _| engine.start(session, &statement, &types, parameters))?;
-                let output = self.run(&mut execution).await?;
+                let output = self.run_statement(&mut execution).await?;
                 self.send_notices(&output);
                 control = statement.is_transaction_control();
                 match output.rows {

@@ -157,6 +157,7 @@ impl Server {
     /// A change of `postgresql.conf` and `pg_reload_conf`. It reaches a session between its statements. Errors: 42704 for
     /// an unknown setting, 22023 for a bad value, 55P02 for one that needs a restart.
     pub fn reload(&self, name: &str, value: &str) -> Result<(), PgError> {
+        self.shared.settings.lock().reload(name, value)?;
         let cluster = self.shared.cluster.read().clone();
         cluster.engine.lock().reload(name, value)?;
         for process in self.shared.processes() {

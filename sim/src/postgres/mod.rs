@@ -14,6 +14,7 @@ pub mod link;
 pub mod locks;
 pub mod scram;
 mod query;
+pub mod scram;
 pub mod server;
 mod session;
 pub mod settings;

@@ -47,7 +47,7 @@ impl<S: Socket> Connection<S> {
                 engine.statement_begin(host, session, framing);
                 engine.start(session, statement, &[], Vec::new())
             })?;
-            let output = self.run(&mut execution).await?;
+            let output = self.run_statement(&mut execution).await?;
             if let Some(rows) = &output.rows {
                 wire::row_description(&mut self.link.output, &rows.columns, &Formats::Text);
                 self.send_rows(&rows.columns, &rows.rows, &Formats::Text).await?;
@@ -78,7 +78,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Runs a statement to its end.
-    pub(super) async fn run(&mut self, execution: &mut Execution) -> Result<Output, Stop> {
+    pub(super) async fn run_statement(&mut self, execution: &mut Execution) -> Result<Output, Stop> {
         let output = loop {
             match self.engine(|engine, session, host| engine.step(host, session, execution))?? {
                 Step::Done(output) => break output,

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::activity::{Backend, Signals};
-use super::config::Config;
+use super::config::{Auth, Config};
 use super::error::{PgError, SqlState};
 use super::event::{BackendState, Gone, Lifecycle, Observer, Pid, ServerEvent, SessionReport};
 use super::lifecycle::Life;
@@ -156,10 +156,11 @@ impl Server {
     /// A server that is [`Lifecycle::Down`], its data made by `initial_sql`. Errors: what a statement of it fails with.
     pub fn new(config: Config, observer: Option<Arc<dyn Observer>>) -> Result<Server, PgError> {
         let mut engine = Engine::new(engine_options(&config));
+        let owner = Owner::of(&config);
         let initial_sql = config.initial_sql.clone();
         // The server's life begins after its data: nothing of this is an event.
         let server = Server::on(config, observer, |shared| {
-            run_to_end(&mut engine, shared, &initial_sql)?;
+            run_to_end(&mut engine, shared, &owner, &initial_sql)?;
             Settled::of(&mut engine);
             Ok(Arc::new(Cluster {
                 engine: Mutex::new(engine),
@@ -192,6 +193,21 @@ impl Server {
         cluster: impl FnOnce(&dyn Host) -> Result<Arc<Cluster>, PgError>,
     ) -> Result<Server, PgError> {
         let epoch = Instant::now();
+        let mut settings = ServerSettings::new(config.version.major());
+        for (name, value) in engine_options(&config).settings {
+            settings.set(&name, &value)?;
+        }
+        let mut entropy = ChaCha8Rng::seed_from_u64(config.seed);
+        let mut scram_secret = [0; 32];
+        entropy.fill(&mut scram_secret);
+        let mut verifiers = BTreeMap::new();
+        for role in &config.roles {
+            if let (Some(password), Auth::ScramSha256) = (&role.password, config.auth) {
+                let mut salt = [0; 16];
+                entropy.fill(&mut salt);
+                verifiers.insert(role.name.clone(), Verifier::new(password, salt));
+            }
+        }
         let cluster = cluster(&Bootstrap {
             epoch,
             unix_time: config.unix_time,
@@ -205,9 +221,12 @@ impl Server {
             lifecycle: watch::Sender::new(Lifecycle::Down),
             in_recovery: config.standby.is_some().into(),
             identities: Mutex::new(Identities {
-                entropy: ChaCha8Rng::seed_from_u64(config.seed),
+                entropy,
                 next_pid: config.first_pid,
             }),
+            settings: Mutex::new(settings),
+            verifiers,
+            scram_secret,
             epoch,
             slowness_ms: AtomicU64::new(0),
             config,
@@ -313,7 +332,7 @@ impl Server {
         let cluster = self.shared.cluster.read().clone();
         let (rows, settled) = {
             let mut engine = cluster.engine.lock();
-            let rows = run_to_end(&mut engine, &*self.shared, sql);
+            let rows = run_to_end(&mut engine, &*self.shared, &Owner::of(&self.shared.config), sql);
             (rows, Settled::of(&mut engine))
         };
         self.shared.pass_on(&cluster, settled);
@@ -356,17 +375,34 @@ fn engine_options(config: &Config) -> EngineOptions {
 /// The pid of the server's own look at its data. No backend has it.
 const OWN_PID: Pid = 1;
 
+/// Who looks at the data on the server's own behalf: the first superuser, in the first database.
+struct Owner {
+    role: String,
+    database: String,
+}
+
+impl Owner {
+    fn of(config: &Config) -> Owner {
+        let superuser = config.roles.iter().find(|role| role.superuser);
+        Owner {
+            role: superuser.or(config.roles.first()).map_or_else(String::new, |role| role.name.clone()),
+            database: config.databases.first().map_or_else(String::new, |database| database.name.clone()),
+        }
+    }
+}
+
 /// Runs a script as a superuser, without ever waiting. Statements cost nothing here.
 fn run_to_end(
     engine: &mut Engine,
     host: &dyn Host,
+    owner: &Owner,
     sql: &str,
 ) -> Result<Vec<Vec<Option<String>>>, PgError> {
     let script = engine.parse(sql)?;
     let mut session = engine.open_session(SessionOptions {
         pid: OWN_PID,
-        user,
-        database,
+        user: owner.role.clone(),
+        database: owner.database.clone(),
         settings: Vec::new(),
     })?;
     let mut last = Vec::new();
@@ -523,6 +559,13 @@ impl Shared {
         let backend = Arc::new(Backend::new(pid, peer, secret, self.elapsed()));
         self.registry.lock().backends.insert(pid, backend.clone());
         Some(backend)
+    }
+
+    /// A SCRAM exchange for whoever says to be `user`; it fails at its end when there is no such role or no password.
+    pub(super) fn scram_exchange(&self, user: &str) -> scram::Exchange {
+        let mut nonce = [0; 18];
+        self.identities.lock().entropy.fill(&mut nonce);
+        scram::Exchange::new(user, self.verifiers.get(user).cloned(), nonce, &self.scram_secret)
     }
 
     pub(super) fn signal(&self, pid: Pid, signals: Signals) -> bool {

@@ -275,7 +275,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// ReadyForQuery, and what is told before it.
-    fn ready(&mut self) -> Result<(), End> {
+    pub(super) fn ready(&mut self) -> Result<(), End> {
         let state = match self.status {
             TransactionStatus::Idle => BackendState::Idle,
             TransactionStatus::InTransaction => BackendState::IdleInTransaction,
@@ -359,10 +359,12 @@ impl<S: Socket> Connection<S> {
             let mut activity = self.backend.activity.lock();
             (activity.transaction_start, activity.xid) = transaction;
         }
-        if !settled.is_empty() {
-            let cluster = Arc::clone(&cluster);
-            self.shared.pass_on(&cluster, settled);
+        if settled.is_empty() {
+            return Ok(result);
         }
+        let owned = Arc::clone(&cluster);
+        drop(cluster);
+        self.shared.pass_on(&owned, settled);
         Ok(result)
     }
 

@@ -214,7 +214,7 @@ impl<S: Socket> Connection<S> {
         }
         self.adopt_timeouts(timeouts);
         wire::backend_key(&mut self.link.output, self.backend.pid, self.backend.secret);
-        self.begin()
+        self.ready()
     }
 
     fn open_session(&mut self, request: Request) -> Result<(), End> {
@@ -243,44 +243,32 @@ impl<S: Socket> Connection<S> {
     }
 
     async fn scram(&mut self, user: &str, deadline: Instant) -> Result<(), End> {
-        let violation = |message: String| End::Fatal(PgError::fatal(SqlState::PROTOCOL_VIOLATION, message));
-        let role = self.shared.config.roles.iter().find(|role| role.name == user);
-        let password = role.and_then(|role| role.password.clone());
-        let mut exchange = scram::Exchange::new(password.as_deref(), self.shared.scram_entropy());
+        let violation = |message: &'static str| End::Fatal(PgError::fatal(SqlState::PROTOCOL_VIOLATION, message));
+        let exchange = self.shared.scram_exchange(user);
 
         let mechanisms = vec![scram::MECHANISM.to_owned()];
         wire::authentication(&mut self.link.output, Authentication::SASL(mechanisms));
         let mut initial = self.password_message(deadline).await?;
         let Some(end) = initial.iter().position(|byte| *byte == 0) else {
-            return Err(violation("invalid string in message".to_owned()));
+            return Err(violation("invalid string in message"));
         };
         if &initial[..end] != scram::MECHANISM.as_bytes() {
-            return Err(violation(
-                "client selected an invalid SASL authentication mechanism".to_owned(),
-            ));
+            return Err(violation("client selected an invalid SASL authentication mechanism"));
         }
         initial.advance(end + 1);
         if initial.len() < 4 {
-            return Err(violation("insufficient data left in message".to_owned()));
+            return Err(violation("insufficient data left in message"));
         }
         let length = initial.get_i32();
         if usize::try_from(length).ok() != Some(initial.len()) {
-            return Err(violation("invalid message format".to_owned()));
+            return Err(violation("invalid message format"));
         }
-        let challenge = exchange.client_first(&initial).map_err(End::Fatal)?;
+        let (challenge, proof) = exchange.client_first(&initial).map_err(End::Fatal)?;
         wire::authentication(&mut self.link.output, Authentication::SASLContinue(challenge.into()));
         let answer = self.password_message(deadline).await?;
-        let proof = exchange.client_final(&answer).map_err(End::Fatal)?;
-        match proof {
-            Some(signature) => {
-                wire::authentication(&mut self.link.output, Authentication::SASLFinal(signature.into()));
-                Ok(())
-            }
-            None => Err(End::Fatal(PgError::fatal(
-                SqlState::INVALID_PASSWORD,
-                format!("password authentication failed for user \"{user}\""),
-            ))),
-        }
+        let signature = proof.client_final(&answer).map_err(End::Fatal)?;
+        wire::authentication(&mut self.link.output, Authentication::SASLFinal(signature.into()));
+        Ok(())
     }
 
     async fn password_message(&mut self, deadline: Instant) -> Result<bytes::BytesMut, End> {

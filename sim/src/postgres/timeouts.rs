@@ -16,7 +16,7 @@ use super::activity::Signals;
 use super::error::{PgError, SqlState};
 use super::event::{Gone, ServerEvent};
 use super::link::Socket;
-use super::locks::Edge;
+use super::locks::{Edge, Tag};
 use super::session::{Connection, End, Stop, ended_by};
 use super::settings::Timeouts;
 
@@ -90,7 +90,7 @@ impl<S: Socket> Connection<S> {
         let (by, on, event) = self.engine(|engine, _, _| {
             let locks = engine.locks();
             let (tag, mode) = locks.waiting_for(pid).expect("the engine queued this backend");
-            (locks.blocking(pid), format!("{mode} on {tag}"), tag.wait_event())
+            (locks.blocking(pid), format!("{mode} on {tag}"), wait_event(tag))
         })?;
         {
             let mut activity = self.backend.activity.lock();
@@ -221,6 +221,16 @@ impl<S: Socket> Connection<S> {
             return Ok(Woken::Over);
         }
         Box::pin(self.wait_once(wait)).await
+    }
+}
+
+/// `pg_stat_activity.wait_event` of a wait for a lock.
+fn wait_event(tag: Tag) -> &'static str {
+    match tag {
+        Tag::Relation(_) => "relation",
+        Tag::Tuple(..) => "tuple",
+        Tag::Transaction(_) => "transactionid",
+        Tag::AdvisoryBig(_) | Tag::AdvisoryPair(..) => "advisory",
     }
 }
 
