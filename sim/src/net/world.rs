@@ -162,7 +162,7 @@ impl Shared {
     pub(crate) fn with<R>(self: &Arc<Self>, act: impl FnOnce(&mut World) -> R) -> R {
         let mut world = self.state.lock();
         let result = act(&mut world);
-        if world.queue.touched {
+        if world.queue.touched || !world.driver.running {
             world.run_due();
             world.rearm();
         }
