@@ -16,7 +16,7 @@ pub(crate) enum Event {
     /// The client sends its SYN again, or gives up.
     SynRetry,
     /// A SYN-ACK reaches the client's host.
-    SynAck,
+    SynAck { sent: Micros },
     /// The server sends its SYN-ACK again, or gives up.
     SynAckRetry,
     /// The client's ACK of the SYN-ACK reaches the server.
@@ -102,6 +102,10 @@ impl Queue {
             flow,
             event,
         });
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
     }
 
     pub(crate) fn next_at(&self) -> Option<Micros> {

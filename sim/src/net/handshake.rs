@@ -124,7 +124,7 @@ impl World {
             return;
         }
         let (at, tie) = self.arrival(id, 1, 0, now);
-        self.queue.push(at, tie, id, Event::SynAck);
+        self.queue.push(at, tie, id, Event::SynAck { sent: now });
     }
 
     fn syn_ack_lost(&mut self, id: FlowId, now: Micros) {
@@ -150,15 +150,15 @@ impl World {
             self.syn_ack_lost(id, now);
         } else {
             let (at, tie) = self.arrival(id, 1, 0, now);
-            self.queue.push(at, tie, id, Event::SynAck);
+            self.queue.push(at, tie, id, Event::SynAck { sent: now });
         }
     }
 
-    pub(crate) fn syn_ack_arrives(&mut self, id: FlowId, now: Micros) {
+    pub(crate) fn syn_ack_arrives(&mut self, id: FlowId, sent: Micros, now: Micros) {
         let Some(flow) = self.flow(id) else { return };
         let (host, phase) = (flow.hosts[0], flow.ends[0].phase);
         if !self.powered(host) {
-            self.syn_ack_lost(id, now);
+            self.syn_ack_lost(id, sent);
             return;
         }
         match phase {
@@ -181,7 +181,7 @@ impl World {
             Phase::Open | Phase::SynRcvd { .. } => {}
         }
         if self.flow(id).is_some_and(|f| f.loses(0)) {
-            self.syn_ack_lost(id, now);
+            self.syn_ack_lost(id, sent);
         } else {
             let (at, tie) = self.arrival(id, 0, 0, now);
             self.queue.push(at, tie, id, Event::Established);

@@ -136,4 +136,10 @@ impl Net {
     pub fn observe(&self, observer: Arc<dyn Observer>) {
         self.shared.with(|w| w.observers.push(observer));
     }
+
+    /// How many events are queued. An idle network whose links are whole has none.
+    #[must_use]
+    pub fn pending_events(&self) -> usize {
+        self.shared.with(|w| w.queue.len())
+    }
 }

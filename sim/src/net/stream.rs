@@ -294,6 +294,8 @@ fn is_direct(flow: &Flow, from: usize) -> bool {
         && peer.phase == Phase::Open
         && peer.holder != Holder::Nobody
         && sender.retransmission.is_none()
+        // A segment would carry an ACK that the peer's timer waits for.
+        && peer.sender.retransmission.is_none()
         && sender.bytes.is_empty()
         && sender.acks.is_empty()
 }

@@ -17,7 +17,7 @@ impl World {
         match event {
             Event::Syn { sent } => self.syn_arrives(id, sent, now),
             Event::SynRetry => self.syn_retry(id, now),
-            Event::SynAck => self.syn_ack_arrives(id, now),
+            Event::SynAck { sent } => self.syn_ack_arrives(id, sent, now),
             Event::SynAckRetry => self.syn_ack_retry(id, now),
             Event::Established => self.establish_server(id),
             Event::Segment {

@@ -61,6 +61,8 @@ pub(crate) struct Outbox {
     /// Replaced wakers. Dropping one may drop anything, so not under the lock.
     stale: Vec<Waker>,
     events: Vec<NetEvent>,
+    /// The driver is to be spawned. Not under the lock: a runtime that shuts down drops the task at once.
+    spawn: bool,
 }
 
 impl Outbox {
@@ -87,7 +89,7 @@ impl Outbox {
     }
 
     fn is_empty(&self) -> bool {
-        self.first.is_none() && self.events.is_empty() && self.stale.is_empty()
+        self.first.is_none() && self.events.is_empty() && self.stale.is_empty() && !self.spawn
     }
 }
 
@@ -160,9 +162,9 @@ impl Shared {
     pub(crate) fn with<R>(self: &Arc<Self>, act: impl FnOnce(&mut World) -> R) -> R {
         let mut world = self.state.lock();
         let result = act(&mut world);
-        if world.queue.touched {
+        if world.queue.touched || !world.driver.running {
             world.run_due();
-            world.rearm(self);
+            world.rearm();
         }
         if world.out.is_empty() {
             return result;
@@ -174,6 +176,13 @@ impl Shared {
             world.observers.clone()
         };
         drop(world);
+        if out.spawn {
+            let driver = Running(Arc::downgrade(self));
+            // Outside a runtime, `driver` is dropped, and the next call that has one tries again.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(drive(driver));
+            }
+        }
         for event in out.events {
             for observer in &observers {
                 observer.net_event(event.clone());
@@ -256,7 +265,7 @@ impl World {
     }
 
     /// Sees to it that the driver wakes in time for the earliest event.
-    fn rearm(&mut self, shared: &Arc<Shared>) {
+    fn rearm(&mut self) {
         let Some(next) = self.queue.next_at() else {
             return;
         };
@@ -266,10 +275,10 @@ impl World {
                 let waker = self.driver.waker.take();
                 self.out.wake(waker);
             }
-        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        } else {
             self.driver.running = true;
             self.driver.armed = Some(0);
-            runtime.spawn(drive(Running(Arc::downgrade(shared))));
+            self.out.spawn = true;
         }
     }
 
