@@ -136,6 +136,10 @@ impl Judge for CleanHandOut {
         else {
             return;
         };
+        let promised = self.discards && pool.settings.reset_on_return == Reset::Discard;
+        if report.state == BackendState::Idle && *unread == 0 && !(promised && has_any(report)) {
+            return;
+        }
         let former = conn.released.map_or_else(String::new, |(_, former)| {
             format!(", left by actor {}", former.0)
         });
@@ -159,7 +163,7 @@ impl Judge for CleanHandOut {
                 "when it was handed out, {unread} bytes of an earlier answer were unread"
             ));
         }
-        if !self.discards || pool.settings.reset_on_return != Reset::Discard {
+        if !promised {
             return;
         }
         if conn.leased_at.is_none() {

@@ -145,7 +145,6 @@ const COMEBACKS: usize = 64;
 impl Figures {
     /// Takes an event into account that the view has taken.
     pub fn take(&mut self, event: &Event, view: &View) {
-        self.events = event.seq;
         match &event.what {
             What::AcquireEnd { result, .. } => self.acquired(result, event.at, view),
             What::SqlEnd { result, .. } => match result {

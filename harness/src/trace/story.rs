@@ -235,6 +235,12 @@ impl Story {
         self.violations(at, view, violations);
     }
 
+    /// Whether there are violations that have no line yet.
+    #[must_use]
+    pub fn lags(&self, violations: &Violations) -> bool {
+        violations.list().len() > self.told
+    }
+
     /// Under load this is every acquire: the line is found without a search.
     fn exhausted(&mut self, pool: PoolId, at: Duration, view: &View) {
         if let Some((known, place)) = self.exhausted
