@@ -379,6 +379,50 @@ mod tests {
         assert_eq!(recorder.next_conn(), ConnId(2));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_watched_run_ends_with_what_was_found_and_a_full_trace() {
+        use crate::invariant::testing::{ABLE, scenario};
+
+        #[derive(Clone, Default)]
+        struct Shared(Arc<Mutex<Vec<u8>>>);
+        impl io::Write for Shared {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let out = Shared::default();
+        let recorder = Recorder::new(Options {
+            watch: Some(Watch::new(&scenario(), ABLE)),
+            out: Some(Box::new(out.clone())),
+            keep: false,
+        });
+        recorder.record(What::Phase(Phase::Fault));
+        recorder.record(What::TaskPanicked {
+            message: "index out of bounds".into(),
+        });
+        assert_eq!(recorder.look(|view| view.phase), Some(Phase::Fault));
+        let finished = recorder
+            .finish()
+            .expect("memory takes everything")
+            .expect("it was watched");
+        assert_eq!(finished.violations.counts()["no-panic"], 1);
+        assert_eq!(finished.figures.events, 2);
+        // What comes late is not heard.
+        recorder.record(What::Phase(Phase::End));
+        let text = String::from_utf8(out.0.lock().clone()).expect("JSON is UTF-8");
+        assert_eq!(text.lines().count(), 2);
+        assert!(
+            text.starts_with(
+                "{\"at\":\"0.000\",\"seq\":1,\"event\":\"phase\",\"phase\":\"fault\"}\n"
+            )
+        );
+    }
+
     #[test]
     fn handles_cross_threads() {
         fn is<T: Send + Sync + Clone>() {}
