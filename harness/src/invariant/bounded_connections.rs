@@ -78,7 +78,13 @@ impl Judge for BoundedConnections {
     }
 
     fn wants(&self) -> Wants {
-        const KINDS: &[Kind] = &[Kind::Dial, Kind::DialEnd, Kind::Connected, Kind::ConnClosed, Kind::ConnBroken];
+        const KINDS: &[Kind] = &[
+            Kind::Dial,
+            Kind::DialEnd,
+            Kind::Connected,
+            Kind::ConnClosed,
+            Kind::ConnBroken,
+        ];
         Wants {
             before: &[
                 Kind::Dial,
@@ -107,9 +113,12 @@ impl Judge for BoundedConnections {
             What::Dial { conn, .. } | What::Connected { conn, .. } => conn,
             _ => return,
         };
-        let Some(id) = view.conn(conn).map(|conn| conn.pool) else { return };
+        let Some(id) = view.conn(conn).map(|conn| conn.pool) else {
+            return;
+        };
         let Some(pool) = view.pool(id) else { return };
-        if pool.open() + pool.dialling() > self.bound(pool, event.at) && !self.over.iter().any(|&(over, _)| over == id)
+        if pool.open() + pool.dialling() > self.bound(pool, event.at)
+            && !self.over.iter().any(|&(over, _)| over == id)
         {
             self.over.push((id, event.at));
         }
@@ -125,7 +134,10 @@ impl Judge for BoundedConnections {
             let (open, bound) = (pool.open(), self.bound(pool, view.now));
             if pool.resized_at.is_some() && open > bound {
                 out.add(&META, || {
-                    let sentence = format!("it was resized to {}, and still has {open} connections open", pool.max_size);
+                    let sentence = format!(
+                        "it was resized to {}, and still has {open} connections open",
+                        pool.max_size
+                    );
                     Violation::new(&META, view.now, Who::Pool(id), sentence)
                 });
             }
@@ -142,7 +154,19 @@ mod tests {
     #[test]
     fn a_third_connection_of_a_pool_of_two() {
         let mut case = Case::new();
-        case.at(10).asks(1).asks(2).asks(3).open(1).open(2).gets(1, 1).gets(2, 2).at(20).dial(3).at(30).connected(3).gets(3, 3);
+        case.at(10)
+            .asks(1)
+            .asks(2)
+            .asks(3)
+            .open(1)
+            .open(2)
+            .gets(1, 1)
+            .gets(2, 2)
+            .at(20)
+            .dial(3)
+            .at(30)
+            .connected(3)
+            .gets(3, 3);
         let found = case.over();
         assert_eq!(found.counts()[META.name], 2, "the dial, and the connection");
     }
@@ -150,10 +174,25 @@ mod tests {
     #[test]
     fn orphans_are_not_the_pools() {
         let mut case = Case::new();
-        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
+        case.at(10)
+            .asks(1)
+            .asks(2)
+            .open(1)
+            .open(2)
+            .gets(1, 1)
+            .gets(2, 2);
         // The client ends are gone; the server has not noticed.
-        case.at(20).broken(1).releases(1, 1).closed(1).asks(3).open(3).gets(3, 3);
-        assert_eq!((case.view.totals.backends, case.view.totals.orphans), (3, 1));
+        case.at(20)
+            .broken(1)
+            .releases(1, 1)
+            .closed(1)
+            .asks(3)
+            .open(3)
+            .gets(3, 3);
+        assert_eq!(
+            (case.view.totals.backends, case.view.totals.orphans),
+            (3, 1)
+        );
         case.at(9_000).gone(1, terminated()).is_innocent();
         assert_eq!(case.view.totals.orphans, 0);
     }
@@ -161,20 +200,59 @@ mod tests {
     #[test]
     fn a_close_and_a_dial_in_one_millisecond_have_no_order() {
         let mut case = Case::new();
-        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
-        case.at(20).sql(1, 1, "x").sql_ends(1, 1, SqlResult::Error("42601".into())).releases(1, 1).asks(3).dial(3).closed(1);
+        case.at(10)
+            .asks(1)
+            .asks(2)
+            .open(1)
+            .open(2)
+            .gets(1, 1)
+            .gets(2, 2);
+        case.at(20)
+            .sql(1, 1, "x")
+            .sql_ends(1, 1, SqlResult::Error("42601".into()))
+            .releases(1, 1)
+            .asks(3)
+            .dial(3)
+            .closed(1);
         case.at(22).connected(3).gets(3, 3).is_innocent();
     }
 
     #[test]
     fn a_shrunk_pool_has_until_its_leases_end() {
         let mut case = Case::new();
-        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
-        case.at(20).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
-        case.at(9_000).releases(1, 1).closed(1).at(20_000).is_innocent();
+        case.at(10)
+            .asks(1)
+            .asks(2)
+            .open(1)
+            .open(2)
+            .gets(1, 1)
+            .gets(2, 2);
+        case.at(20).happens(What::PoolResized {
+            pool: PoolId(1),
+            max_size: 1,
+        });
+        case.at(9_000)
+            .releases(1, 1)
+            .closed(1)
+            .at(20_000)
+            .is_innocent();
         let mut case = Case::new();
-        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
-        case.at(20).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
-        case.at(30).releases(1, 1).releases(2, 2).at(20_000).phase(Phase::Healing).violates(META.name, 1);
+        case.at(10)
+            .asks(1)
+            .asks(2)
+            .open(1)
+            .open(2)
+            .gets(1, 1)
+            .gets(2, 2);
+        case.at(20).happens(What::PoolResized {
+            pool: PoolId(1),
+            max_size: 1,
+        });
+        case.at(30)
+            .releases(1, 1)
+            .releases(2, 2)
+            .at(20_000)
+            .phase(Phase::Healing)
+            .violates(META.name, 1);
     }
 }

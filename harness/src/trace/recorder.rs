@@ -61,8 +61,23 @@ impl Watch {
         self.jury.before(kind, event, &self.view);
         self.view.apply(event.at, &event.what);
         self.jury.after(kind, event, &self.view);
-        self.figures.take(event, &self.view);
-        self.story.take(event, &self.view, self.jury.violations());
+        // Most events are these, and neither counts nor tells them.
+        let plain = matches!(
+            kind,
+            Kind::State
+                | Kind::Statement
+                | Kind::StatementEnd
+                | Kind::SqlStart
+                | Kind::Released
+                | Kind::Commit
+        );
+        if !plain {
+            self.figures.take(event, &self.view);
+        }
+        if !plain || self.story.lags(self.jury.violations()) {
+            self.story.take(event, &self.view, self.jury.violations());
+        }
+        self.figures.events = event.seq;
     }
 }
 
@@ -198,22 +213,45 @@ impl Recorder {
         if let Some(error) = state.failed.take() {
             return Err(error);
         }
-        let Some(watch) = state.watch.take() else { return Ok(None) };
-        let Watch { view, mut jury, mut figures, story } = *watch;
+        let Some(watch) = state.watch.take() else {
+            return Ok(None);
+        };
+        let Watch {
+            view,
+            mut jury,
+            mut figures,
+            story,
+        } = *watch;
         jury.finish(&view);
         figures.finish(&view);
-        Ok(Some(Finished { violations: jury.violations().clone(), view, figures, story }))
+        Ok(Some(Finished {
+            violations: jury.violations().clone(),
+            view,
+            figures,
+            story,
+        }))
     }
 
     /// Looks at the world as the events so far tell it; `None` when nothing is watched. `look` may not record.
     pub fn look<T>(&self, look: impl FnOnce(&View) -> T) -> Option<T> {
-        self.shared.state.lock().watch.as_ref().map(|watch| look(&watch.view))
+        self.shared
+            .state
+            .lock()
+            .watch
+            .as_ref()
+            .map(|watch| look(&watch.view))
     }
 
     /// The violations found so far.
     #[must_use]
     pub fn violations(&self) -> Violations {
-        self.shared.state.lock().watch.as_ref().map(|watch| watch.jury.violations().clone()).unwrap_or_default()
+        self.shared
+            .state
+            .lock()
+            .watch
+            .as_ref()
+            .map(|watch| watch.jury.violations().clone())
+            .unwrap_or_default()
     }
 
     /// The events so far, if they are kept; none otherwise.
@@ -341,9 +379,218 @@ mod tests {
         assert_eq!(recorder.next_conn(), ConnId(2));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_watched_run_ends_with_what_was_found_and_a_full_trace() {
+        use crate::invariant::testing::{ABLE, scenario};
+
+        #[derive(Clone, Default)]
+        struct Shared(Arc<Mutex<Vec<u8>>>);
+        impl io::Write for Shared {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let out = Shared::default();
+        let recorder = Recorder::new(Options {
+            watch: Some(Watch::new(&scenario(), ABLE)),
+            out: Some(Box::new(out.clone())),
+            keep: false,
+        });
+        recorder.record(What::Phase(Phase::Fault));
+        recorder.record(What::TaskPanicked {
+            message: "index out of bounds".into(),
+        });
+        assert_eq!(recorder.look(|view| view.phase), Some(Phase::Fault));
+        let finished = recorder
+            .finish()
+            .expect("memory takes everything")
+            .expect("it was watched");
+        assert_eq!(finished.violations.counts()["no-panic"], 1);
+        assert_eq!(finished.figures.events, 2);
+        // What comes late is not heard.
+        recorder.record(What::Phase(Phase::End));
+        let text = String::from_utf8(out.0.lock().clone()).expect("JSON is UTF-8");
+        assert_eq!(text.lines().count(), 2);
+        assert!(
+            text.starts_with(
+                "{\"at\":\"0.000\",\"seq\":1,\"event\":\"phase\",\"phase\":\"fault\"}\n"
+            )
+        );
+    }
+
     #[test]
     fn handles_cross_threads() {
         fn is<T: Send + Sync + Clone>() {}
         is::<Recorder>();
+    }
+
+    /// Not a test of speed that can fail, since machines differ; it prints what an event costs:
+    /// `cargo test -p poolproof --lib cost_of_an_event -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "prints a measurement"]
+    #[expect(clippy::print_stdout, reason = "a measurement")]
+    fn cost_of_an_event() {
+        use crate::invariant::testing::{ABLE, scenario, session};
+        use crate::trace::event::{Acquired, ActorEnd, SqlResult};
+        use poolproof_sim::postgres::event::{BackendState, Lifecycle};
+
+        let mut watch = Watch::new(&scenario(), ABLE);
+        let (pool, conn, process, pid) = (PoolId(1), ConnId(1), ProcessId(1), 1);
+        let (text, workload, server): (Arc<str>, Arc<str>, Arc<str>) =
+            ("SELECT 1".into(), "w".into(), "db".into());
+        let mut seq = 0;
+        let mut take = |at: Duration, what: What| {
+            seq += 1;
+            watch.take(&Event { at, seq, what });
+        };
+        let on = |event| What::Server {
+            server: Arc::clone(&server),
+            event,
+        };
+        let zero = Duration::ZERO;
+        take(zero, on(ServerEvent::Lifecycle(Lifecycle::Running)));
+        take(
+            zero,
+            What::ProcessStart {
+                process,
+                app: "web".into(),
+            },
+        );
+        take(
+            zero,
+            What::PoolBuilt {
+                pool,
+                process,
+                max_size: 2,
+                own: false,
+            },
+        );
+        take(
+            zero,
+            What::AcquireStart {
+                actor: ActorId(1),
+                pool,
+            },
+        );
+        take(zero, What::Dial { conn, pool });
+        take(
+            zero,
+            on(ServerEvent::Forked {
+                pid,
+                peer: "10.0.0.1:1".parse().expect("an address"),
+            }),
+        );
+        take(
+            zero,
+            on(ServerEvent::State {
+                pid,
+                state: BackendState::Idle,
+            }),
+        );
+        take(zero, What::Connected { conn, pid });
+        take(
+            zero,
+            What::AcquireEnd {
+                actor: ActorId(1),
+                pool,
+                result: Acquired::Cancelled,
+            },
+        );
+        take(
+            zero,
+            What::ActorEnd {
+                actor: ActorId(1),
+                end: ActorEnd::Done,
+            },
+        );
+        let rounds = 300_000_u32;
+        let start = std::time::Instant::now();
+        for n in 0..rounds {
+            let at = Duration::from_millis(u64::from(n));
+            let actor = ActorId(n + 2);
+            take(
+                at,
+                What::ActorStart {
+                    actor,
+                    workload: Arc::clone(&workload),
+                    process,
+                },
+            );
+            take(at, What::AcquireStart { actor, pool });
+            let session = Some(session(BackendState::Idle));
+            take(
+                at,
+                What::AcquireEnd {
+                    actor,
+                    pool,
+                    result: Acquired::Lease {
+                        conn,
+                        pid,
+                        session,
+                        unread: 0,
+                    },
+                },
+            );
+            take(
+                at,
+                What::SqlStart {
+                    actor,
+                    conn,
+                    text: Arc::clone(&text),
+                },
+            );
+            take(
+                at,
+                on(ServerEvent::State {
+                    pid,
+                    state: BackendState::Active,
+                }),
+            );
+            take(
+                at,
+                on(ServerEvent::Statement {
+                    pid,
+                    text: Arc::clone(&text),
+                }),
+            );
+            take(
+                at,
+                on(ServerEvent::StatementEnd {
+                    pid,
+                    result: Ok(Arc::clone(&text)),
+                }),
+            );
+            take(
+                at,
+                on(ServerEvent::State {
+                    pid,
+                    state: BackendState::Idle,
+                }),
+            );
+            take(
+                at,
+                What::SqlEnd {
+                    actor,
+                    conn,
+                    result: SqlResult::Ok,
+                },
+            );
+            take(at, What::Released { actor, conn });
+            take(
+                at,
+                What::ActorEnd {
+                    actor,
+                    end: ActorEnd::Done,
+                },
+            );
+        }
+        let each = start.elapsed() / rounds;
+        println!("a query's 11 events: {each:?}, an event: {:?}", each / 11);
+        assert!(watch.jury.violations().is_empty());
     }
 }

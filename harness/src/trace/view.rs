@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use poolproof_sim::postgres::event::{BackendState, Lifecycle, Pid, ServerEvent};
 
-use super::event::{Acquired, ActorEnd, ActorId, ConnId, Phase, PoolId, ProcessId, SqlResult, What};
+use super::event::{
+    Acquired, ActorEnd, ActorId, ConnId, Phase, PoolId, ProcessId, SqlResult, What,
+};
 use super::recorder::IntMap;
 use crate::scenario::model::{FaultAction, PoolSettings, Scenario, ServerName};
 
@@ -355,12 +357,19 @@ impl View {
             servers: Vec::new(),
             target: "db",
             lasting: faults.iter().map(|fault| lasts(&fault.action)).collect(),
-            cuts: faults.iter().map(|fault| cuts_flows(&fault.action)).collect(),
+            cuts: faults
+                .iter()
+                .map(|fault| cuts_flows(&fault.action))
+                .collect(),
             repoints: faults.iter().map(|fault| repoints(&fault.action)).collect(),
             active: vec![0; faults.len()],
             epoch: 0,
             idle_flow_timeout: scenario.network.idle_flow_timeout,
-            settings: scenario.apps.iter().map(|(name, app)| (name.clone(), Arc::new(app.pool.clone()))).collect(),
+            settings: scenario
+                .apps
+                .iter()
+                .map(|(name, app)| (name.clone(), Arc::new(app.pool.clone())))
+                .collect(),
         }
     }
 
@@ -372,7 +381,9 @@ impl View {
 
     /// All pools that were ever built.
     pub fn pools(&self) -> impl Iterator<Item = (PoolId, &PoolView)> {
-        (1..).zip(&self.pools).filter_map(|(id, pool)| Some((PoolId(id), pool.as_ref()?)))
+        (1..)
+            .zip(&self.pools)
+            .filter_map(|(id, pool)| Some((PoolId(id), pool.as_ref()?)))
     }
 
     /// A connection, if it was dialled.
@@ -382,8 +393,13 @@ impl View {
     }
 
     /// The connections of a pool that are not [`Class::Nothing`], in no particular order but always the same.
-    pub fn conns_of<'a>(&'a self, pool: &'a PoolView) -> impl Iterator<Item = (ConnId, &'a ConnView)> {
-        pool.members.iter().filter_map(|&id| Some((ConnId(id), self.conn(ConnId(id))?)))
+    pub fn conns_of<'a>(
+        &'a self,
+        pool: &'a PoolView,
+    ) -> impl Iterator<Item = (ConnId, &'a ConnView)> {
+        pool.members
+            .iter()
+            .filter_map(|&id| Some((ConnId(id), self.conn(ConnId(id))?)))
     }
 
     /// An actor, if it has not ended.
@@ -401,7 +417,10 @@ impl View {
     /// The connection of a backend.
     #[must_use]
     pub fn conn_of(&self, pid: Pid) -> Option<ConnId> {
-        self.backends.get(&pid).filter(|backend| backend.conn != 0).map(|backend| ConnId(backend.conn))
+        self.backends
+            .get(&pid)
+            .filter(|backend| backend.conn != 0)
+            .map(|backend| ConnId(backend.conn))
     }
 
     /// What a connection is for its pool.
@@ -414,7 +433,9 @@ impl View {
     #[must_use]
     pub fn is_proven(&self, conn: &ConnView) -> bool {
         conn.proven_epoch == self.epoch
-            && self.idle_flow_timeout.is_none_or(|timeout| self.now.saturating_sub(conn.heard_at) < timeout)
+            && self
+                .idle_flow_timeout
+                .is_none_or(|timeout| self.now.saturating_sub(conn.heard_at) < timeout)
     }
 
     /// Whether any open connection of the pool is not proven.
@@ -422,7 +443,8 @@ impl View {
     pub fn has_suspects(&self, pool: &PoolView) -> bool {
         (self.epoch > 0 || self.idle_flow_timeout.is_some())
             && self.conns_of(pool).any(|(_, conn)| {
-                matches!(conn.class, Class::Idle | Class::Busy | Class::Dead) && !self.is_proven(conn)
+                matches!(conn.class, Class::Idle | Class::Busy | Class::Dead)
+                    && !self.is_proven(conn)
             })
     }
 
@@ -438,7 +460,10 @@ impl View {
     }
 
     /// The idle connections of a pool, the longest idle first.
-    pub fn idle_conns<'a>(&'a self, pool: &PoolView) -> impl Iterator<Item = (ConnId, &'a ConnView)> {
+    pub fn idle_conns<'a>(
+        &'a self,
+        pool: &PoolView,
+    ) -> impl Iterator<Item = (ConnId, &'a ConnView)> {
         let mut at = pool.idle.0;
         std::iter::from_fn(move || {
             let conn = self.conn(ConnId(at))?;
@@ -457,7 +482,10 @@ impl View {
     /// The state of a server's life, if it ever said.
     #[must_use]
     pub fn lifecycle(&self, server: &str) -> Option<Lifecycle> {
-        self.servers.iter().find(|known| &*known.name == server).map(|known| known.lifecycle)
+        self.servers
+            .iter()
+            .find(|known| &*known.name == server)
+            .map(|known| known.lifecycle)
     }
 
     /// How many actors have not ended.
@@ -472,17 +500,35 @@ impl View {
         match what {
             What::Server { server, event } => self.server(server, event),
             What::AcquireStart { actor, pool } => self.acquire_start(*actor, *pool),
-            What::AcquireEnd { actor, pool, result } => self.acquire_end(*actor, *pool, result),
+            What::AcquireEnd {
+                actor,
+                pool,
+                result,
+            } => self.acquire_end(*actor, *pool, result),
             What::SqlStart { actor, conn, text } => {
-                let (commits, follows_abandoned) =
-                    self.conn(*conn).map_or((0, false), |conn| (conn.commits, conn.in_flight));
+                let (commits, follows_abandoned) = self
+                    .conn(*conn)
+                    .map_or((0, false), |conn| (conn.commits, conn.in_flight));
                 let text = Arc::clone(text);
-                self.actors.entry(actor.0).or_default().sql =
-                    Some(Statement { conn: *conn, text, since: at, commits, follows_abandoned });
+                self.actors.entry(actor.0).or_default().sql = Some(Statement {
+                    conn: *conn,
+                    text,
+                    since: at,
+                    commits,
+                    follows_abandoned,
+                });
             }
-            What::SqlEnd { actor, conn, result } => self.sql_end(*actor, *conn, result),
+            What::SqlEnd {
+                actor,
+                conn,
+                result,
+            } => self.sql_end(*actor, *conn, result),
             What::Released { actor, conn } => self.release(*actor, *conn),
-            What::ActorStart { actor, workload, process } => {
+            What::ActorStart {
+                actor,
+                workload,
+                process,
+            } => {
                 let actor = self.actors.entry(actor.0).or_default();
                 actor.workload = Some(Arc::clone(workload));
                 actor.process = Some(*process);
@@ -493,7 +539,9 @@ impl View {
                 self.dial_failed(*conn);
                 self.end_conn(*conn, ClientEnd::Closed);
             }
-            What::DialDropped { conn } | What::ConnClosed { conn } => self.end_conn(*conn, ClientEnd::Closed),
+            What::DialDropped { conn } | What::ConnClosed { conn } => {
+                self.end_conn(*conn, ClientEnd::Closed)
+            }
             What::Connected { conn, pid } => self.connected(*conn, *pid),
             What::ConnBroken { conn, .. } => self.end_conn(*conn, ClientEnd::Broken),
             What::Leaked { actor, conn } => {
@@ -524,7 +572,12 @@ impl View {
             What::FaultEnd { index, .. } => self.fault(*index, false),
             What::ProcessStart { process, app } => self.process_start(*process, app),
             What::ProcessEnd { process } => self.process_end(*process),
-            What::PoolBuilt { pool, process, max_size, own } => self.pool_built(*pool, *process, *max_size, *own),
+            What::PoolBuilt {
+                pool,
+                process,
+                max_size,
+                own,
+            } => self.pool_built(*pool, *process, *max_size, *own),
             What::PoolResized { pool, max_size } => {
                 if let Some(pool) = slot(&mut self.pools, pool.0) {
                     pool.max_size_before = pool.max_size_before.max(pool.max_size);
@@ -564,8 +617,12 @@ impl View {
             }
             ServerEvent::RolledBack { .. } => {}
             ServerEvent::Forked { pid, .. } => {
-                let fresh =
-                    BackendView { conn: 0, state: BackendState::Starting, blocked: false, heard_at: self.now };
+                let fresh = BackendView {
+                    conn: 0,
+                    state: BackendState::Starting,
+                    blocked: false,
+                    heard_at: self.now,
+                };
                 if self.backends.insert(*pid, fresh).is_none() {
                     self.totals.backends += 1;
                     self.peaks.backends = self.peaks.backends.max(self.totals.backends);
@@ -583,7 +640,10 @@ impl View {
             ServerEvent::Lifecycle(lifecycle) => {
                 match self.servers.iter_mut().find(|known| known.name == *server) {
                     Some(known) => known.lifecycle = *lifecycle,
-                    None => self.servers.push(ServerView { name: Arc::clone(server), lifecycle: *lifecycle }),
+                    None => self.servers.push(ServerView {
+                        name: Arc::clone(server),
+                        lifecycle: *lifecycle,
+                    }),
                 }
                 self.health();
             }
@@ -592,14 +652,17 @@ impl View {
 
     fn backend_state(&mut self, pid: Pid, state: BackendState) {
         let now = self.now;
-        let Some(backend) = self.backends.get_mut(&pid) else { return };
+        let Some(backend) = self.backends.get_mut(&pid) else {
+            return;
+        };
         let was = std::mem::replace(&mut backend.state, state);
         backend.heard_at = now;
         let conn = backend.conn;
         match (in_transaction(was), in_transaction(state)) {
             (false, true) => {
                 self.totals.in_transaction += 1;
-                self.peaks.in_transaction = self.peaks.in_transaction.max(self.totals.in_transaction);
+                self.peaks.in_transaction =
+                    self.peaks.in_transaction.max(self.totals.in_transaction);
             }
             (true, false) => self.totals.in_transaction -= 1,
             _ => {}
@@ -608,7 +671,9 @@ impl View {
             return;
         }
         let epoch = self.epoch;
-        let Some(view) = slot(&mut self.conns, conn) else { return };
+        let Some(view) = slot(&mut self.conns, conn) else {
+            return;
+        };
         view.proven_epoch = epoch;
         view.heard_at = now;
         if was == BackendState::Active && state != BackendState::Active {
@@ -623,7 +688,9 @@ impl View {
     }
 
     fn backend_gone(&mut self, pid: Pid) {
-        let Some(backend) = self.backends.remove(&pid) else { return };
+        let Some(backend) = self.backends.remove(&pid) else {
+            return;
+        };
         self.totals.backends -= 1;
         if in_transaction(backend.state) {
             self.totals.in_transaction -= 1;
@@ -647,7 +714,9 @@ impl View {
     }
 
     fn blocked(&mut self, pid: Pid, blocked: bool) {
-        let Some(backend) = self.backends.get_mut(&pid) else { return };
+        let Some(backend) = self.backends.get_mut(&pid) else {
+            return;
+        };
         match (backend.blocked, blocked) {
             (false, true) => {
                 self.totals.blocked += 1;
@@ -661,7 +730,9 @@ impl View {
 
     fn acquire_start(&mut self, id: ActorId, pool_id: PoolId) {
         let now = self.now;
-        let Some(pool) = slot(&mut self.pools, pool_id.0) else { return };
+        let Some(pool) = slot(&mut self.pools, pool_id.0) else {
+            return;
+        };
         let last = pool.waiters.1;
         pool.waiters.1 = id.0;
         if last == 0 {
@@ -690,7 +761,9 @@ impl View {
         let now = self.now;
         let since = self.stop_waiting(id);
         self.waited = since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
-        let Acquired::Lease { conn, .. } = result else { return };
+        let Acquired::Lease { conn, .. } = result else {
+            return;
+        };
         if let Some(since) = since
             && let Some(oldest) = self.pool(pool_id).map(|pool| pool.waiters.0)
             && let Some(oldest) = self.actors.get_mut(&oldest)
@@ -737,8 +810,13 @@ impl View {
     }
 
     fn sql_end(&mut self, actor: ActorId, conn: ConnId, result: &SqlResult) {
-        let statement = self.actors.get_mut(&actor.0).and_then(|actor| actor.sql.take());
-        self.took = statement.map_or(Duration::ZERO, |statement| self.now.saturating_sub(statement.since));
+        let statement = self
+            .actors
+            .get_mut(&actor.0)
+            .and_then(|actor| actor.sql.take());
+        self.took = statement.map_or(Duration::ZERO, |statement| {
+            self.now.saturating_sub(statement.since)
+        });
         if *result != SqlResult::Ok
             && let Some(conn) = slot(&mut self.conns, conn.0)
         {
@@ -751,7 +829,10 @@ impl View {
         let now = self.now;
         let mut in_flight = false;
         if let Some(actor) = self.actors.get_mut(&id.0) {
-            in_flight = actor.sql.take_if(|statement| statement.conn == conn).is_some();
+            in_flight = actor
+                .sql
+                .take_if(|statement| statement.conn == conn)
+                .is_some();
             if actor.held == Some(conn) {
                 actor.held = None;
             }
@@ -870,11 +951,19 @@ impl View {
     }
 
     fn process_start(&mut self, process: ProcessId, app: &Arc<str>) {
-        let app = self.apps.iter().position(|known| known == app).unwrap_or_else(|| {
-            self.apps.push(Arc::clone(app));
-            self.apps.len() - 1
-        });
-        put(&mut self.processes, process.0, ProcessView { app, alive: true });
+        let app = self
+            .apps
+            .iter()
+            .position(|known| known == app)
+            .unwrap_or_else(|| {
+                self.apps.push(Arc::clone(app));
+                self.apps.len() - 1
+            });
+        put(
+            &mut self.processes,
+            process.0,
+            ProcessView { app, alive: true },
+        );
     }
 
     fn process_end(&mut self, process: ProcessId) {
@@ -882,7 +971,12 @@ impl View {
             process.alive = false;
         }
         let mut conns = Vec::new();
-        for pool in self.pools.iter_mut().flatten().filter(|pool| pool.process == process) {
+        for pool in self
+            .pools
+            .iter_mut()
+            .flatten()
+            .filter(|pool| pool.process == process)
+        {
             pool.ended_at.get_or_insert(self.now);
             conns.extend_from_slice(&pool.members);
         }
@@ -899,13 +993,18 @@ impl View {
     fn pool_built(&mut self, id: PoolId, process: ProcessId, max_size: u32, own: bool) {
         let app = self.process(process).map_or(0, |process| process.app);
         let name = self.apps.get(app);
-        let settings = self.settings.iter().find(|(known, _)| name.is_some_and(|name| **name == **known));
+        let settings = self
+            .settings
+            .iter()
+            .find(|(known, _)| name.is_some_and(|name| **name == **known));
         let settings = settings.map_or_else(Arc::default, |(_, settings)| Arc::clone(settings));
         // A pool that dials while it is being built is known before it is built.
         if self.pool(id).is_none() {
             put(&mut self.pools, id.0, PoolView::unbuilt(self.now));
         }
-        let Some(pool) = slot(&mut self.pools, id.0) else { return };
+        let Some(pool) = slot(&mut self.pools, id.0) else {
+            return;
+        };
         pool.process = process;
         pool.app = app;
         pool.settings = settings;
@@ -927,13 +1026,19 @@ impl View {
         }
         if self.lasting.get(index).copied().unwrap_or(false) {
             let active = &mut self.active[index];
-            *active = if begins { *active + 1 } else { active.saturating_sub(1) };
+            *active = if begins {
+                *active + 1
+            } else {
+                active.saturating_sub(1)
+            };
         }
         self.health();
     }
 
     fn health(&mut self) {
-        let serving = self.lifecycle(self.target).is_none_or(|lifecycle| lifecycle == Lifecycle::Running);
+        let serving = self
+            .lifecycle(self.target)
+            .is_none_or(|lifecycle| lifecycle == Lifecycle::Running);
         let healthy = serving && self.active.iter().all(|&active| active == 0);
         if healthy == self.healthy_since.is_some() {
             return;
@@ -949,7 +1054,9 @@ impl View {
     /// Changes a connection, and every count that depends on it.
     fn change(&mut self, id: ConnId, change: impl FnOnce(&mut ConnView)) {
         let now = self.now;
-        let Some(conn) = slot(&mut self.conns, id.0) else { return };
+        let Some(conn) = slot(&mut self.conns, id.0) else {
+            return;
+        };
         change(conn);
         let (before, after) = (conn.class, classify(conn));
         if before == after {
@@ -966,7 +1073,9 @@ impl View {
         if after == Class::Idle {
             self.link_idle(id, pool_id);
         }
-        let Some(pool) = slot(&mut self.pools, pool_id.0) else { return };
+        let Some(pool) = slot(&mut self.pools, pool_id.0) else {
+            return;
+        };
         if before == Class::Nothing
             && let Some(conn) = slot(&mut self.conns, id.0)
         {
@@ -1016,7 +1125,9 @@ impl View {
 
     fn room(&mut self, pool: PoolId) {
         let now = self.now;
-        let Some(pool) = slot(&mut self.pools, pool.0) else { return };
+        let Some(pool) = slot(&mut self.pools, pool.0) else {
+            return;
+        };
         let room = pool.dialling() == 0 && pool.in_use() + pool.unleased() < pool.max_size;
         if room {
             pool.room_since.get_or_insert(now);
@@ -1026,7 +1137,9 @@ impl View {
     }
 
     fn link_idle(&mut self, id: ConnId, pool: PoolId) {
-        let Some(pool) = slot(&mut self.pools, pool.0) else { return };
+        let Some(pool) = slot(&mut self.pools, pool.0) else {
+            return;
+        };
         let last = std::mem::replace(&mut pool.idle.1, id.0);
         if last == 0 {
             pool.idle.0 = id.0;
@@ -1041,7 +1154,9 @@ impl View {
     }
 
     fn unlink_idle(&mut self, id: ConnId, pool: PoolId) {
-        let Some((prev, next)) = slot(&mut self.conns, id.0).and_then(|conn| conn.idle_links.take()) else {
+        let Some((prev, next)) =
+            slot(&mut self.conns, id.0).and_then(|conn| conn.idle_links.take())
+        else {
             return;
         };
         if let Some(links) = slot(&mut self.conns, prev).and_then(|conn| conn.idle_links.as_mut()) {
@@ -1114,7 +1229,10 @@ fn is_orphaned(conn: &ConnView) -> bool {
 }
 
 fn in_transaction(state: BackendState) -> bool {
-    matches!(state, BackendState::IdleInTransaction | BackendState::IdleInTransactionAborted)
+    matches!(
+        state,
+        BackendState::IdleInTransaction | BackendState::IdleInTransactionAborted
+    )
 }
 
 /// Whether the fault lasts, so that nothing is judged by its liveness meanwhile. A stopped server is not counted here:
