@@ -8,6 +8,7 @@ pub mod pool;
 pub mod report;
 pub mod scenario;
 pub mod trace;
+pub mod verdict;
 pub mod worker;
 pub mod workload;
 pub mod world;

@@ -1,1 +1,103 @@
 //! The invariants: one file each, judged in every run from the run's events.
+
+pub mod judge;
+
+pub mod bounded_bypass;
+pub mod bounded_connections;
+pub mod clean_hand_out;
+pub mod deadline;
+pub mod demand;
+pub mod effects;
+pub mod eventual_release;
+pub mod exclusive_lease;
+pub mod live_hand_out;
+pub mod no_lost_wakeup;
+pub mod no_panic;
+pub mod no_stall;
+pub mod nothing_left;
+pub mod quiescent_capacity;
+pub mod recovery;
+pub mod truthful_status;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use judge::{Judge, Jury, Meta, Terms, Violation, Violations, Who};
+
+/// Every invariant, in the order in which they are listed to people.
+#[must_use]
+pub fn all() -> &'static [Meta] {
+    static ALL: [Meta; 16] = [
+        bounded_connections::META,
+        exclusive_lease::META,
+        eventual_release::META,
+        quiescent_capacity::META,
+        no_lost_wakeup::META,
+        deadline::META,
+        clean_hand_out::META,
+        live_hand_out::META,
+        bounded_bypass::META,
+        demand::META,
+        recovery::META,
+        truthful_status::META,
+        nothing_left::META,
+        no_panic::META,
+        no_stall::META,
+        effects::META,
+    ];
+    &ALL
+}
+
+/// Their names.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    all().iter().map(|meta| meta.name).collect()
+}
+
+/// The judges of one run; `no-stall` is judged from outside the run and has none.
+#[must_use]
+pub fn jury(terms: &Terms) -> Jury {
+    Jury::new(vec![
+        Box::new(bounded_connections::BoundedConnections::new(terms)),
+        Box::new(exclusive_lease::ExclusiveLease::default()),
+        Box::new(eventual_release::EventualRelease::new(terms)),
+        Box::new(quiescent_capacity::QuiescentCapacity::new(terms)),
+        Box::new(no_lost_wakeup::NoLostWakeup::new(terms)),
+        Box::new(deadline::Deadline::new(terms)),
+        Box::new(clean_hand_out::CleanHandOut::new(terms)),
+        Box::new(live_hand_out::LiveHandOut::new(terms)),
+        Box::new(bounded_bypass::BoundedBypass::new(terms)),
+        Box::new(demand::Demand::new(terms)),
+        Box::new(recovery::Recovery::new(terms)),
+        Box::new(truthful_status::TruthfulStatus::new(terms)),
+        Box::new(nothing_left::NothingLeft::new(terms)),
+        Box::new(no_panic::NoPanic::new(terms)),
+        Box::new(effects::Effects::default()),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::scenario;
+    use super::*;
+    use crate::pool::Capabilities;
+
+    #[test]
+    fn names_are_unique_and_meanings_are_sentences() {
+        let mut names = names();
+        assert_eq!(names.len(), 16);
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 16);
+        assert!(
+            all()
+                .iter()
+                .all(|meta| !meta.meaning.is_empty() && !meta.bound.is_empty())
+        );
+    }
+
+    #[test]
+    fn a_pool_that_can_nothing_is_judged_all_the_same() {
+        let _ = jury(&Terms::new(&scenario(), Capabilities::default()));
+    }
+}

@@ -1,7 +1,13 @@
 //! The trace: every event of a run, in order; and the story told from it.
 
 pub mod event;
+pub mod figures;
+pub mod json;
 pub mod recorder;
+pub mod story;
+pub mod view;
 
 pub use event::{Event, What};
+pub use figures::Figures;
 pub use recorder::Recorder;
+pub use view::View;

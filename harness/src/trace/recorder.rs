@@ -16,14 +16,67 @@ use poolproof_sim::postgres::event::{Observer, Pid, ServerEvent};
 use tokio::time::Instant;
 
 use super::event::{ActorId, ConnId, Event, PoolId, ProcessId, What};
+use super::figures::Figures;
+use super::json;
+use super::story::Story;
+use super::view::View;
+use crate::invariant::judge::Kind;
+use crate::invariant::{self, Jury, Terms, Violations};
+use crate::pool::Capabilities;
+use crate::scenario::model::Scenario;
 
-/// What a recorder does beside counting.
+/// What a recorder does beside numbering.
 #[derive(Default)]
 pub struct Options {
+    /// Judge the run and collect its figures and its story. [`Watch::new`] makes it.
+    pub watch: Option<Watch>,
     /// Where the full trace is written, one JSON object a line.
     pub out: Option<Box<dyn io::Write + Send>>,
     /// Keep every event in memory, for tests: see [`Recorder::events`].
     pub keep: bool,
+}
+
+/// Those who see every event: the view, the judges, the figures and the story.
+pub struct Watch {
+    view: View,
+    jury: Jury,
+    figures: Figures,
+    story: Story,
+}
+
+impl Watch {
+    /// For a run of this scenario with a pool that can do this.
+    #[must_use]
+    pub fn new(scenario: &Scenario, capabilities: Capabilities) -> Watch {
+        Watch {
+            view: View::new(scenario),
+            jury: invariant::jury(&Terms::new(scenario, capabilities)),
+            figures: Figures::default(),
+            story: Story::default(),
+        }
+    }
+
+    fn take(&mut self, event: &Event) {
+        let kind = Kind::of(&event.what);
+        self.jury.before(kind, event, &self.view);
+        self.view.apply(event.at, &event.what);
+        self.jury.after(kind, event, &self.view);
+        self.figures.take(event, &self.view);
+        self.story.take(event, &self.view, self.jury.violations());
+    }
+}
+
+/// What a recorder has to say at the end of a run.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// The world at the end.
+    pub view: View,
+    /// What was found.
+    pub violations: Violations,
+    /// What was measured.
+    pub figures: Figures,
+    /// What is told.
+    pub story: Story,
 }
 
 /// A handle to the run's trace. Cheap to clone; all clones are one trace.
@@ -46,6 +99,10 @@ struct State {
     by_pid: IntMap<Pid, ConnId>,
     servers: Vec<Arc<str>>,
     kept: Option<Vec<Event>>,
+    watch: Option<Box<Watch>>,
+    out: Option<Box<dyn io::Write + Send>>,
+    failed: Option<io::Error>,
+    over: bool,
 }
 
 impl Recorder {
@@ -64,6 +121,10 @@ impl Recorder {
                     by_pid: HashMap::default(),
                     servers: Vec::new(),
                     kept: options.keep.then(Vec::new),
+                    watch: options.watch.map(Box::new),
+                    out: options.out,
+                    failed: None,
+                    over: false,
                 }),
             }),
         }
@@ -121,6 +182,63 @@ impl Recorder {
         self.shared.state.lock().by_pid.get(&pid).copied()
     }
 
+    /// Ends the trace: what is recorded later is not heard (tasks that end with their runtime may still record). `None`
+    /// when nothing was watched.
+    ///
+    /// # Errors
+    /// What the writer of the full trace reported first.
+    pub fn finish(&self) -> io::Result<Option<Finished>> {
+        let mut state = self.shared.state.lock();
+        state.over = true;
+        if let Some(mut out) = state.out.take()
+            && let Err(error) = out.flush()
+        {
+            state.failed.get_or_insert(error);
+        }
+        if let Some(error) = state.failed.take() {
+            return Err(error);
+        }
+        let Some(watch) = state.watch.take() else {
+            return Ok(None);
+        };
+        let Watch {
+            view,
+            mut jury,
+            mut figures,
+            story,
+        } = *watch;
+        jury.finish(&view);
+        figures.finish(&view);
+        Ok(Some(Finished {
+            violations: jury.violations().clone(),
+            view,
+            figures,
+            story,
+        }))
+    }
+
+    /// Looks at the world as the events so far tell it; `None` when nothing is watched. `look` may not record.
+    pub fn look<T>(&self, look: impl FnOnce(&View) -> T) -> Option<T> {
+        self.shared
+            .state
+            .lock()
+            .watch
+            .as_ref()
+            .map(|watch| look(&watch.view))
+    }
+
+    /// The violations found so far.
+    #[must_use]
+    pub fn violations(&self) -> Violations {
+        self.shared
+            .state
+            .lock()
+            .watch
+            .as_ref()
+            .map(|watch| watch.jury.violations().clone())
+            .unwrap_or_default()
+    }
+
     /// The events so far, if they are kept; none otherwise.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
@@ -130,6 +248,9 @@ impl Recorder {
 
 impl State {
     fn take(&mut self, at: Duration, what: What) {
+        if self.over {
+            return;
+        }
         self.seq += 1;
         let event = Event {
             at,
@@ -138,6 +259,15 @@ impl State {
         };
         if let What::Connected { conn, pid } = event.what {
             self.by_pid.insert(pid, conn);
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.take(&event);
+        }
+        if let Some(out) = &mut self.out
+            && let Err(error) = json::write_line(&mut **out, &event)
+        {
+            self.failed = Some(error);
+            self.out = None;
         }
         if let Some(kept) = &mut self.kept {
             kept.push(event);
@@ -238,5 +368,174 @@ mod tests {
     fn handles_cross_threads() {
         fn is<T: Send + Sync + Clone>() {}
         is::<Recorder>();
+    }
+
+    /// Not a test of speed that can fail, since machines differ; it prints what an event costs:
+    /// `cargo test -p poolproof --lib cost_of_an_event -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "prints a measurement"]
+    #[expect(
+        clippy::print_stdout,
+        clippy::disallowed_methods,
+        reason = "a measurement"
+    )]
+    fn cost_of_an_event() {
+        use crate::invariant::testing::{ABLE, scenario, session};
+        use crate::trace::event::{Acquired, ActorEnd, SqlResult};
+        use poolproof_sim::postgres::event::{BackendState, Lifecycle};
+
+        let mut watch = Watch::new(&scenario(), ABLE);
+        let (pool, conn, process, pid) = (PoolId(1), ConnId(1), ProcessId(1), 1);
+        let (text, workload, server): (Arc<str>, Arc<str>, Arc<str>) =
+            ("SELECT 1".into(), "w".into(), "db".into());
+        let mut seq = 0;
+        let mut take = |at: Duration, what: What| {
+            seq += 1;
+            watch.take(&Event { at, seq, what });
+        };
+        let on = |event| What::Server {
+            server: Arc::clone(&server),
+            event,
+        };
+        let zero = Duration::ZERO;
+        take(zero, on(ServerEvent::Lifecycle(Lifecycle::Running)));
+        take(
+            zero,
+            What::ProcessStart {
+                process,
+                app: "web".into(),
+            },
+        );
+        take(
+            zero,
+            What::PoolBuilt {
+                pool,
+                process,
+                max_size: 2,
+                own: false,
+            },
+        );
+        take(
+            zero,
+            What::AcquireStart {
+                actor: ActorId(1),
+                pool,
+            },
+        );
+        take(zero, What::Dial { conn, pool });
+        take(
+            zero,
+            on(ServerEvent::Forked {
+                pid,
+                peer: "10.0.0.1:1".parse().expect("an address"),
+            }),
+        );
+        take(
+            zero,
+            on(ServerEvent::State {
+                pid,
+                state: BackendState::Idle,
+            }),
+        );
+        take(zero, What::Connected { conn, pid });
+        take(
+            zero,
+            What::AcquireEnd {
+                actor: ActorId(1),
+                pool,
+                result: Acquired::Cancelled,
+            },
+        );
+        take(
+            zero,
+            What::ActorEnd {
+                actor: ActorId(1),
+                end: ActorEnd::Done,
+            },
+        );
+        let rounds = 300_000_u32;
+        let start = std::time::Instant::now();
+        for n in 0..rounds {
+            let at = Duration::from_millis(u64::from(n));
+            let actor = ActorId(n + 2);
+            take(
+                at,
+                What::ActorStart {
+                    actor,
+                    workload: Arc::clone(&workload),
+                    process,
+                },
+            );
+            take(at, What::AcquireStart { actor, pool });
+            let session = Some(session(BackendState::Idle));
+            take(
+                at,
+                What::AcquireEnd {
+                    actor,
+                    pool,
+                    result: Acquired::Lease {
+                        conn,
+                        pid,
+                        session,
+                        unread: 0,
+                    },
+                },
+            );
+            take(
+                at,
+                What::SqlStart {
+                    actor,
+                    conn,
+                    text: Arc::clone(&text),
+                },
+            );
+            take(
+                at,
+                on(ServerEvent::State {
+                    pid,
+                    state: BackendState::Active,
+                }),
+            );
+            take(
+                at,
+                on(ServerEvent::Statement {
+                    pid,
+                    text: Arc::clone(&text),
+                }),
+            );
+            take(
+                at,
+                on(ServerEvent::StatementEnd {
+                    pid,
+                    result: Ok(Arc::clone(&text)),
+                }),
+            );
+            take(
+                at,
+                on(ServerEvent::State {
+                    pid,
+                    state: BackendState::Idle,
+                }),
+            );
+            take(
+                at,
+                What::SqlEnd {
+                    actor,
+                    conn,
+                    result: SqlResult::Ok,
+                },
+            );
+            take(at, What::Released { actor, conn });
+            take(
+                at,
+                What::ActorEnd {
+                    actor,
+                    end: ActorEnd::Done,
+                },
+            );
+        }
+        let each = start.elapsed() / rounds;
+        println!("a query's 11 events: {each:?}, an event: {:?}", each / 11);
+        assert!(watch.jury.violations().is_empty());
     }
 }

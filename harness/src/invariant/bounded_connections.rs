@@ -1,0 +1,258 @@
+//! Connections open at the app's end plus dials under way never exceed the pool's `max_size`.
+//!
+//! The app's end counts, not the server's: a backend that outlives its client is an orphan, which no pool can prevent.
+//! A connection that was taken out of the pool is not the pool's any more. A pool that was shrunk keeps what is leased
+//! until it is returned: the old bound holds until the bound given in time has passed, and longer for what is leased.
+//! Connections closed and dialled within one millisecond have no order, so the count is taken when the millisecond is
+//! over.
+
+use std::time::Duration;
+
+use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who, seconds};
+use crate::trace::event::{Event, PoolId, What};
+use crate::trace::view::{PoolView, View};
+
+/// Name and meaning.
+pub const META: Meta = Meta {
+    name: "bounded-connections",
+    meaning: "connections open at the app's end plus dials under way never exceed the configured bound, also after resize",
+    bound: "max_size; 1 s and a dial after a resize",
+    needs: Some("max_size"),
+};
+
+/// Judges [`META`].
+pub struct BoundedConnections {
+    judged: bool,
+    shrink: Duration,
+    // Pools over their bound in this millisecond.
+    over: Vec<(PoolId, Duration)>,
+}
+
+impl BoundedConnections {
+    /// On these terms.
+    #[must_use]
+    pub fn new(terms: &Terms) -> BoundedConnections {
+        BoundedConnections {
+            judged: terms.capabilities.max_size,
+            shrink: terms.within(META.name, terms.grace()),
+            over: Vec::new(),
+        }
+    }
+
+    fn bound(&self, pool: &PoolView, now: Duration) -> u32 {
+        match pool.resized_at {
+            Some(at) if now <= at + self.shrink => pool.max_size.max(pool.max_size_before),
+            Some(_) => pool.max_size.max(pool.in_use()),
+            None => pool.max_size,
+        }
+    }
+
+    fn settle(&mut self, now: Duration, view: &View, out: &mut Violations) {
+        for (id, at) in std::mem::take(&mut self.over) {
+            if at.as_millis() == now.as_millis() {
+                self.over.push((id, at));
+                continue;
+            }
+            let Some(pool) = view.pool(id) else { continue };
+            let connections = pool.open() + pool.dialling();
+            let bound = self.bound(pool, at);
+            if connections > bound && bound < u32::MAX {
+                out.add(&META, || {
+                    let sentence = format!(
+                        "at {} it had {} connections open and {} dials under way, {connections} in all, but its bound \
+                         is {bound}",
+                        seconds(at),
+                        pool.open(),
+                        pool.dialling(),
+                    );
+                    Violation::new(&META, at, Who::Pool(id), sentence)
+                });
+            }
+        }
+    }
+}
+
+impl Judge for BoundedConnections {
+    fn meta(&self) -> &'static Meta {
+        &META
+    }
+
+    fn wants(&self) -> Wants {
+        const KINDS: &[Kind] = &[
+            Kind::Dial,
+            Kind::DialEnd,
+            Kind::Connected,
+            Kind::ConnClosed,
+            Kind::ConnBroken,
+        ];
+        Wants {
+            before: &[
+                Kind::Dial,
+                Kind::DialEnd,
+                Kind::Connected,
+                Kind::ConnClosed,
+                Kind::ConnBroken,
+                Kind::Phase,
+                Kind::AcquireEnd,
+                Kind::Released,
+                Kind::Detached,
+                Kind::PoolResized,
+            ],
+            after: if self.judged { KINDS } else { &[] },
+        }
+    }
+
+    fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
+        if !self.over.is_empty() {
+            self.settle(event.at, view, out);
+        }
+    }
+
+    fn after(&mut self, event: &Event, view: &View, _out: &mut Violations) {
+        let conn = match event.what {
+            What::Dial { conn, .. } | What::Connected { conn, .. } => conn,
+            _ => return,
+        };
+        let Some(id) = view.conn(conn).map(|conn| conn.pool) else {
+            return;
+        };
+        let Some(pool) = view.pool(id) else { return };
+        if pool.open() + pool.dialling() > self.bound(pool, event.at)
+            && !self.over.iter().any(|&(over, _)| over == id)
+        {
+            self.over.push((id, event.at));
+        }
+    }
+
+    fn finish(&mut self, view: &View, out: &mut Violations) {
+        self.settle(Duration::MAX, view, out);
+        if !self.judged {
+            return;
+        }
+        // What a shrunk pool should have closed, and did not.
+        for (id, pool) in view.pools().filter(|(_, pool)| pool.is_usable()) {
+            let (open, bound) = (pool.open(), self.bound(pool, view.now));
+            if pool.resized_at.is_some() && open > bound {
+                out.add(&META, || {
+                    let sentence = format!(
+                        "it was resized to {}, and still has {open} connections open",
+                        pool.max_size
+                    );
+                    Violation::new(&META, view.now, Who::Pool(id), sentence)
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use crate::trace::event::{Phase, PoolId, SqlResult, What};
+
+    #[test]
+    fn a_third_connection_of_a_pool_of_two() {
+        let mut case = Case::new();
+        case.at(10)
+            .asks(1)
+            .asks(2)
+            .asks(3)
+            .open(1)
+            .open(2)
+            .gets(1, 1)
+            .gets(2, 2)
+            .at(20)
+            .dial(3)
+            .at(30)
+            .connected(3)
+            .gets(3, 3);
+        let found = case.over();
+        assert_eq!(found.counts()[META.name], 2, "the dial, and the connection");
+    }
+
+    #[test]
+    fn orphans_are_not_the_pools() {
+        let mut case = Case::new();
+        case.at(10)
+            .asks(1)
+            .asks(2)
+            .open(1)
+            .open(2)
+            .gets(1, 1)
+            .gets(2, 2);
+        // The client ends are gone; the server has not noticed.
+        case.at(20)
+            .broken(1)
+            .releases(1, 1)
+            .closed(1)
+            .asks(3)
+            .open(3)
+            .gets(3, 3);
+        assert_eq!(
+            (case.view.totals.backends, case.view.totals.orphans),
+            (3, 1)
+        );
+        case.at(9_000).gone(1, terminated()).is_innocent();
+        assert_eq!(case.view.totals.orphans, 0);
+    }
+
+    #[test]
+    fn a_close_and_a_dial_in_one_millisecond_have_no_order() {
+        let mut case = Case::new();
+        case.at(10)
+            .asks(1)
+            .asks(2)
+            .open(1)
+            .open(2)
+            .gets(1, 1)
+            .gets(2, 2);
+        case.at(20)
+            .sql(1, 1, "x")
+            .sql_ends(1, 1, SqlResult::Error("42601".into()))
+            .releases(1, 1)
+            .asks(3)
+            .dial(3)
+            .closed(1);
+        case.at(22).connected(3).gets(3, 3).is_innocent();
+    }
+
+    #[test]
+    fn a_shrunk_pool_has_until_its_leases_end() {
+        let mut case = Case::new();
+        case.at(10)
+            .asks(1)
+            .asks(2)
+            .open(1)
+            .open(2)
+            .gets(1, 1)
+            .gets(2, 2);
+        case.at(20).happens(What::PoolResized {
+            pool: PoolId(1),
+            max_size: 1,
+        });
+        case.at(9_000)
+            .releases(1, 1)
+            .closed(1)
+            .at(20_000)
+            .is_innocent();
+        let mut case = Case::new();
+        case.at(10)
+            .asks(1)
+            .asks(2)
+            .open(1)
+            .open(2)
+            .gets(1, 1)
+            .gets(2, 2);
+        case.at(20).happens(What::PoolResized {
+            pool: PoolId(1),
+            max_size: 1,
+        });
+        case.at(30)
+            .releases(1, 1)
+            .releases(2, 2)
+            .at(20_000)
+            .phase(Phase::Healing)
+            .violates(META.name, 1);
+    }
+}

@@ -1,0 +1,288 @@
+//! Connections opened stay within peak demand and `min_idle`; no dial storm, no churn.
+//!
+//! - *Surplus*: a pool never has more connections, dials included, than were ever wanted at once (leases and waiting
+//!   acquires) or than `min_idle`; one for the look whether the server is there when the pool is built.
+//! - *Storm*: within a second a pool does not dial more often than acquires came and waited, and ten times for each
+//!   connection that it may have: what retries without a pause does.
+//! - *Churn*: a connection that is closed without a reason, and replaced. A reason is: broken, gone or unproven at the
+//!   server, idle or old enough (a quarter early, since pools spread their lifetimes), a failed statement or a dirty
+//!   lease on it, a shrunk or closing pool, a faulty world. In a minute at most `max_size` of them are allowed.
+
+use std::time::Duration;
+
+use poolproof_sim::postgres::event::BackendState;
+
+use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who};
+use crate::trace::event::{ConnId, Event, PoolId, What};
+use crate::trace::recorder::IntMap;
+use crate::trace::view::{Class, ClientEnd, PoolView, View};
+
+/// Name and meaning.
+pub const META: Meta = Meta {
+    name: "demand",
+    meaning: "connections opened stay within peak demand and min_idle; no dial storm, no churn",
+    bound: "max_size closed without a reason and replaced in a minute; ten dials a second for each of max_size",
+    needs: None,
+};
+
+/// Judges [`META`].
+pub struct Demand {
+    at_most: Option<u64>,
+    pools: IntMap<u32, Windows>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Windows {
+    second: Duration,
+    dials: u64,
+    acquires_before: u64,
+    waiting: u64,
+    minute: Duration,
+    closed: u64,
+    replaced: u64,
+    told: [bool; 3],
+}
+
+impl Demand {
+    /// On these terms.
+    #[must_use]
+    pub fn new(terms: &Terms) -> Demand {
+        Demand {
+            at_most: terms.at_most(META.name),
+            pools: IntMap::default(),
+        }
+    }
+
+    fn dialled(&mut self, id: PoolId, now: Duration, view: &View, out: &mut Violations) {
+        let Some(pool) = view.pool(id) else { return };
+        let windows = self.pools.entry(id.0).or_default();
+        let size = u64::from(pool.max_size.min(1000));
+        let mut tell = |told: &mut bool, sentence: String| {
+            if !std::mem::replace(told, true) {
+                out.add(&META, || {
+                    Violation::new(&META, now, Who::Pool(id), sentence)
+                });
+            }
+        };
+
+        if now.saturating_sub(windows.second) >= Duration::from_secs(1) || windows.dials == 0 {
+            windows.second = now;
+            windows.dials = 0;
+            windows.waiting = u64::from(pool.waiting);
+            windows.acquires_before = pool.acquires;
+        }
+        windows.dials += 1;
+        let came = windows.waiting + (pool.acquires - windows.acquires_before);
+        if windows.dials > came + size * 10 {
+            tell(
+                &mut windows.told[1],
+                format!(
+                    "it dialled {} times within a second, though only {came} acquires wanted one",
+                    windows.dials
+                ),
+            );
+        }
+
+        if now.saturating_sub(windows.minute) < Duration::from_secs(60)
+            && windows.closed > windows.replaced
+        {
+            windows.replaced += 1;
+            let bound = self.at_most.unwrap_or(size);
+            if windows.replaced > bound {
+                tell(
+                    &mut windows.told[2],
+                    format!(
+                        "within a minute it closed {} healthy connections without a reason and dialled {} new ones; at \
+                         most {bound} are allowed",
+                        windows.closed, windows.replaced
+                    ),
+                );
+            }
+        }
+    }
+
+    /// A dial was answered: is there more than was ever wanted?
+    fn opened(&mut self, id: PoolId, now: Duration, view: &View, out: &mut Violations) {
+        let Some(pool) = view.pool(id) else { return };
+        let min_idle = pool.settings.min_idle;
+        let wanted = pool.peak_demand.max(min_idle).max(1);
+        if pool.open() + pool.dialling() <= wanted {
+            return;
+        }
+        // What is busy, dirty or may be dead can't be handed out: another may take its place.
+        let clean = view.idle_conns(pool).filter(|(_, conn)| {
+            conn.state == Some(BackendState::Idle) && !conn.tainted && view.is_proven(conn)
+        });
+        let usable =
+            pool.in_use() + pool.dialling() + u32::try_from(clean.count()).unwrap_or(u32::MAX);
+        if usable <= wanted || usable <= min_idle + pool.in_use() || pool.resized_at.is_some() {
+            return;
+        }
+        let told = &mut self.pools.entry(id.0).or_default().told[0];
+        if !std::mem::replace(told, true) {
+            out.add(&META, || {
+                let sentence = format!(
+                    "it has {usable} connections, dials included, but never more than {} were wanted at once and \
+                     min_idle is {min_idle}",
+                    pool.peak_demand
+                );
+                Violation::new(&META, now, Who::Pool(id), sentence)
+            });
+        }
+    }
+
+    fn closed(&mut self, id: ConnId, now: Duration, view: &View) {
+        let Some(conn) = view.conn(id) else { return };
+        let Some(pool) = view.pool(conn.pool) else {
+            return;
+        };
+        if has_reason(id, pool, now, view) {
+            return;
+        }
+        let windows = self.pools.entry(conn.pool.0).or_default();
+        if now.saturating_sub(windows.minute) >= Duration::from_secs(60) {
+            (windows.minute, windows.closed, windows.replaced) = (now, 0, 0);
+        }
+        windows.closed += 1;
+    }
+}
+
+fn has_reason(id: ConnId, pool: &PoolView, now: Duration, view: &View) -> bool {
+    let Some(conn) = view.conn(id) else {
+        return true;
+    };
+    let quarter_early = |limit: Duration| limit - limit / 4;
+    let age = now.saturating_sub(conn.opened_at);
+    let idle = conn
+        .released
+        .map_or(age, |(released, _)| now.saturating_sub(released));
+    conn.end != ClientEnd::Open
+        || conn.detached
+        || matches!(view.class(id), Class::Dead)
+        || conn.tainted
+        || !view.is_proven(conn)
+        || !view.is_healthy()
+        || !pool.is_usable()
+        || pool.resized_at.is_some()
+        || view
+            .refused_at
+            .is_some_and(|refused| now.saturating_sub(refused) < Duration::from_secs(60))
+        || pool
+            .settings
+            .max_lifetime
+            .is_some_and(|limit| age >= quarter_early(limit))
+        || pool
+            .settings
+            .idle_timeout
+            .is_some_and(|limit| idle >= quarter_early(limit))
+}
+
+impl Judge for Demand {
+    fn meta(&self) -> &'static Meta {
+        &META
+    }
+
+    fn wants(&self) -> Wants {
+        Wants {
+            before: &[Kind::ConnClosed],
+            after: &[Kind::Dial, Kind::Connected],
+        }
+    }
+
+    fn before(&mut self, event: &Event, view: &View, _out: &mut Violations) {
+        if let What::ConnClosed { conn } = event.what {
+            self.closed(conn, event.at, view);
+        }
+    }
+
+    fn after(&mut self, event: &Event, view: &View, out: &mut Violations) {
+        match event.what {
+            What::Dial { pool, .. } => self.dialled(pool, event.at, view, out),
+            What::Connected { conn, .. } => {
+                if let Some(pool) = view.conn(conn).map(|conn| conn.pool) {
+                    self.opened(pool, event.at, view, out);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use std::time::Duration;
+
+    use crate::pool::PoolErrorKind;
+    use poolproof_sim::postgres::event::Lifecycle;
+
+    #[test]
+    fn a_dial_that_nobody_wants() {
+        let mut case = Case::new();
+        case.at(10)
+            .asks(1)
+            .open(1)
+            .gets(1, 1)
+            .at(20)
+            .open(2)
+            .at(30)
+            .releases(1, 1)
+            .violates(META.name, 1);
+    }
+
+    #[test]
+    fn dials_without_a_pause() {
+        let mut case = Case::new();
+        case.at(10).asks(1).lifecycle(Lifecycle::Down);
+        for n in 0..30 {
+            case.at(10 + u64::from(n) * 2).dial(n + 1).dial_fails(n + 1);
+        }
+        case.at(100)
+            .fails(1, PoolErrorKind::Timeout)
+            .violates(META.name, 1);
+    }
+
+    #[test]
+    fn every_lease_on_a_new_connection() {
+        let mut case = Case::new();
+        for n in 1..6 {
+            case.at(u64::from(n) * 100)
+                .asks(n)
+                .open(n)
+                .gets(n, n)
+                .at(u64::from(n) * 100 + 10)
+                .releases(n, n)
+                .closed(n);
+        }
+        case.violates(META.name, 1);
+    }
+
+    #[test]
+    fn broken_and_old_ones_are_replaced() {
+        let mut old = scenario();
+        old.apps["web"].pool.max_lifetime = Some(Duration::from_secs(10));
+        let mut case = Case::of(&old);
+        for n in 1..6 {
+            case.at(u64::from(n) * 10_000)
+                .asks(n)
+                .open(n)
+                .gets(n, n)
+                .at(u64::from(n) * 10_000 + 9_000)
+                .releases(n, n)
+                .closed(n);
+        }
+        case.is_innocent();
+        let mut case = Case::new();
+        for n in 1..6 {
+            case.at(u64::from(n) * 100)
+                .asks(n)
+                .open(n)
+                .gets(n, n)
+                .at(u64::from(n) * 100 + 10)
+                .gone(n, terminated());
+            case.broken(n).releases(n, n).closed(n);
+        }
+        case.is_innocent();
+    }
+}

@@ -1,0 +1,422 @@
+//! When an actor ends, however it ends, its lease is back in the pool or its backend is gone within a bound.
+//!
+//! What a pool has in its hands can't be seen from outside. Back in the pool is: nothing of the actor runs on the
+//! connection any more, and where the settings promise a rollback or a discard (and the pool can do it) no transaction
+//! is open; or it was handed out again, or its client end or its backend is gone. While an abandoned statement runs, the
+//! pool can do nothing: the bound starts anew when it has ended. Where the flow may be silently dead, or the world is
+//! faulty, nothing is judged. A connection that was never handed out again although the capacity probe asked for all of
+//! them and did not get them was lost by the pool. A leaked lease is told as well: the application never gives it back,
+//! which a scenario that leaks excuses.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use poolproof_sim::postgres::event::BackendState;
+
+use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who, seconds};
+use crate::scenario::model::Reset;
+use crate::trace::event::{Acquired, ActorId, ConnId, Event, Phase, PoolId, What};
+use crate::trace::view::{Class, ClientEnd, View};
+
+/// Name and meaning.
+pub const META: Meta = Meta {
+    name: "eventual-release",
+    meaning: "when an actor ends, however it ends, its lease is back in the pool or its backend is gone within a bound",
+    bound: "5 s after the actor's end and its last statement's",
+    needs: None,
+};
+
+/// Judges [`META`].
+pub struct EventualRelease {
+    rollback: bool,
+    discard: bool,
+    bound: Duration,
+    // Ends of leases that left something behind, by the time at which it must be gone.
+    pending: VecDeque<Pending>,
+    // Leaked leases whose actors have not ended, and those whose have.
+    leaked: Vec<(ActorId, ConnId)>,
+    // Pools whose capacity probe did not get all it asked for.
+    short: Vec<PoolId>,
+    capacity_since: Option<Duration>,
+}
+
+#[derive(Clone, Copy)]
+struct Pending {
+    due: Duration,
+    ended: Duration,
+    actor: ActorId,
+    conn: ConnId,
+    leaked: bool,
+}
+
+impl EventualRelease {
+    /// On these terms.
+    #[must_use]
+    pub fn new(terms: &Terms) -> EventualRelease {
+        EventualRelease {
+            rollback: terms.capabilities.reset_rollback,
+            discard: terms.capabilities.reset_discard,
+            bound: terms.within(META.name, Duration::from_secs(5)),
+            pending: VecDeque::new(),
+            leaked: Vec::new(),
+            short: Vec::new(),
+            capacity_since: None,
+        }
+    }
+
+    fn promised(&self, reset: Reset) -> bool {
+        match reset {
+            Reset::None => false,
+            Reset::Rollback => self.rollback,
+            Reset::Discard => self.discard,
+        }
+    }
+
+    /// A lease of this actor ended.
+    fn ended(&mut self, actor: ActorId, id: ConnId, now: Duration, view: &View) {
+        let Some(conn) = view.conn(id) else { return };
+        let at_rest =
+            matches!(conn.state, None | Some(BackendState::Idle)) || conn.end != ClientEnd::Open;
+        if !at_rest {
+            self.pending.push_back(Pending {
+                due: now + self.bound,
+                ended: now,
+                actor,
+                conn: id,
+                leaked: false,
+            });
+        }
+    }
+
+    fn settle(&mut self, now: Duration, view: &View, out: &mut Violations) {
+        while let Some(pending) = self.pending.front().copied() {
+            if pending.due >= now {
+                break;
+            }
+            self.pending.pop_front();
+            self.judge(pending, now, view, out);
+        }
+    }
+
+    fn judge(&mut self, pending: Pending, now: Duration, view: &View, out: &mut Violations) {
+        let Some(conn) = view.conn(pending.conn) else {
+            return;
+        };
+        if conn.end != ClientEnd::Open || conn.state.is_none() {
+            return;
+        }
+        if pending.leaked {
+            if conn.leaked && conn.lease == Some(pending.actor) {
+                out.add(&META, || {
+                    let sentence = format!(
+                        "the actor ended at {} and leaked its lease: the application never gave it back",
+                        seconds(pending.ended)
+                    );
+                    Violation::new(&META, now, Who::Actor(pending.actor), sentence).on(pending.conn, view)
+                });
+            }
+            return;
+        }
+        let handed_out_again =
+            conn.leased_at.is_some_and(|leased| leased > pending.ended) || conn.lease.is_some();
+        if handed_out_again || !view.is_proven(conn) {
+            return;
+        }
+        let state = match conn.state {
+            Some(BackendState::IdleInTransaction | BackendState::IdleInTransactionAborted) => {
+                conn.state
+            }
+            Some(BackendState::Active | BackendState::Starting) => {
+                self.pending.push_back(Pending {
+                    due: now + self.bound,
+                    ..pending
+                });
+                return;
+            }
+            Some(BackendState::Idle) | None => return,
+        };
+        if !view.is_healthy()
+            || view
+                .healthy_since
+                .is_some_and(|since| now.saturating_sub(since) < self.bound)
+        {
+            self.pending.push_back(Pending {
+                due: now + self.bound,
+                ..pending
+            });
+            return;
+        }
+        let reset = view
+            .pool(conn.pool)
+            .map_or(Reset::None, |pool| pool.settings.reset_on_return);
+        // Idle in a transaction since: an abandoned statement may have ended a moment ago.
+        if !self.promised(reset) {
+            return;
+        }
+        if now.saturating_sub(conn.heard_at) <= self.bound {
+            self.pending.push_back(Pending {
+                due: now + self.bound,
+                ..pending
+            });
+            return;
+        }
+        out.add(&META, || {
+            let sentence = format!(
+                "its lease ended at {}, and {} later the backend is still {}, though the pool's settings promise a reset",
+                seconds(pending.ended),
+                seconds(now.saturating_sub(pending.ended)),
+                state.map_or("there", BackendState::as_str),
+            );
+            Violation::new(&META, now, Who::Actor(pending.actor), sentence).on(pending.conn, view)
+        });
+    }
+
+    /// After the capacity probe: what the pool never handed out although it was asked for everything.
+    fn lost(&mut self, now: Duration, view: &View, out: &mut Violations) {
+        let Some(since) = self.capacity_since.take() else {
+            return;
+        };
+        for id in std::mem::take(&mut self.short) {
+            let Some(pool) = view.pool(id) else { continue };
+            for (conn_id, conn) in view.conns_of(pool) {
+                let Some((released, actor)) = conn.released else {
+                    continue;
+                };
+                if view.class(conn_id) == Class::Idle && released < since && view.is_proven(conn) {
+                    out.add(&META, || {
+                        let sentence = format!(
+                            "actor {} gave it back at {}; it has been idle since, but the pool did not hand it out when \
+                             it was asked for all its connections",
+                            actor.0,
+                            seconds(released)
+                        );
+                        Violation::new(&META, now, Who::Actor(actor), sentence).on(conn_id, view)
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Judge for EventualRelease {
+    fn meta(&self) -> &'static Meta {
+        &META
+    }
+
+    fn wants(&self) -> Wants {
+        Wants {
+            before: &[
+                Kind::Released,
+                Kind::Leaked,
+                Kind::ActorEnd,
+                Kind::AcquireEnd,
+                Kind::Phase,
+            ],
+            after: &[],
+        }
+    }
+
+    fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
+        if !self.pending.is_empty() {
+            self.settle(event.at, view, out);
+        }
+        match &event.what {
+            What::Released { actor, conn } => self.ended(*actor, *conn, event.at, view),
+            What::Leaked { actor, conn } => self.leaked.push((*actor, *conn)),
+            What::ActorEnd { actor, .. } => {
+                if let Some(conn) = view.actor(*actor).and_then(|actor| actor.held) {
+                    self.ended(*actor, conn, event.at, view);
+                }
+                if !self.leaked.is_empty() {
+                    let (bound, ended) = (self.bound, event.at);
+                    let pending = &mut self.pending;
+                    self.leaked.retain(|&(leaker, conn)| {
+                        if leaker == *actor {
+                            let due = ended + bound;
+                            pending.push_back(Pending {
+                                due,
+                                ended,
+                                actor: *actor,
+                                conn,
+                                leaked: true,
+                            });
+                        }
+                        leaker != *actor
+                    });
+                }
+            }
+            What::AcquireEnd { pool, result, .. }
+                if view.phase == Phase::Capacity
+                    && !matches!(result, Acquired::Lease { .. })
+                    && !self.short.contains(pool) =>
+            {
+                self.short.push(*pool);
+            }
+            What::Phase(Phase::Capacity) => self.capacity_since = Some(event.at),
+            What::Phase(Phase::Closing | Phase::End) => {
+                for (id, pool) in view.pools() {
+                    if self.capacity_since.is_some()
+                        && pool.waiting > 0
+                        && !self.short.contains(&id)
+                    {
+                        self.short.push(id);
+                    }
+                }
+                self.lost(event.at, view, out);
+                // From here on the pools are closed: what is still open is judged as left.
+                for pending in std::mem::take(&mut self.pending) {
+                    if pending.leaked {
+                        self.judge(pending, event.at, view, out);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, view: &View, out: &mut Violations) {
+        self.settle(view.now, view, out);
+        self.lost(view.now, view, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::META;
+    use crate::pool::PoolErrorKind;
+    use crate::scenario::model::{FaultAction, Reset};
+    use crate::trace::event::{ActorEnd, ActorId, ConnId, Phase, What};
+    use poolproof_sim::postgres::event::BackendState;
+
+    fn promising() -> crate::scenario::model::Scenario {
+        let mut scenario = scenario();
+        scenario.apps["web"].pool.reset_on_return = Reset::Rollback;
+        scenario
+    }
+
+    #[test]
+    fn a_panic_leaves_a_transaction_open() {
+        let mut case = Case::of(&promising());
+        case.at(10)
+            .asks(1)
+            .open(1)
+            .gets(1, 1)
+            .state(1, BackendState::IdleInTransaction);
+        case.at(20).ends(1, ActorEnd::Abandoned);
+        case.at(20_000).asks(2).phase(Phase::Healing);
+        case.at(20_001)
+            .open(2)
+            .gets(2, 2)
+            .releases(2, 2)
+            .violates(META.name, 1);
+    }
+
+    #[test]
+    fn the_reset_takes_its_time() {
+        let mut case = Case::of(&promising());
+        case.at(10)
+            .asks(1)
+            .open(1)
+            .gets(1, 1)
+            .state(1, BackendState::IdleInTransaction);
+        case.at(20).ends(1, ActorEnd::Abandoned);
+        case.at(4_000)
+            .state(1, BackendState::Active)
+            .at(4_001)
+            .state(1, BackendState::Idle);
+        case.at(20_000).leases(2, 1).releases(2, 1).is_innocent();
+    }
+
+    #[test]
+    fn a_pool_without_a_reset_only_takes_it_back() {
+        let mut case = Case::new();
+        case.at(10)
+            .asks(1)
+            .open(1)
+            .gets(1, 1)
+            .state(1, BackendState::IdleInTransaction)
+            .at(20)
+            .ends(1, ActorEnd::Failed);
+        case.at(20_000).phase(Phase::Healing).is_innocent();
+    }
+
+    #[test]
+    fn an_abandoned_statement_runs_to_its_end_first() {
+        let mut case = Case::of(&promising());
+        case.at(10)
+            .asks(1)
+            .open(1)
+            .gets(1, 1)
+            .sql(1, 1, "SELECT pg_sleep(60)")
+            .state(1, BackendState::Active);
+        case.at(20).ends(1, ActorEnd::Abandoned);
+        case.at(30_000).asks(2).open(2).gets(2, 2).releases(2, 2);
+        case.at(60_010)
+            .state(1, BackendState::Idle)
+            .at(70_000)
+            .is_innocent();
+    }
+
+    #[test]
+    fn a_leak_is_told() {
+        let mut case = Case::new();
+        case.at(10)
+            .asks(1)
+            .open(1)
+            .gets(1, 1)
+            .happens(What::Leaked {
+                actor: ActorId(1),
+                conn: ConnId(1),
+            });
+        case.ends(1, ActorEnd::Done)
+            .at(9_000)
+            .phase(Phase::Healing)
+            .violates(META.name, 1);
+    }
+
+    #[test]
+    fn lost_inside_the_pool() {
+        let mut case = Case::new();
+        case.at(10)
+            .asks(1)
+            .open(1)
+            .gets(1, 1)
+            .at(20)
+            .ends(1, ActorEnd::Panicked("step".into()));
+        case.at(100)
+            .phase(Phase::Capacity)
+            .asks(2)
+            .at(30_100)
+            .fails(2, PoolErrorKind::Timeout)
+            .phase(Phase::Closing);
+        let found = case.over();
+        assert_eq!(found.counts()[META.name], 1, "{found:?}");
+        assert!(
+            found.counts().contains_key("no-lost-wakeup")
+                && found.counts().contains_key("quiescent-capacity")
+        );
+    }
+
+    #[test]
+    fn a_silently_dead_flow_says_nothing() {
+        let mut scenario = promising();
+        scenario.faults = vec![fault(FaultAction::NetForget {
+            older_than: None,
+            app: None,
+        })];
+        let mut case = Case::of(&scenario);
+        case.at(10)
+            .asks(1)
+            .open(1)
+            .gets(1, 1)
+            .state(1, BackendState::IdleInTransaction);
+        case.at(15)
+            .fault(0, true)
+            .at(20)
+            .ends(1, ActorEnd::Abandoned)
+            .at(20_000)
+            .phase(Phase::Healing)
+            .is_innocent();
+    }
+}

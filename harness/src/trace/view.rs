@@ -1,0 +1,1310 @@
+//! The world's counters as the truth has them: kept from the events alone, one step an event, no scan.
+//!
+//! What a connection *is* for its pool is its [`Class`]; every count is a count of a class. The server decides what is
+//! idle: a connection nobody holds, on which a statement runs (a check, a reset), is busy. A backend whose client end is
+//! gone is an orphan: it is the server's burden, not the pool's. After anything that may have cut a flow silently, no
+//! connection is [`proven`](View::is_proven) until its backend is heard of again: a pool may rightly be waiting for the
+//! answer to a check that the server never got.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use poolproof_sim::postgres::event::{BackendState, Lifecycle, Pid, ServerEvent};
+
+use super::event::{
+    Acquired, ActorEnd, ActorId, ConnId, Phase, PoolId, ProcessId, SqlResult, What,
+};
+use super::recorder::IntMap;
+use crate::scenario::model::{FaultAction, PoolSettings, Scenario, ServerName};
+
+/// What a connection is for its pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Never open, or closed: nothing is left of it.
+    Nothing,
+    /// Being dialled.
+    Dialling,
+    /// Open, and an actor holds it (leaked ones included).
+    Leased,
+    /// An actor holds it, but the client's end is broken or closed.
+    LeasedBroken,
+    /// Open, nobody holds it, nothing runs on it.
+    Idle,
+    /// Open, nobody holds it, and a statement runs on it or it is still starting: a check, a reset, an abandoned query.
+    Busy,
+    /// Open at the app's end, nobody holds it, and the server has no such backend (any more).
+    Dead,
+    /// Known broken, and not yet dropped by the pool.
+    Broken,
+    /// Taken out of its pool.
+    Detached,
+}
+
+const CLASSES: usize = 9;
+
+/// The client's end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientEnd {
+    /// Dialling.
+    Dialling,
+    /// Open.
+    Open,
+    /// The driver saw it break.
+    Broken,
+    /// Closed by its owner, or never opened.
+    Closed,
+}
+
+/// A connection, from its dial on.
+#[derive(Debug, Clone)]
+pub struct ConnView {
+    /// Its pool.
+    pub pool: PoolId,
+    /// The client's end.
+    pub end: ClientEnd,
+    /// Its backend, once known.
+    pub pid: Option<Pid>,
+    /// The backend's state; `None` when there is no backend.
+    pub state: Option<BackendState>,
+    /// When the dial began.
+    pub dialled_at: Duration,
+    /// When it was ready.
+    pub opened_at: Duration,
+    /// When the driver saw it break.
+    pub broken_at: Option<Duration>,
+    /// Who holds it.
+    pub lease: Option<ActorId>,
+    /// Who else holds it, by the pool's mistake.
+    pub also: Vec<ActorId>,
+    /// Whether its lease was leaked on purpose.
+    pub leaked: bool,
+    /// Whether it was taken out of the pool.
+    pub detached: bool,
+    /// When its last lease began.
+    pub leased_at: Option<Duration>,
+    /// When its last lease ended, and whose it was.
+    pub released: Option<(Duration, ActorId)>,
+    /// Since when nobody holds it and nothing runs on it, if that is so.
+    pub idle_since: Duration,
+    /// Whether its pool has a reason to discard it: a failed statement, or a lease that ended in a transaction or in
+    /// the middle of a statement.
+    pub tainted: bool,
+    /// Whether a lease ended in the middle of a statement, and the server has not ended one since.
+    pub in_flight: bool,
+    /// When its backend was last heard of.
+    pub heard_at: Duration,
+    /// Transactions with writes that its backend committed.
+    pub commits: u32,
+    class: Class,
+    proven_epoch: u32,
+    idle_links: Option<(u32, u32)>,
+    member: u32,
+}
+
+/// A pool.
+#[derive(Debug, Clone)]
+pub struct PoolView {
+    /// Its process.
+    pub process: ProcessId,
+    /// Its app, as an index into [`View::apps`].
+    pub app: usize,
+    /// Its settings.
+    pub settings: Arc<PoolSettings>,
+    /// Its bound.
+    pub max_size: u32,
+    /// The largest bound it had while connections of that time may still be there.
+    pub max_size_before: u32,
+    /// When the bound last changed.
+    pub resized_at: Option<Duration>,
+    /// Whether it is an actor's own.
+    pub own: bool,
+    /// When it was built.
+    pub built_at: Duration,
+    /// When close was called.
+    pub closing_at: Option<Duration>,
+    /// When close returned, the pool was dropped, or its process ended.
+    pub ended_at: Option<Duration>,
+    /// Acquires that wait.
+    pub waiting: u32,
+    /// Connections opened, ever.
+    pub opened: u64,
+    /// Dials begun, ever.
+    pub dials: u64,
+    /// Acquires begun, ever.
+    pub acquires: u64,
+    /// The most that was ever wanted at once: leases and waiting acquires.
+    pub peak_demand: u32,
+    /// The most connections that were ever open or being dialled.
+    pub peak_connections: u32,
+    /// Since when the pool has had room for a dial and none under way.
+    pub room_since: Option<Duration>,
+    /// The last failed dial, and the first of the row of failures that it ended.
+    pub dial_failures: Option<(Duration, Duration)>,
+    /// When a lease of it last ended.
+    pub released_at: Option<Duration>,
+    /// When one of its counts last changed.
+    pub changed_at: Duration,
+    counts: [u32; CLASSES],
+    waiters: (u32, u32),
+    idle: (u32, u32),
+    members: Vec<u32>,
+}
+
+impl PoolView {
+    /// Connections of this class.
+    #[must_use]
+    pub fn count(&self, class: Class) -> u32 {
+        self.counts[class as usize]
+    }
+
+    /// Connections open at the app's end.
+    #[must_use]
+    pub fn open(&self) -> u32 {
+        self.count(Class::Leased) + self.unleased()
+    }
+
+    /// Connections open at the app's end that nobody holds.
+    #[must_use]
+    pub fn unleased(&self) -> u32 {
+        self.count(Class::Idle) + self.count(Class::Busy) + self.count(Class::Dead)
+    }
+
+    /// Leases.
+    #[must_use]
+    pub fn in_use(&self) -> u32 {
+        self.count(Class::Leased) + self.count(Class::LeasedBroken)
+    }
+
+    /// Dials under way.
+    #[must_use]
+    pub fn dialling(&self) -> u32 {
+        self.count(Class::Dialling)
+    }
+
+    /// Whether it may be used: neither closing nor ended.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.closing_at.is_none() && self.ended_at.is_none()
+    }
+}
+
+/// A process.
+#[derive(Debug, Clone)]
+pub struct ProcessView {
+    /// Its app, as an index into [`View::apps`].
+    pub app: usize,
+    /// Whether it runs.
+    pub alive: bool,
+}
+
+/// An actor that has not ended.
+#[derive(Debug, Clone, Default)]
+pub struct ActorView {
+    /// Its workload.
+    pub workload: Option<Arc<str>>,
+    /// Its process.
+    pub process: Option<ProcessId>,
+    /// The pool it waits for, and since when.
+    pub waiting: Option<(PoolId, Duration)>,
+    /// When its waiting was cancelled, if it was.
+    pub cancelled_at: Option<Duration>,
+    /// How often it was overtaken while it was its pool's oldest waiter.
+    pub overtaken: u32,
+    /// The connection that it holds, leaked ones excluded.
+    pub held: Option<ConnId>,
+    /// Its statement under way.
+    pub sql: Option<Statement>,
+    prev: u32,
+    next: u32,
+}
+
+/// An actor's statement under way.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// On which connection.
+    pub conn: ConnId,
+    /// Its text.
+    pub text: Arc<str>,
+    /// Since when.
+    pub since: Duration,
+    /// [`ConnView::commits`] before it.
+    pub commits: u32,
+    /// Whether it follows an abandoned statement, which the server may still run before it.
+    pub follows_abandoned: bool,
+}
+
+#[derive(Debug, Clone)]
+struct BackendView {
+    conn: u32,
+    state: BackendState,
+    blocked: bool,
+    heard_at: Duration,
+}
+
+#[derive(Debug, Clone)]
+struct ServerView {
+    name: Arc<str>,
+    lifecycle: Lifecycle,
+}
+
+/// The most that was seen of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Peaks {
+    /// Connections open at the apps' ends.
+    pub connections: u32,
+    /// Dials under way at once.
+    pub dialling: u32,
+    /// Backends, over all servers.
+    pub backends: u32,
+    /// Backends in a transaction.
+    pub in_transaction: u32,
+    /// Backends that wait for a lock.
+    pub blocked: u32,
+    /// Backends whose client end is gone.
+    pub orphans: u32,
+    /// Acquires that wait.
+    pub waiting: u32,
+    /// Leases.
+    pub in_use: u32,
+}
+
+/// The counters over all pools and servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Acquires that wait.
+    pub waiting: u32,
+    /// Leases.
+    pub in_use: u32,
+    /// Idle connections.
+    pub idle: u32,
+    /// Dials under way.
+    pub dialling: u32,
+    /// Connections open at the apps' ends.
+    pub open: u32,
+    /// Backends.
+    pub backends: u32,
+    /// Backends in a transaction.
+    pub in_transaction: u32,
+    /// Backends that wait for a lock.
+    pub blocked: u32,
+    /// Backends whose client end is gone.
+    pub orphans: u32,
+}
+
+/// The world, as the events so far tell it.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The time of the last event.
+    pub now: Duration,
+    /// The phase.
+    pub phase: Phase,
+    /// The apps' names, in the order in which their first processes started.
+    pub apps: Vec<Arc<str>>,
+    /// Counters over everything.
+    pub totals: Totals,
+    /// Their peaks.
+    pub peaks: Peaks,
+    /// Connections opened, ever.
+    pub opened: u64,
+    /// Since when the world has been healthy: no lasting fault, and the server that `db` leads to takes sessions.
+    pub healthy_since: Option<Duration>,
+    /// When the world last stopped being healthy.
+    pub faulty_since: Option<Duration>,
+    /// How long the acquire took that ended in the last event.
+    pub waited: Duration,
+    /// How long the statement took that ended in the last event.
+    pub took: Duration,
+    /// The time of the last refusal by a server.
+    pub refused_at: Option<Duration>,
+    processes: Vec<Option<ProcessView>>,
+    pools: Vec<Option<PoolView>>,
+    conns: Vec<Option<ConnView>>,
+    actors: IntMap<u32, ActorView>,
+    backends: IntMap<Pid, BackendView>,
+    servers: Vec<ServerView>,
+    target: &'static str,
+    lasting: Vec<bool>,
+    cuts: Vec<bool>,
+    repoints: Vec<Option<ServerName>>,
+    active: Vec<u32>,
+    epoch: u32,
+    idle_flow_timeout: Option<Duration>,
+    settings: Vec<(String, Arc<PoolSettings>)>,
+}
+
+impl View {
+    /// Of a run of this scenario, before its first event.
+    #[must_use]
+    pub fn new(scenario: &Scenario) -> View {
+        let faults = &scenario.faults;
+        View {
+            now: Duration::ZERO,
+            phase: Phase::Fault,
+            apps: Vec::new(),
+            totals: Totals::default(),
+            peaks: Peaks::default(),
+            opened: 0,
+            healthy_since: Some(Duration::ZERO),
+            faulty_since: None,
+            waited: Duration::ZERO,
+            took: Duration::ZERO,
+            refused_at: None,
+            processes: Vec::new(),
+            pools: Vec::new(),
+            conns: Vec::new(),
+            actors: IntMap::default(),
+            backends: IntMap::default(),
+            servers: Vec::new(),
+            target: "db",
+            lasting: faults.iter().map(|fault| lasts(&fault.action)).collect(),
+            cuts: faults
+                .iter()
+                .map(|fault| cuts_flows(&fault.action))
+                .collect(),
+            repoints: faults.iter().map(|fault| repoints(&fault.action)).collect(),
+            active: vec![0; faults.len()],
+            epoch: 0,
+            idle_flow_timeout: scenario.network.idle_flow_timeout,
+            settings: scenario
+                .apps
+                .iter()
+                .map(|(name, app)| (name.clone(), Arc::new(app.pool.clone())))
+                .collect(),
+        }
+    }
+
+    /// A pool, if it was built.
+    #[must_use]
+    pub fn pool(&self, id: PoolId) -> Option<&PoolView> {
+        self.pools.get(index(id.0)?)?.as_ref()
+    }
+
+    /// All pools that were ever built.
+    pub fn pools(&self) -> impl Iterator<Item = (PoolId, &PoolView)> {
+        (1..)
+            .zip(&self.pools)
+            .filter_map(|(id, pool)| Some((PoolId(id), pool.as_ref()?)))
+    }
+
+    /// A connection, if it was dialled.
+    #[must_use]
+    pub fn conn(&self, id: ConnId) -> Option<&ConnView> {
+        self.conns.get(index(id.0)?)?.as_ref()
+    }
+
+    /// The connections of a pool that are not [`Class::Nothing`], in no particular order but always the same.
+    pub fn conns_of<'a>(
+        &'a self,
+        pool: &'a PoolView,
+    ) -> impl Iterator<Item = (ConnId, &'a ConnView)> {
+        pool.members
+            .iter()
+            .filter_map(|&id| Some((ConnId(id), self.conn(ConnId(id))?)))
+    }
+
+    /// An actor, if it has not ended.
+    #[must_use]
+    pub fn actor(&self, id: ActorId) -> Option<&ActorView> {
+        self.actors.get(&id.0)
+    }
+
+    /// A process.
+    #[must_use]
+    pub fn process(&self, id: ProcessId) -> Option<&ProcessView> {
+        self.processes.get(index(id.0)?)?.as_ref()
+    }
+
+    /// The connection of a backend.
+    #[must_use]
+    pub fn conn_of(&self, pid: Pid) -> Option<ConnId> {
+        self.backends
+            .get(&pid)
+            .filter(|backend| backend.conn != 0)
+            .map(|backend| ConnId(backend.conn))
+    }
+
+    /// What a connection is for its pool.
+    #[must_use]
+    pub fn class(&self, id: ConnId) -> Class {
+        self.conn(id).map_or(Class::Nothing, |conn| conn.class)
+    }
+
+    /// Whether the connection's backend was heard of since anything may have cut its flow silently.
+    #[must_use]
+    pub fn is_proven(&self, conn: &ConnView) -> bool {
+        conn.proven_epoch == self.epoch
+            && self
+                .idle_flow_timeout
+                .is_none_or(|timeout| self.now.saturating_sub(conn.heard_at) < timeout)
+    }
+
+    /// Whether any open connection of the pool is not proven.
+    #[must_use]
+    pub fn has_suspects(&self, pool: &PoolView) -> bool {
+        (self.epoch > 0 || self.idle_flow_timeout.is_some())
+            && self.conns_of(pool).any(|(_, conn)| {
+                matches!(conn.class, Class::Idle | Class::Busy | Class::Dead)
+                    && !self.is_proven(conn)
+            })
+    }
+
+    /// The acquires that wait for a pool, the oldest first, each with its start.
+    pub fn waiters(&self, pool: &PoolView) -> impl Iterator<Item = (ActorId, Duration)> {
+        let mut at = pool.waiters.0;
+        std::iter::from_fn(move || {
+            let actor = self.actors.get(&at)?;
+            let id = ActorId(at);
+            at = actor.next;
+            Some((id, actor.waiting?.1))
+        })
+    }
+
+    /// The idle connections of a pool, the longest idle first.
+    pub fn idle_conns<'a>(
+        &'a self,
+        pool: &PoolView,
+    ) -> impl Iterator<Item = (ConnId, &'a ConnView)> {
+        let mut at = pool.idle.0;
+        std::iter::from_fn(move || {
+            let conn = self.conn(ConnId(at))?;
+            let id = ConnId(at);
+            at = conn.idle_links?.1;
+            Some((id, conn))
+        })
+    }
+
+    /// Whether no lasting fault is active and the server that `db` leads to takes sessions.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.healthy_since.is_some()
+    }
+
+    /// The state of a server's life, if it ever said.
+    #[must_use]
+    pub fn lifecycle(&self, server: &str) -> Option<Lifecycle> {
+        self.servers
+            .iter()
+            .find(|known| &*known.name == server)
+            .map(|known| known.lifecycle)
+    }
+
+    /// How many actors have not ended.
+    #[must_use]
+    pub fn actors_alive(&self) -> usize {
+        self.actors.len()
+    }
+
+    /// Takes the next event into account.
+    pub fn apply(&mut self, at: Duration, what: &What) {
+        self.now = at;
+        match what {
+            What::Server { server, event } => self.server(server, event),
+            What::AcquireStart { actor, pool } => self.acquire_start(*actor, *pool),
+            What::AcquireEnd {
+                actor,
+                pool,
+                result,
+            } => self.acquire_end(*actor, *pool, result),
+            What::SqlStart { actor, conn, text } => {
+                let (commits, follows_abandoned) = self
+                    .conn(*conn)
+                    .map_or((0, false), |conn| (conn.commits, conn.in_flight));
+                let text = Arc::clone(text);
+                self.actors.entry(actor.0).or_default().sql = Some(Statement {
+                    conn: *conn,
+                    text,
+                    since: at,
+                    commits,
+                    follows_abandoned,
+                });
+            }
+            What::SqlEnd {
+                actor,
+                conn,
+                result,
+            } => self.sql_end(*actor, *conn, result),
+            What::Released { actor, conn } => self.release(*actor, *conn),
+            What::ActorStart {
+                actor,
+                workload,
+                process,
+            } => {
+                let actor = self.actors.entry(actor.0).or_default();
+                actor.workload = Some(Arc::clone(workload));
+                actor.process = Some(*process);
+            }
+            What::ActorEnd { actor, end } => self.actor_end(*actor, end),
+            What::Dial { conn, pool } => self.dial(*conn, *pool),
+            What::DialFailed { conn, .. } => {
+                self.dial_failed(*conn);
+                self.end_conn(*conn, ClientEnd::Closed);
+            }
+            What::DialDropped { conn } | What::ConnClosed { conn } => {
+                self.end_conn(*conn, ClientEnd::Closed)
+            }
+            What::Connected { conn, pid } => self.connected(*conn, *pid),
+            What::ConnBroken { conn, .. } => self.end_conn(*conn, ClientEnd::Broken),
+            What::Leaked { actor, conn } => {
+                self.change(*conn, |conn| conn.leaked = true);
+                if let Some(actor) = self.actors.get_mut(&actor.0) {
+                    actor.held = None;
+                }
+            }
+            What::Detached { actor, conn } => {
+                self.release(*actor, *conn);
+                self.change(*conn, |conn| conn.detached = true);
+            }
+            What::StepCancelled { actor, .. } => {
+                if let Some(actor) = self.actors.get_mut(&actor.0)
+                    && actor.waiting.is_some()
+                {
+                    actor.cancelled_at = Some(at);
+                }
+            }
+            What::Phase(phase) => {
+                self.phase = *phase;
+                if *phase != Phase::Fault {
+                    self.active.fill(0);
+                    self.health();
+                }
+            }
+            What::FaultBegin { index, .. } => self.fault(*index, true),
+            What::FaultEnd { index, .. } => self.fault(*index, false),
+            What::ProcessStart { process, app } => self.process_start(*process, app),
+            What::ProcessEnd { process } => self.process_end(*process),
+            What::PoolBuilt {
+                pool,
+                process,
+                max_size,
+                own,
+            } => self.pool_built(*pool, *process, *max_size, *own),
+            What::PoolResized { pool, max_size } => {
+                if let Some(pool) = slot(&mut self.pools, pool.0) {
+                    pool.max_size_before = pool.max_size_before.max(pool.max_size);
+                    pool.max_size = *max_size;
+                    pool.resized_at = Some(at);
+                }
+                self.room(*pool);
+            }
+            What::PoolClosing { pool } => {
+                if let Some(pool) = slot(&mut self.pools, pool.0) {
+                    pool.closing_at.get_or_insert(at);
+                }
+            }
+            What::PoolClosed { pool } | What::PoolDropped { pool } => {
+                if let Some(pool) = slot(&mut self.pools, pool.0) {
+                    pool.ended_at.get_or_insert(at);
+                }
+            }
+            What::PoolFailed { .. }
+            | What::PoolStatus { .. }
+            | What::DetachedDropped { .. }
+            | What::TaskPanicked { .. }
+            | What::TasksLeft { .. } => {}
+        }
+    }
+
+    fn server(&mut self, server: &Arc<str>, event: &ServerEvent) {
+        match event {
+            ServerEvent::State { pid, state } => self.backend_state(*pid, *state),
+            ServerEvent::Statement { .. } | ServerEvent::StatementEnd { .. } => {}
+            ServerEvent::Committed { pid, .. } => {
+                if let Some(id) = self.conn_of(*pid)
+                    && let Some(conn) = slot(&mut self.conns, id.0)
+                {
+                    conn.commits += 1;
+                }
+            }
+            ServerEvent::RolledBack { .. } => {}
+            ServerEvent::Forked { pid, .. } => {
+                let fresh = BackendView {
+                    conn: 0,
+                    state: BackendState::Starting,
+                    blocked: false,
+                    heard_at: self.now,
+                };
+                if self.backends.insert(*pid, fresh).is_none() {
+                    self.totals.backends += 1;
+                    self.peaks.backends = self.peaks.backends.max(self.totals.backends);
+                }
+            }
+            ServerEvent::Refused { pid, .. } => {
+                self.refused_at = Some(self.now);
+                if let Some(pid) = pid {
+                    self.backend_gone(*pid);
+                }
+            }
+            ServerEvent::Gone { pid, .. } => self.backend_gone(*pid),
+            ServerEvent::Blocked { pid, .. } => self.blocked(*pid, true),
+            ServerEvent::Unblocked { pid } => self.blocked(*pid, false),
+            ServerEvent::Lifecycle(lifecycle) => {
+                match self.servers.iter_mut().find(|known| known.name == *server) {
+                    Some(known) => known.lifecycle = *lifecycle,
+                    None => self.servers.push(ServerView {
+                        name: Arc::clone(server),
+                        lifecycle: *lifecycle,
+                    }),
+                }
+                self.health();
+            }
+        }
+    }
+
+    fn backend_state(&mut self, pid: Pid, state: BackendState) {
+        let now = self.now;
+        let Some(backend) = self.backends.get_mut(&pid) else {
+            return;
+        };
+        let was = std::mem::replace(&mut backend.state, state);
+        backend.heard_at = now;
+        let conn = backend.conn;
+        match (in_transaction(was), in_transaction(state)) {
+            (false, true) => {
+                self.totals.in_transaction += 1;
+                self.peaks.in_transaction =
+                    self.peaks.in_transaction.max(self.totals.in_transaction);
+            }
+            (true, false) => self.totals.in_transaction -= 1,
+            _ => {}
+        }
+        if conn == 0 {
+            return;
+        }
+        let epoch = self.epoch;
+        let Some(view) = slot(&mut self.conns, conn) else {
+            return;
+        };
+        view.proven_epoch = epoch;
+        view.heard_at = now;
+        if was == BackendState::Active && state != BackendState::Active {
+            view.in_flight = false;
+        }
+        if view.lease.is_some() {
+            // The class of a held connection does not depend on its backend: nothing to count. This is the hot path.
+            view.state = Some(state);
+        } else {
+            self.change(ConnId(conn), |conn| conn.state = Some(state));
+        }
+    }
+
+    fn backend_gone(&mut self, pid: Pid) {
+        let Some(backend) = self.backends.remove(&pid) else {
+            return;
+        };
+        self.totals.backends -= 1;
+        if in_transaction(backend.state) {
+            self.totals.in_transaction -= 1;
+        }
+        if backend.blocked {
+            self.totals.blocked -= 1;
+        }
+        if backend.conn == 0 {
+            return;
+        }
+        let id = ConnId(backend.conn);
+        if self.conn(id).is_some_and(is_orphaned) {
+            self.totals.orphans -= 1;
+        }
+        let (now, epoch) = (self.now, self.epoch);
+        self.change(id, |conn| {
+            conn.state = None;
+            conn.heard_at = now;
+            conn.proven_epoch = epoch;
+        });
+    }
+
+    fn blocked(&mut self, pid: Pid, blocked: bool) {
+        let Some(backend) = self.backends.get_mut(&pid) else {
+            return;
+        };
+        match (backend.blocked, blocked) {
+            (false, true) => {
+                self.totals.blocked += 1;
+                self.peaks.blocked = self.peaks.blocked.max(self.totals.blocked);
+            }
+            (true, false) => self.totals.blocked -= 1,
+            _ => {}
+        }
+        backend.blocked = blocked;
+    }
+
+    fn acquire_start(&mut self, id: ActorId, pool_id: PoolId) {
+        let now = self.now;
+        let Some(pool) = slot(&mut self.pools, pool_id.0) else {
+            return;
+        };
+        let last = pool.waiters.1;
+        pool.waiters.1 = id.0;
+        if last == 0 {
+            pool.waiters.0 = id.0;
+        }
+        pool.waiting += 1;
+        pool.acquires += 1;
+        pool.changed_at = now;
+        pool.peak_demand = pool.peak_demand.max(pool.waiting + pool.in_use());
+        self.totals.waiting += 1;
+        self.peaks.waiting = self.peaks.waiting.max(self.totals.waiting);
+        if last != 0
+            && let Some(last) = self.actors.get_mut(&last)
+        {
+            last.next = id.0;
+        }
+        let actor = self.actors.entry(id.0).or_default();
+        actor.waiting = Some((pool_id, now));
+        actor.cancelled_at = None;
+        actor.overtaken = 0;
+        actor.prev = last;
+        actor.next = 0;
+    }
+
+    fn acquire_end(&mut self, id: ActorId, pool_id: PoolId, result: &Acquired) {
+        let now = self.now;
+        let since = self.stop_waiting(id);
+        self.waited = since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        let Acquired::Lease { conn, .. } = result else {
+            return;
+        };
+        if let Some(since) = since
+            && let Some(oldest) = self.pool(pool_id).map(|pool| pool.waiters.0)
+            && let Some(oldest) = self.actors.get_mut(&oldest)
+            // Within one millisecond there is no order.
+            && oldest.waiting.is_some_and(|(_, start)| start.as_millis() < since.as_millis())
+        {
+            oldest.overtaken += 1;
+        }
+        self.change(*conn, |conn| {
+            if let Some(before) = conn.lease.replace(id) {
+                conn.also.push(before);
+            }
+            conn.leased_at = Some(now);
+            conn.tainted = false;
+            conn.leaked = false;
+        });
+        self.actors.entry(id.0).or_default().held = Some(*conn);
+        self.peaks.in_use = self.peaks.in_use.max(self.totals.in_use);
+    }
+
+    /// Takes an actor out of its pool's queue; answers since when it waited.
+    fn stop_waiting(&mut self, id: ActorId) -> Option<Duration> {
+        let actor = self.actors.get_mut(&id.0)?;
+        let (pool, since) = actor.waiting.take()?;
+        let (prev, next) = (actor.prev, actor.next);
+        if let Some(prev) = self.actors.get_mut(&prev) {
+            prev.next = next;
+        }
+        if let Some(next) = self.actors.get_mut(&next) {
+            next.prev = prev;
+        }
+        if let Some(pool) = slot(&mut self.pools, pool.0) {
+            if pool.waiters.0 == id.0 {
+                pool.waiters.0 = next;
+            }
+            if pool.waiters.1 == id.0 {
+                pool.waiters.1 = prev;
+            }
+            pool.waiting -= 1;
+            pool.changed_at = self.now;
+            self.totals.waiting -= 1;
+        }
+        Some(since)
+    }
+
+    fn sql_end(&mut self, actor: ActorId, conn: ConnId, result: &SqlResult) {
+        let statement = self
+            .actors
+            .get_mut(&actor.0)
+            .and_then(|actor| actor.sql.take());
+        self.took = statement.map_or(Duration::ZERO, |statement| {
+            self.now.saturating_sub(statement.since)
+        });
+        if *result != SqlResult::Ok
+            && let Some(conn) = slot(&mut self.conns, conn.0)
+        {
+            conn.tainted = true;
+            conn.in_flight |= *result == SqlResult::Cancelled;
+        }
+    }
+
+    fn release(&mut self, id: ActorId, conn: ConnId) {
+        let now = self.now;
+        let mut in_flight = false;
+        if let Some(actor) = self.actors.get_mut(&id.0) {
+            in_flight = actor
+                .sql
+                .take_if(|statement| statement.conn == conn)
+                .is_some();
+            if actor.held == Some(conn) {
+                actor.held = None;
+            }
+        }
+        self.change(conn, |conn| {
+            if conn.lease == Some(id) {
+                conn.lease = conn.also.pop();
+            } else if let Some(place) = conn.also.iter().position(|&also| also == id) {
+                conn.also.swap_remove(place);
+            } else {
+                return;
+            }
+            conn.released = Some((now, id));
+            conn.in_flight |= in_flight;
+            conn.tainted |= in_flight || conn.state != Some(BackendState::Idle);
+        });
+        if let Some(pool) = self.conn(conn).map(|conn| conn.pool)
+            && let Some(pool) = slot(&mut self.pools, pool.0)
+        {
+            pool.released_at = Some(now);
+        }
+    }
+
+    fn actor_end(&mut self, id: ActorId, _end: &ActorEnd) {
+        self.stop_waiting(id);
+        if let Some(conn) = self.actors.get(&id.0).and_then(|actor| actor.held) {
+            self.release(id, conn);
+        }
+        self.actors.remove(&id.0);
+    }
+
+    fn dial(&mut self, id: ConnId, pool: PoolId) {
+        let now = self.now;
+        let epoch = self.epoch;
+        let fresh = ConnView {
+            pool,
+            end: ClientEnd::Closed,
+            pid: None,
+            state: None,
+            dialled_at: now,
+            opened_at: now,
+            broken_at: None,
+            lease: None,
+            also: Vec::new(),
+            leaked: false,
+            detached: false,
+            leased_at: None,
+            released: None,
+            idle_since: now,
+            tainted: false,
+            in_flight: false,
+            heard_at: now,
+            commits: 0,
+            class: Class::Nothing,
+            proven_epoch: epoch,
+            idle_links: None,
+            member: 0,
+        };
+        put(&mut self.conns, id.0, fresh);
+        if self.pool(pool).is_none() {
+            put(&mut self.pools, pool.0, PoolView::unbuilt(now));
+        }
+        if let Some(pool) = slot(&mut self.pools, pool.0) {
+            pool.dials += 1;
+        }
+        self.change(id, |conn| conn.end = ClientEnd::Dialling);
+        self.peaks.dialling = self.peaks.dialling.max(self.totals.dialling);
+    }
+
+    fn dial_failed(&mut self, id: ConnId) {
+        let Some(conn) = self.conn(id) else { return };
+        let (pool, now) = (conn.pool, self.now);
+        if let Some(pool) = slot(&mut self.pools, pool.0) {
+            let first = pool.dial_failures.map_or(now, |(_, first)| first);
+            pool.dial_failures = Some((now, first));
+        }
+    }
+
+    fn connected(&mut self, id: ConnId, pid: Pid) {
+        let (now, epoch) = (self.now, self.epoch);
+        let state = self.backends.get_mut(&pid).map(|backend| {
+            backend.conn = id.0;
+            (backend.state, backend.heard_at)
+        });
+        self.opened += 1;
+        self.change(id, |conn| {
+            conn.end = ClientEnd::Open;
+            conn.pid = Some(pid);
+            conn.opened_at = now;
+            conn.state = state.map(|(state, _)| state);
+            conn.heard_at = state.map_or(now, |(_, heard)| heard);
+            conn.proven_epoch = epoch;
+        });
+        if let Some(pool) = self.conn(id).map(|conn| conn.pool)
+            && let Some(pool) = slot(&mut self.pools, pool.0)
+        {
+            pool.opened += 1;
+            pool.dial_failures = None;
+        }
+    }
+
+    fn end_conn(&mut self, id: ConnId, end: ClientEnd) {
+        let now = self.now;
+        let Some(conn) = self.conn(id) else { return };
+        let orphaned = is_orphaned(conn);
+        self.change(id, |conn| {
+            conn.end = end;
+            if end == ClientEnd::Broken {
+                conn.broken_at.get_or_insert(now);
+            }
+        });
+        if !orphaned && self.conn(id).is_some_and(is_orphaned) {
+            self.totals.orphans += 1;
+            self.peaks.orphans = self.peaks.orphans.max(self.totals.orphans);
+        }
+    }
+
+    fn process_start(&mut self, process: ProcessId, app: &Arc<str>) {
+        let app = self
+            .apps
+            .iter()
+            .position(|known| known == app)
+            .unwrap_or_else(|| {
+                self.apps.push(Arc::clone(app));
+                self.apps.len() - 1
+            });
+        put(
+            &mut self.processes,
+            process.0,
+            ProcessView { app, alive: true },
+        );
+    }
+
+    fn process_end(&mut self, process: ProcessId) {
+        if let Some(process) = slot(&mut self.processes, process.0) {
+            process.alive = false;
+        }
+        let mut conns = Vec::new();
+        for pool in self
+            .pools
+            .iter_mut()
+            .flatten()
+            .filter(|pool| pool.process == process)
+        {
+            pool.ended_at.get_or_insert(self.now);
+            conns.extend_from_slice(&pool.members);
+        }
+        for conn in conns {
+            // The kernel closes the sockets of a dead process, and nobody holds a lease in it.
+            self.change(ConnId(conn), |conn| {
+                conn.lease = None;
+                conn.also.clear();
+            });
+            self.end_conn(ConnId(conn), ClientEnd::Closed);
+        }
+    }
+
+    fn pool_built(&mut self, id: PoolId, process: ProcessId, max_size: u32, own: bool) {
+        let app = self.process(process).map_or(0, |process| process.app);
+        let name = self.apps.get(app);
+        let settings = self
+            .settings
+            .iter()
+            .find(|(known, _)| name.is_some_and(|name| **name == **known));
+        let settings = settings.map_or_else(Arc::default, |(_, settings)| Arc::clone(settings));
+        // A pool that dials while it is being built is known before it is built.
+        if self.pool(id).is_none() {
+            put(&mut self.pools, id.0, PoolView::unbuilt(self.now));
+        }
+        let Some(pool) = slot(&mut self.pools, id.0) else {
+            return;
+        };
+        pool.process = process;
+        pool.app = app;
+        pool.settings = settings;
+        pool.max_size = max_size;
+        pool.own = own;
+        pool.built_at = self.now;
+        self.room(id);
+    }
+
+    fn fault(&mut self, index: usize, begins: bool) {
+        if self.cuts.get(index).copied().unwrap_or(true) {
+            self.epoch += 1;
+        }
+        if begins && let Some(Some(to)) = self.repoints.get(index) {
+            self.target = match to {
+                ServerName::Primary => "db",
+                ServerName::Standby => "standby",
+            };
+        }
+        if self.lasting.get(index).copied().unwrap_or(false) {
+            let active = &mut self.active[index];
+            *active = if begins {
+                *active + 1
+            } else {
+                active.saturating_sub(1)
+            };
+        }
+        self.health();
+    }
+
+    fn health(&mut self) {
+        let serving = self
+            .lifecycle(self.target)
+            .is_none_or(|lifecycle| lifecycle == Lifecycle::Running);
+        let healthy = serving && self.active.iter().all(|&active| active == 0);
+        if healthy == self.healthy_since.is_some() {
+            return;
+        }
+        if healthy {
+            self.healthy_since = Some(self.now);
+        } else {
+            self.healthy_since = None;
+            self.faulty_since = Some(self.now);
+        }
+    }
+
+    /// Changes a connection, and every count that depends on it.
+    fn change(&mut self, id: ConnId, change: impl FnOnce(&mut ConnView)) {
+        let now = self.now;
+        let Some(conn) = slot(&mut self.conns, id.0) else {
+            return;
+        };
+        change(conn);
+        let (before, after) = (conn.class, classify(conn));
+        if before == after {
+            return;
+        }
+        conn.class = after;
+        if after == Class::Idle {
+            conn.idle_since = now;
+        }
+        let pool_id = conn.pool;
+        if before == Class::Idle {
+            self.unlink_idle(id, pool_id);
+        }
+        if after == Class::Idle {
+            self.link_idle(id, pool_id);
+        }
+        let Some(pool) = slot(&mut self.pools, pool_id.0) else {
+            return;
+        };
+        if before == Class::Nothing
+            && let Some(conn) = slot(&mut self.conns, id.0)
+        {
+            conn.member = u32::try_from(pool.members.len()).unwrap_or(u32::MAX);
+            pool.members.push(id.0);
+        } else {
+            pool.counts[before as usize] -= 1;
+        }
+        if after != Class::Nothing {
+            pool.counts[after as usize] += 1;
+        } else if let Some(place) = slot(&mut self.conns, id.0).map(|conn| conn.member) {
+            pool.members.swap_remove(place as usize);
+            if let Some(&moved) = pool.members.get(place as usize)
+                && let Some(moved) = slot(&mut self.conns, moved)
+            {
+                moved.member = place;
+            }
+        }
+        pool.changed_at = now;
+        let connections = pool.open() + pool.dialling();
+        pool.peak_connections = pool.peak_connections.max(connections);
+        pool.peak_demand = pool.peak_demand.max(pool.waiting + pool.in_use());
+        self.total(before, -1);
+        self.total(after, 1);
+        self.peaks.connections = self.peaks.connections.max(self.totals.open);
+        self.room(pool_id);
+    }
+
+    fn total(&mut self, class: Class, by: i32) {
+        let totals = &mut self.totals;
+        let add = |count: &mut u32| *count = count.wrapping_add_signed(by);
+        match class {
+            Class::Nothing | Class::Broken => {}
+            Class::Dialling => add(&mut totals.dialling),
+            Class::Leased => {
+                add(&mut totals.in_use);
+                add(&mut totals.open);
+            }
+            Class::LeasedBroken => add(&mut totals.in_use),
+            Class::Idle => {
+                add(&mut totals.idle);
+                add(&mut totals.open);
+            }
+            Class::Busy | Class::Dead | Class::Detached => add(&mut totals.open),
+        }
+    }
+
+    fn room(&mut self, pool: PoolId) {
+        let now = self.now;
+        let Some(pool) = slot(&mut self.pools, pool.0) else {
+            return;
+        };
+        let room = pool.dialling() == 0 && pool.in_use() + pool.unleased() < pool.max_size;
+        if room {
+            pool.room_since.get_or_insert(now);
+        } else {
+            pool.room_since = None;
+        }
+    }
+
+    fn link_idle(&mut self, id: ConnId, pool: PoolId) {
+        let Some(pool) = slot(&mut self.pools, pool.0) else {
+            return;
+        };
+        let last = std::mem::replace(&mut pool.idle.1, id.0);
+        if last == 0 {
+            pool.idle.0 = id.0;
+        } else if let Some(last) = slot(&mut self.conns, last)
+            && let Some(links) = last.idle_links.as_mut()
+        {
+            links.1 = id.0;
+        }
+        if let Some(conn) = slot(&mut self.conns, id.0) {
+            conn.idle_links = Some((last, 0));
+        }
+    }
+
+    fn unlink_idle(&mut self, id: ConnId, pool: PoolId) {
+        let Some((prev, next)) =
+            slot(&mut self.conns, id.0).and_then(|conn| conn.idle_links.take())
+        else {
+            return;
+        };
+        if let Some(links) = slot(&mut self.conns, prev).and_then(|conn| conn.idle_links.as_mut()) {
+            links.1 = next;
+        }
+        if let Some(links) = slot(&mut self.conns, next).and_then(|conn| conn.idle_links.as_mut()) {
+            links.0 = prev;
+        }
+        if let Some(pool) = slot(&mut self.pools, pool.0) {
+            if pool.idle.0 == id.0 {
+                pool.idle.0 = next;
+            }
+            if pool.idle.1 == id.0 {
+                pool.idle.1 = prev;
+            }
+        }
+    }
+}
+
+impl PoolView {
+    fn unbuilt(now: Duration) -> PoolView {
+        PoolView {
+            process: ProcessId(0),
+            app: 0,
+            settings: Arc::default(),
+            max_size: u32::MAX,
+            max_size_before: 0,
+            resized_at: None,
+            own: false,
+            built_at: now,
+            closing_at: None,
+            ended_at: None,
+            waiting: 0,
+            opened: 0,
+            dials: 0,
+            acquires: 0,
+            peak_demand: 0,
+            peak_connections: 0,
+            room_since: None,
+            dial_failures: None,
+            released_at: None,
+            changed_at: now,
+            counts: [0; CLASSES],
+            waiters: (0, 0),
+            idle: (0, 0),
+            members: Vec::new(),
+        }
+    }
+}
+
+fn classify(conn: &ConnView) -> Class {
+    match (conn.end, conn.lease.is_some()) {
+        (ClientEnd::Dialling, _) => Class::Dialling,
+        (ClientEnd::Open, _) if conn.detached => Class::Detached,
+        (ClientEnd::Open, true) => Class::Leased,
+        (ClientEnd::Open, false) => match conn.state {
+            None => Class::Dead,
+            Some(BackendState::Starting | BackendState::Active) => Class::Busy,
+            Some(_) => Class::Idle,
+        },
+        (ClientEnd::Broken | ClientEnd::Closed, true) => Class::LeasedBroken,
+        (ClientEnd::Broken, false) if !conn.detached => Class::Broken,
+        (ClientEnd::Broken | ClientEnd::Closed, false) => Class::Nothing,
+    }
+}
+
+/// Whether the server still has a backend for it while its client's end is gone.
+fn is_orphaned(conn: &ConnView) -> bool {
+    conn.state.is_some() && matches!(conn.end, ClientEnd::Broken | ClientEnd::Closed)
+}
+
+fn in_transaction(state: BackendState) -> bool {
+    matches!(
+        state,
+        BackendState::IdleInTransaction | BackendState::IdleInTransactionAborted
+    )
+}
+
+/// Whether the fault lasts, so that nothing is judged by its liveness meanwhile. A stopped server is not counted here:
+/// the server's own life tells.
+fn lasts(fault: &FaultAction) -> bool {
+    use FaultAction as F;
+    match fault {
+        F::ServerSlow { .. }
+        | F::ServerSql { .. }
+        | F::ServerOccupy { .. }
+        | F::NetLatency { .. }
+        | F::NetBandwidth { .. }
+        | F::NetPartition { .. }
+        | F::NetRefuse { .. }
+        | F::NetLoseConnects { .. }
+        | F::NetAcceptSilence { .. }
+        | F::NetIdleFlowTimeout { .. } => true,
+        F::ServerStop { .. }
+        | F::ServerStart { .. }
+        | F::ServerRestart { .. }
+        | F::ServerCrashBackend { .. }
+        | F::ServerKill { .. }
+        | F::ServerPowerLoss { .. }
+        | F::ServerTerminate { .. }
+        | F::ServerCancel { .. }
+        | F::ServerPromote
+        | F::ServerSet { .. }
+        | F::NetForget { .. }
+        | F::NetReset { .. }
+        | F::DnsRepoint { .. }
+        | F::AppKill { .. }
+        | F::AppPowerLoss { .. } => false,
+    }
+}
+
+/// Whether the fault's begin or end may leave flows dead, or stalled in retransmission, without either end's knowing.
+fn cuts_flows(fault: &FaultAction) -> bool {
+    use FaultAction as F;
+    matches!(
+        fault,
+        F::ServerPowerLoss { .. }
+            | F::NetBandwidth { .. }
+            | F::NetPartition { .. }
+            | F::NetForget { .. }
+            | F::NetAcceptSilence { .. }
+            | F::NetLoseConnects { .. }
+            | F::NetIdleFlowTimeout { .. }
+            | F::AppPowerLoss { .. }
+    )
+}
+
+fn repoints(fault: &FaultAction) -> Option<ServerName> {
+    match fault {
+        FaultAction::DnsRepoint { to } => Some(*to),
+        _ => None,
+    }
+}
+
+fn index(id: u32) -> Option<usize> {
+    (id as usize).checked_sub(1)
+}
+
+/// What has this number; number 0 is nobody.
+fn slot<T>(list: &mut [Option<T>], id: u32) -> Option<&mut T> {
+    list.get_mut(index(id)?)?.as_mut()
+}
+
+/// Gives a number its value, in a list that grows as numbers are given out.
+fn put<T>(list: &mut Vec<Option<T>>, id: u32, value: T) {
+    let Some(place) = index(id) else { return };
+    if place >= list.len() {
+        list.resize_with(place + 1, || None);
+    }
+    list[place] = Some(value);
+}

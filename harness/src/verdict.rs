@@ -1,0 +1,617 @@
+//! What a run came to, and whether that is what its scenario expects.
+//!
+//! A [`Verdict`] is about one run. What is *expected* is decided here, in one place, over all seeds of a scenario and a
+//! pool: violations that are excused, known bugs of a published version (strict: each must show in at least one seed, and
+//! nothing else may), bounds on figures, and the scenario's own queries.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use semver::{Version, VersionReq};
+
+use crate::invariant::{Violation, Violations};
+use crate::pool::Capabilities;
+use crate::scenario::model::{Comparison, Excuse, Known, Operator, PoolSettings, Reset, Scenario};
+use crate::trace::Figures;
+
+/// What one run came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every invariant held.
+    Pass,
+    /// Where invariants broke; of each invariant the first few.
+    Violations(Vec<Violation>),
+    /// The pool can't do what the scenario needs: nothing was judged.
+    Unsupported {
+        /// What it can't do.
+        needs: Vec<String>,
+    },
+    /// Nothing can be said.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One run, judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunReport {
+    /// Its seed.
+    pub seed: u64,
+    /// What it came to.
+    pub verdict: Verdict,
+    /// How many violations there were, by invariant.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// What was measured.
+    pub figures: Figures,
+    /// The scenario's queries that did not return what they must, one sentence each.
+    pub wrong_sql: Vec<String>,
+}
+
+impl RunReport {
+    /// Of a run that was judged to its end.
+    #[must_use]
+    pub fn judged(
+        seed: u64,
+        violations: &Violations,
+        figures: Figures,
+        wrong_sql: Vec<String>,
+    ) -> RunReport {
+        let verdict = if violations.is_empty() {
+            Verdict::Pass
+        } else {
+            Verdict::Violations(violations.list().to_vec())
+        };
+        RunReport {
+            seed,
+            verdict,
+            counts: violations.counts().clone(),
+            figures,
+            wrong_sql,
+        }
+    }
+
+    /// Of a run that never began, since the pool can't do what is needed.
+    #[must_use]
+    pub fn unsupported(seed: u64, needs: Vec<String>) -> RunReport {
+        RunReport::blank(seed, Verdict::Unsupported { needs })
+    }
+
+    /// Of a run of which nothing can be said.
+    #[must_use]
+    pub fn unknown(seed: u64, reason: impl Into<String>) -> RunReport {
+        RunReport::blank(
+            seed,
+            Verdict::Unknown {
+                reason: reason.into(),
+            },
+        )
+    }
+
+    fn blank(seed: u64, verdict: Verdict) -> RunReport {
+        RunReport {
+            seed,
+            verdict,
+            counts: BTreeMap::new(),
+            figures: Figures::default(),
+            wrong_sql: Vec::new(),
+        }
+    }
+}
+
+/// How all seeds of a scenario and a pool together came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// As expected: everything held.
+    Pass,
+    /// As expected: only what the scenario excuses was violated.
+    Excused,
+    /// As expected: the known bugs showed, and nothing else.
+    Known,
+    /// The pool can't do what the scenario needs. Neither passed nor failed.
+    Unsupported,
+    /// Not as expected.
+    Failed,
+    /// Nothing can be said. Not as expected.
+    Unknown,
+}
+
+impl Outcome {
+    /// Whether it is what the scenario expects (unsupported is: nothing was claimed).
+    #[must_use]
+    pub fn is_expected(self) -> bool {
+        !matches!(self, Outcome::Failed | Outcome::Unknown)
+    }
+}
+
+/// All seeds of a scenario and a pool, compared with what the scenario expects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expectation {
+    /// How they came out.
+    pub outcome: Outcome,
+    /// Why it is not as expected, one sentence each, seeds named.
+    pub reasons: Vec<String>,
+    /// What is worth knowing though it is as expected: excuses used and not used, known bugs shown.
+    pub notes: Vec<String>,
+}
+
+impl Expectation {
+    /// The verdict as a sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let mut sentence = match self.outcome {
+            Outcome::Pass => "as expected: every invariant held".to_owned(),
+            Outcome::Excused => {
+                "as expected: only what the scenario excuses was violated".to_owned()
+            }
+            Outcome::Known => "as expected: the known bug showed, and nothing else".to_owned(),
+            Outcome::Unsupported => "unsupported".to_owned(),
+            Outcome::Failed => "NOT as expected".to_owned(),
+            Outcome::Unknown => "unknown".to_owned(),
+        };
+        let told = if self.reasons.is_empty() {
+            &self.notes
+        } else {
+            &self.reasons
+        };
+        for (place, line) in told.iter().enumerate() {
+            let _ = write!(sentence, "{}{line}", if place == 0 { ": " } else { "; " });
+        }
+        sentence
+    }
+}
+
+/// What the scenario grants this version of this pool.
+struct Grants<'a> {
+    excuses: Vec<&'a Excuse>,
+    known: Vec<&'a Known>,
+}
+
+impl<'a> Grants<'a> {
+    fn new(
+        scenario: &'a Scenario,
+        pool: &str,
+        version: &str,
+        reasons: &mut Vec<String>,
+    ) -> Grants<'a> {
+        let excuses = scenario.expect.excuses.iter();
+        let mut known = Vec::new();
+        for bug in scenario.expect.known.iter().filter(|bug| bug.pool == pool) {
+            match has_bug(&bug.versions, version) {
+                Ok(true) => known.push(bug),
+                Ok(false) => {}
+                Err(error) => reasons.push(format!("known bug {}: {error}", bug.link)),
+            }
+        }
+        Grants {
+            excuses: excuses
+                .filter(|excuse| excuse.pool.as_deref().is_none_or(|only| only == pool))
+                .collect(),
+            known,
+        }
+    }
+
+    fn excuse(&self, invariant: &str) -> Option<&'a Excuse> {
+        self.excuses
+            .iter()
+            .find(|excuse| excuse.invariant == invariant)
+            .copied()
+    }
+
+    fn known(&self, invariant: &str) -> Option<&'a Known> {
+        self.known
+            .iter()
+            .find(|bug| bug.violates == invariant)
+            .copied()
+    }
+}
+
+/// Whether a version satisfies a requirement as Cargo writes them; a pre-release counts as the release it precedes.
+fn has_bug(versions: &str, version: &str) -> Result<bool, String> {
+    let requirement = VersionReq::parse(versions)
+        .map_err(|error| format!("\"{versions}\" is no version requirement: {error}"))?;
+    let mut version =
+        Version::parse(version).map_err(|error| format!("\"{version}\" is no version: {error}"))?;
+    version.pre = semver::Prerelease::EMPTY;
+    Ok(requirement.matches(&version))
+}
+
+/// Compares what the runs of one pool came to with what the scenario expects of it.
+#[must_use]
+pub fn judge_seeds(
+    scenario: &Scenario,
+    pool: &str,
+    version: &str,
+    runs: &[RunReport],
+) -> Expectation {
+    let mut reasons = Vec::new();
+    let mut notes = Vec::new();
+    let grants = Grants::new(scenario, pool, version, &mut reasons);
+    let mut shown: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    let mut excused: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut unknown = false;
+    let mut unsupported: Option<&[String]> = None;
+    let mut judged = 0;
+
+    if runs.is_empty() {
+        unknown = true;
+        reasons.push("there was no run".to_owned());
+    }
+    for run in runs {
+        let seed = run.seed;
+        match &run.verdict {
+            Verdict::Unknown { reason } => {
+                unknown = true;
+                reasons.push(format!("seed {seed}: {reason}"));
+                continue;
+            }
+            Verdict::Unsupported { needs } => {
+                unsupported = Some(needs);
+                continue;
+            }
+            Verdict::Pass | Verdict::Violations(_) => judged += 1,
+        }
+        let mut has_known = false;
+        for (&invariant, &count) in &run.counts {
+            if let Some(bug) = grants.known(invariant) {
+                has_known = true;
+                shown.entry(&bug.violates).or_default().push(seed);
+            } else if let Some(excuse) = grants.excuse(invariant) {
+                *excused.entry(&excuse.invariant).or_default() += count;
+            } else {
+                reasons.push(unexpected(run, invariant, count));
+            }
+        }
+        reasons.extend(
+            run.wrong_sql
+                .iter()
+                .map(|wrong| format!("seed {seed}: {wrong}")),
+        );
+        // What a known bug does to the figures is its own affair.
+        if !has_known {
+            for (name, comparison) in &scenario.expect.figures {
+                reasons.extend(
+                    compare(run.figures.get(name), *comparison)
+                        .map(|wrong| format!("seed {seed}: {name} {wrong}")),
+                );
+            }
+        }
+    }
+    if judged > 0 {
+        for bug in &grants.known {
+            match shown.get(bug.violates.as_str()) {
+                Some(seeds) => {
+                    let seeds: Vec<String> = seeds.iter().map(ToString::to_string).collect();
+                    notes.push(format!("{} showed with seed {} ({})", bug.violates, seeds.join(", "), bug.link));
+                }
+                None => reasons.push(format!(
+                    "the known bug {} ({}) did not show with any seed: if {pool} {version} has fixed it, remove it from \
+                     the scenario",
+                    bug.violates, bug.link
+                )),
+            }
+        }
+        for excuse in &grants.excuses {
+            match excused.get(excuse.invariant.as_str()) {
+                Some(_) => notes.push(format!("{} is excused: {}", excuse.invariant, excuse.why)),
+                None if grants.known(&excuse.invariant).is_none() => {
+                    notes.push(format!("{} is excused, but held", excuse.invariant));
+                }
+                None => {}
+            }
+        }
+    }
+    if let Some(needs) = unsupported {
+        if judged > 0 {
+            reasons.push("some seeds were unsupported and others were not".to_owned());
+        }
+        notes.push(format!("{pool} can't: {}", needs.join(", ")));
+    }
+
+    let outcome = if unknown {
+        Outcome::Unknown
+    } else if !reasons.is_empty() {
+        Outcome::Failed
+    } else if unsupported.is_some() {
+        Outcome::Unsupported
+    } else if !shown.is_empty() {
+        Outcome::Known
+    } else if !excused.is_empty() {
+        Outcome::Excused
+    } else {
+        Outcome::Pass
+    };
+    Expectation {
+        outcome,
+        reasons,
+        notes,
+    }
+}
+
+/// The verdict on one run as a sentence, for its story: whether a known bug shows with other seeds is not asked.
+#[must_use]
+pub fn sentence(scenario: &Scenario, pool: &str, version: &str, run: &RunReport) -> String {
+    let mut expectation = judge_seeds(scenario, pool, version, std::slice::from_ref(run));
+    expectation
+        .reasons
+        .retain(|reason| !reason.starts_with("the known bug "));
+    if expectation.outcome == Outcome::Failed && expectation.reasons.is_empty() {
+        expectation.outcome = Outcome::Pass;
+        expectation
+            .notes
+            .push("the known bug does not show with this seed".to_owned());
+    }
+    expectation
+        .notes
+        .retain(|note| !note.ends_with(", but held"));
+    expectation.sentence()
+}
+
+fn unexpected(run: &RunReport, invariant: &str, count: u64) -> String {
+    let first = match &run.verdict {
+        Verdict::Violations(list) => list
+            .iter()
+            .find(|violation| violation.invariant == invariant),
+        _ => None,
+    };
+    let times = if count == 1 {
+        String::new()
+    } else {
+        format!(" ({count} times)")
+    };
+    match first {
+        Some(first) => format!("seed {}: violates {first}{times}", run.seed),
+        None => format!("seed {}: violates {invariant}{times}", run.seed),
+    }
+}
+
+/// What is wrong with a figure, if anything.
+fn compare(figure: Option<f64>, expected: Comparison) -> Option<String> {
+    let (sign, holds): (_, fn(f64, f64) -> bool) = match expected.operator {
+        Operator::Equal => ("", |a, b| (a - b).abs() < 1e-9),
+        Operator::AtMost => ("at most ", |a, b| a <= b + 1e-9),
+        Operator::AtLeast => ("at least ", |a, b| a >= b - 1e-9),
+    };
+    match figure {
+        None => Some(format!(
+            "was not measured, but must be {sign}{}",
+            expected.value
+        )),
+        Some(figure) if !holds(figure, expected.value) => {
+            Some(format!("is {figure}, but must be {sign}{}", expected.value))
+        }
+        Some(_) => None,
+    }
+}
+
+/// The names of what a pool can do, as `expect.needs` writes them.
+pub const CAPABILITIES: &[&str] = &[
+    "max_size",
+    "min_idle",
+    "acquire_timeout",
+    "idle_timeout",
+    "max_lifetime",
+    "test_on_acquire",
+    "reset_rollback",
+    "reset_discard",
+    "close",
+    "resize",
+    "detach",
+    "fair",
+    "fifo",
+    "lifo",
+];
+
+/// Whether a pool can do this; `None` when there is no such capability.
+#[must_use]
+pub fn can(capabilities: &Capabilities, name: &str) -> Option<bool> {
+    Some(match name {
+        "max_size" => capabilities.max_size,
+        "min_idle" => capabilities.min_idle,
+        "acquire_timeout" => capabilities.acquire_timeout,
+        "idle_timeout" => capabilities.idle_timeout,
+        "max_lifetime" => capabilities.max_lifetime,
+        "test_on_acquire" => capabilities.test_on_acquire,
+        "reset_rollback" => capabilities.reset_rollback,
+        "reset_discard" => capabilities.reset_discard,
+        "close" => capabilities.close,
+        "resize" => capabilities.resize,
+        "detach" => capabilities.detach,
+        "fair" => capabilities.fair,
+        "fifo" => capabilities.fifo,
+        "lifo" => capabilities.lifo,
+        _ => return None,
+    })
+}
+
+/// What the scenario needs of a pool and this one can't do: by `expect.needs`, and by the reset that its settings ask
+/// for. Empty when the scenario can be run.
+#[must_use]
+pub fn lacks(scenario: &Scenario, capabilities: &Capabilities) -> Vec<String> {
+    let resets = scenario
+        .apps
+        .values()
+        .filter_map(|app| reset_needed(&app.pool));
+    let mut lacks = Vec::new();
+    for need in scenario
+        .expect
+        .needs
+        .iter()
+        .map(String::as_str)
+        .chain(resets)
+    {
+        if can(capabilities, need) != Some(true) && !lacks.iter().any(|known| known == need) {
+            lacks.push(need.to_owned());
+        }
+    }
+    lacks
+}
+
+fn reset_needed(settings: &PoolSettings) -> Option<&'static str> {
+    match settings.reset_on_return {
+        Reset::None => None,
+        Reset::Rollback => Some("reset_rollback"),
+        Reset::Discard => Some("reset_discard"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::invariant::testing::scenario;
+    use crate::invariant::{Who, demand, no_lost_wakeup};
+
+    fn run(seed: u64, metas: &[&'static crate::invariant::Meta]) -> RunReport {
+        let mut violations = Violations::default();
+        for meta in metas {
+            violations.push(Violation::new(
+                meta,
+                Duration::from_secs(1),
+                Who::Run,
+                "it broke",
+            ));
+        }
+        RunReport::judged(seed, &violations, Figures::default(), Vec::new())
+    }
+
+    fn knowing(versions: &str) -> Scenario {
+        let mut scenario = scenario();
+        let (pool, violates) = ("bb8".into(), no_lost_wakeup::META.name.into());
+        scenario.expect.known.push(Known {
+            pool,
+            versions: versions.into(),
+            violates,
+            link: "https://example.org/1".into(),
+        });
+        scenario
+    }
+
+    fn outcome(scenario: &Scenario, runs: &[RunReport]) -> Outcome {
+        judge_seeds(scenario, "bb8", "0.9.1", runs).outcome
+    }
+
+    #[test]
+    fn what_holds_passes_and_what_breaks_fails() {
+        assert_eq!(outcome(&scenario(), &[run(1, &[])]), Outcome::Pass);
+        assert_eq!(
+            outcome(&scenario(), &[run(1, &[]), run(2, &[&demand::META])]),
+            Outcome::Failed
+        );
+        assert_eq!(outcome(&scenario(), &[]), Outcome::Unknown);
+        assert_eq!(
+            outcome(&scenario(), &[run(1, &[]), RunReport::unknown(2, "killed")]),
+            Outcome::Unknown
+        );
+    }
+
+    #[test]
+    fn a_known_bug_is_strict() {
+        let scenario = knowing("<=0.9.1");
+        assert_eq!(
+            outcome(&scenario, &[run(1, &[]), run(2, &[&no_lost_wakeup::META])]),
+            Outcome::Known
+        );
+        assert_eq!(
+            outcome(&scenario, &[run(1, &[]), run(2, &[])]),
+            Outcome::Failed,
+            "it must show"
+        );
+        let both = [&no_lost_wakeup::META, &demand::META];
+        assert_eq!(
+            outcome(&scenario, &[run(1, &both)]),
+            Outcome::Failed,
+            "and only it"
+        );
+        assert_eq!(
+            outcome(&knowing("<0.9"), &[run(1, &[&no_lost_wakeup::META])]),
+            Outcome::Failed,
+            "another version's"
+        );
+        assert_eq!(outcome(&knowing("<0.9"), &[run(1, &[])]), Outcome::Pass);
+        assert_eq!(
+            judge_seeds(&scenario, "deadpool", "0.14.2", &[run(1, &[])]).outcome,
+            Outcome::Pass
+        );
+        assert_eq!(
+            sentence(&scenario, "bb8", "0.9.1", &run(1, &[]))
+                .split(':')
+                .next(),
+            Some("as expected")
+        );
+    }
+
+    #[test]
+    fn an_excuse_may_be_unused() {
+        let mut scenario = scenario();
+        let (invariant, why) = (
+            demand::META.name.into(),
+            "the scenario storms on purpose".into(),
+        );
+        scenario.expect.excuses.push(Excuse {
+            invariant,
+            pool: Some("bb8".into()),
+            why,
+        });
+        assert_eq!(
+            outcome(&scenario, &[run(1, &[&demand::META])]),
+            Outcome::Excused
+        );
+        assert_eq!(outcome(&scenario, &[run(1, &[])]), Outcome::Pass);
+        assert_eq!(
+            judge_seeds(&scenario, "deadpool", "1.0.0", &[run(1, &[&demand::META])]).outcome,
+            Outcome::Failed
+        );
+    }
+
+    #[test]
+    fn figures_and_queries_are_compared() {
+        let mut scenario = scenario();
+        let comparison = Comparison {
+            operator: Operator::AtMost,
+            value: 2.0,
+        };
+        scenario
+            .expect
+            .figures
+            .insert("errors.timeout".into(), comparison);
+        let mut report = run(1, &[]);
+        report.figures.errors.insert("timeout".into(), 2);
+        assert_eq!(outcome(&scenario, &[report.clone()]), Outcome::Pass);
+        report.figures.errors.insert("timeout".into(), 3);
+        assert_eq!(outcome(&scenario, &[report]), Outcome::Failed);
+        let mut report = run(1, &[]);
+        report
+            .wrong_sql
+            .push("SELECT count(*) FROM t gave 2, not 1".into());
+        assert_eq!(outcome(&scenario, &[report]), Outcome::Failed);
+        scenario
+            .expect
+            .figures
+            .insert("recovery.quiet".into(), comparison);
+        assert_eq!(
+            outcome(&scenario, &[run(1, &[])]),
+            Outcome::Failed,
+            "nothing was measured"
+        );
+    }
+
+    #[test]
+    fn what_a_pool_lacks_is_unsupported() {
+        let mut scenario = scenario();
+        scenario.expect.needs = vec!["resize".into()];
+        scenario.apps["web"].pool.reset_on_return = Reset::Discard;
+        let lacks = lacks(&scenario, &Capabilities::default());
+        assert_eq!(lacks, ["resize", "reset_discard"]);
+        assert_eq!(
+            outcome(&scenario, &[RunReport::unsupported(1, lacks)]),
+            Outcome::Unsupported
+        );
+        assert!(
+            CAPABILITIES
+                .iter()
+                .all(|name| can(&Capabilities::default(), name) == Some(false))
+        );
+    }
+}
