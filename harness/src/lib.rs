@@ -2,8 +2,10 @@
 //! and network that fail on script, and judges them by what the server saw.
 
 pub mod campaign;
+pub mod cli;
 pub mod invariant;
 pub mod pool;
+pub mod report;
 pub mod scenario;
 pub mod trace;
 pub mod verdict;

@@ -1,184 +1,23 @@
-//! `poolproof serve`: the simulated server in real time on a real port, for psql or any driver.
-//!
-//! Bytes go through the simulated network, so the file's network faults befall real clients, too. What the kernel's own
-//! TCP answers can't be simulated from outside it: a lost SYN is a connection that is accepted and stays silent, and a
-//! refused connect is one that is reset, unless the server is down: then the port is closed.
+//! `serve`: a scenario's simulated server in real time, for psql or any driver. What it does is the engine's: here are only
+//! the arguments.
 
-use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use super::ServeArgs;
+use super::engine::Engine;
+use super::error::{Code, Failure, Result};
+use super::files;
 
-use poolproof_sim::postgres::event::{Lifecycle, Observer, ServerEvent};
-use tokio::io::{AsyncWriteExt, copy};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::Instant;
-
-use crate::apps::Apps;
-use crate::pool::Adapter;
-use crate::scenario::model::Scenario;
-use crate::trace::recorder::Options;
-use crate::trace::{Recorder, What};
-use crate::workload::{Processes, Traffic, WorldHooks};
-use crate::world::SimWorld;
-use crate::world::faults::Target;
-use crate::world::schedule::play;
-use crate::world::sim::HostDialer;
-
-/// Serves until Ctrl-C. `tell` gets one line for each thing that happens to the server.
-///
-/// # Errors
-/// The address can't be listened on, or the scenario's `sql` is refused.
-pub fn serve(
-    scenario: Scenario,
-    adapter: Arc<dyn Adapter>,
-    listen: SocketAddr,
-    seed: u64,
-    tell: impl Fn(String) + Send + Sync + 'static,
-) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        tokio::select! {
-            biased;
-            signal = tokio::signal::ctrl_c() => signal,
-            served = serve_until_dropped(scenario, adapter, listen, seed, Arc::new(tell)) => served,
-        }
-    })
-}
-
-async fn serve_until_dropped(
-    mut scenario: Scenario,
-    adapter: Arc<dyn Adapter>,
-    listen: SocketAddr,
-    seed: u64,
-    tell: Arc<dyn Fn(String) + Send + Sync>,
-) -> io::Result<()> {
-    // The traffic is the real clients'.
-    scenario.workloads.clear();
-    let scenario = Arc::new(scenario);
-    // First of all the port, so that an address in use is told before anything else.
-    let mut listener = Some(bind(listen)?);
-    let teller = Arc::clone(&tell);
-    let world = SimWorld::new(&scenario, seed, Arc::new(Teller(teller))).map_err(io::Error::other)?;
-    world.ready().await;
-    let address = listener.as_ref().map_or(Ok(listen), TcpListener::local_addr)?;
-    tell(format!("listening on {address}; role app or postgres, database app"));
-
-    let world_for_faults = Arc::clone(&world);
-    let told = Arc::clone(&tell);
-    tokio::spawn(async move {
-        let target = target(&world_for_faults, adapter);
-        let tell_fault = move |what: What| {
-            if let What::FaultBegin { text, .. } | What::FaultEnd { text, .. } = what {
-                told(text.to_string());
-            }
-        };
-        play(&scenario, seed, &target, Instant::now(), &tell_fault).await;
-        target.heal_servers();
-    });
-
-    let mut lifecycle = world.primary.server.watch();
-    loop {
-        let up = *lifecycle.borrow_and_update() != Lifecycle::Down;
-        match (&listener, up) {
-            (None, true) => listener = Some(bind(address)?),
-            (Some(_), false) => listener = None,
-            _ => {}
-        }
-        tokio::select! {
-            biased;
-            changed = lifecycle.changed() => changed.map_err(io::Error::other)?,
-            accepted = accept(listener.as_ref()) => {
-                let (socket, _) = accepted?;
-                let world = Arc::clone(&world);
-                tokio::spawn(async move { bridge(&world, socket).await });
-            }
-        }
+pub(super) fn serve(engine: &Engine, args: &ServeArgs) -> Result<Code> {
+    if !args.listen.ip().is_loopback() {
+        let address = args.listen.ip();
+        return Err(Failure::sentence(format!(
+            "{address} is not a loopback address: the simulated server asks nobody for a password that is worth the name"
+        )));
     }
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // As PostgreSQL does: a restart must not wait for old connections' TIME_WAIT.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(1024)
-}
-
-async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
-    match listener {
-        Some(listener) => listener.accept().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Carries bytes between a real client and the simulated server, until both directions have ended.
-async fn bridge(world: &SimWorld, mut real: TcpStream) {
-    let host = world.other_host("client");
-    let dialer = HostDialer::new(host, world, Arc::new(AtomicBool::new(true)));
-    let Ok(simulated) = dialer.stream().await else {
-        reset(real);
-        return;
+    let (file, report) = files::read(engine, &args.file)?;
+    let Some(file) = file else {
+        return Err(Failure::Files(vec![report]));
     };
-    let _ = real.set_nodelay(true);
-    let broken = {
-        let (mut from_server, mut to_server) = tokio::io::split(simulated);
-        let (mut from_client, mut to_client) = real.split();
-        let up = async {
-            let result = copy(&mut from_client, &mut to_server).await;
-            let _ = to_server.shutdown().await;
-            result
-        };
-        let down = async {
-            let result = copy(&mut from_server, &mut to_client).await;
-            if result.is_ok() {
-                let _ = to_client.shutdown().await;
-            }
-            result
-        };
-        tokio::pin!(up, down);
-        // The server's end decides: once it has closed, nothing more comes.
-        tokio::select! {
-            result = &mut down => result.is_err(),
-            result = &mut up => match result {
-                Ok(_) => down.await.is_err(),
-                Err(_) => true,
-            },
-        }
-    };
-    if broken {
-        reset(real);
-    }
-}
-
-/// Closes with a RST.
-fn reset(socket: TcpStream) {
-    let _ = socket.set_zero_linger();
-}
-
-/// What faults are applied to: no app of the scenario runs here.
-fn target(world: &Arc<SimWorld>, adapter: Arc<dyn Adapter>) -> Target {
-    let recorder = Recorder::new(Options::default());
-    let processes = Arc::new(Processes::default());
-    let hooks = Arc::new(WorldHooks { session: Box::new(|_| None), unread: Box::new(|_| 0) });
-    let apps = Arc::new(Apps::new(Arc::clone(world), adapter, recorder.clone(), Arc::clone(&processes), hooks));
-    let traffic = Arc::new(Traffic::start(&world.scenario, 0, recorder, processes, Instant::now()));
-    Target { world: Arc::clone(world), apps, traffic }
-}
-
-/// Tells of the server's life, and of sessions that come and go.
-struct Teller(Arc<dyn Fn(String) + Send + Sync>);
-
-impl Observer for Teller {
-    fn server_event(&self, server: &str, event: ServerEvent) {
-        match event {
-            ServerEvent::Lifecycle(state) => (self.0)(format!("{server} is {}", state.as_str())),
-            ServerEvent::Refused { peer, code, .. } => (self.0)(format!("{server} refused {peer}: {code}")),
-            _ => {}
-        }
-    }
-
-    fn wants_statements(&self) -> bool {
-        false
-    }
+    (engine.serve)(&file.scenario, args.listen)
+        .map_err(|error| Failure::sentence(format!("can't serve on {}: {error}", args.listen)))?;
+    Ok(Code::Expected)
 }

@@ -12,7 +12,6 @@ mod extended;
 mod lifecycle;
 pub mod link;
 pub mod locks;
-pub mod scram;
 mod query;
 pub mod scram;
 pub mod server;

@@ -1,0 +1,77 @@
+//! What the command line stands on: the rest of poolproof, as far as commands need it. An executable with pools of its own
+//! gives an engine of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use crate::campaign::Workers;
+use crate::pool::Adapter;
+use crate::report::RunReport;
+use crate::scenario::model::Scenario;
+
+/// Something with a name and its meaning in one sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// As scenarios write it.
+    pub name: &'static str,
+    /// One sentence.
+    pub meaning: &'static str,
+}
+
+/// One run to be done.
+pub struct RunRequest<'a> {
+    /// The scenario.
+    pub scenario: &'a Arc<Scenario>,
+    /// The pool.
+    pub adapter: Arc<dyn Adapter>,
+    /// The seed.
+    pub seed: u64,
+    /// Where the full trace goes, as JSON lines.
+    pub trace: Option<Box<dyn io::Write + Send>>,
+}
+
+/// What commands use.
+#[derive(Clone, Copy)]
+pub struct Engine {
+    /// Does a run, to its end.
+    pub run: fn(RunRequest<'_>) -> RunReport,
+    /// Where runs are done.
+    pub workers: fn() -> Workers,
+    /// Every pool that can be named.
+    pub pools: fn() -> Vec<Arc<dyn Adapter>>,
+    /// Those that are run when none is named.
+    pub published: fn() -> Vec<Arc<dyn Adapter>>,
+    /// Every invariant.
+    pub invariants: fn() -> Vec<Named>,
+    /// Every name of something that a pool may be able to do.
+    pub capabilities: fn() -> Vec<&'static str>,
+    /// Every figure; a name that ends in `.*` stands for all that begin so.
+    pub figures: fn() -> Vec<&'static str>,
+    /// The JSON Schema of scenario files.
+    pub schema: fn() -> String,
+    /// Serves the scenario's server in real time until the process ends.
+    pub serve: fn(&Arc<Scenario>, SocketAddr) -> io::Result<()>,
+}
+
+/// A worker has nothing but its requests to work with: the engine is the process's.
+static ENGINE: OnceLock<Engine> = OnceLock::new();
+
+impl Engine {
+    /// Makes this the process's engine. The first one stays.
+    pub(super) fn install(self) -> Engine {
+        *ENGINE.get_or_init(|| self)
+    }
+
+    /// The process's engine.
+    pub(super) fn installed() -> Engine {
+        *ENGINE.get().expect("main installs it first")
+    }
+
+    /// The pool of this name.
+    pub(super) fn pool(&self, name: &str) -> Option<Arc<dyn Adapter>> {
+        (self.pools)()
+            .into_iter()
+            .find(|adapter| adapter.name() == name)
+    }
+}

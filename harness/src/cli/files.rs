@@ -1,0 +1,202 @@
+//! Scenario files found and read, and files written whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::error::{Failure, Result};
+use crate::scenario::model::Scenario;
+use crate::scenario::{Checked, Names, Report, check};
+
+/// A scenario file that was read.
+#[derive(Debug, Clone)]
+pub(super) struct ScenarioFile {
+    /// As the user would name it.
+    pub(super) path: PathBuf,
+    pub(super) text: Arc<str>,
+    pub(super) scenario: Arc<Scenario>,
+}
+
+impl ScenarioFile {
+    /// The file's name without its extension, and the folders below the one that was given.
+    pub(super) fn name(&self) -> String {
+        let path = self.path.with_extension("");
+        path.display().to_string()
+    }
+}
+
+/// All scenario files at these paths: folders are searched, in the order of their entries' names.
+pub(super) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in paths {
+        let meta = fs::metadata(path).map_err(|error| Failure::io("read", path, &error))?;
+        if meta.is_dir() {
+            let before = found.len();
+            search(path, &mut found)?;
+            if found.len() == before {
+                let folder = path.display();
+                return Err(Failure::sentence(format!(
+                    "there is no scenario file (.toml) in {folder}"
+                )));
+            }
+        } else {
+            found.push(path.clone());
+        }
+    }
+    // The same file by two ways is one file; its first place counts.
+    let mut seen = std::collections::BTreeSet::new();
+    found.retain(|path| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
+    Ok(found)
+}
+
+fn search(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let failed = |error: io::Error| Failure::io("read", folder, &error);
+    let entries = fs::read_dir(folder).map_err(failed)?;
+    let mut paths = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(failed)?;
+    paths.sort();
+    for path in paths {
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if hidden {
+            continue;
+        }
+        if path.is_dir() {
+            search(&path, found)?;
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Reads a file, and gives its scenario unless it has errors, with what there is to say of it.
+pub(super) fn read(engine: &Engine, path: &Path) -> Result<(Option<ScenarioFile>, Report)> {
+    let bytes = fs::read(path).map_err(|error| Failure::io("read", path, &error))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::sentence(format!("{} is not a text in UTF-8", path.display())))?;
+    let Checked { scenario, report } = parse(engine, &path.display().to_string(), &text);
+    let file = scenario.map(|scenario| ScenarioFile {
+        path: path.to_owned(),
+        text: Arc::from(text),
+        scenario: Arc::new(scenario),
+    });
+    Ok((file, report))
+}
+
+/// Reads a scenario's text, with the names that this process knows.
+pub(super) fn parse(engine: &Engine, name: &str, text: &str) -> Checked {
+    let pools = (engine.pools)();
+    let pools: Vec<&str> = pools.iter().map(|adapter| adapter.name()).collect();
+    let invariants: Vec<&str> = (engine.invariants)()
+        .iter()
+        .map(|named| named.name)
+        .collect();
+    let (capabilities, figures) = ((engine.capabilities)(), (engine.figures)());
+    let names = Names {
+        invariants: &invariants,
+        pools: &pools,
+        capabilities: &capabilities,
+        figures: &figures,
+    };
+    check(name, text, &names)
+}
+
+/// Reads files of which every one must be right.
+pub(super) fn read_all(engine: &Engine, paths: &[PathBuf]) -> Result<Vec<ScenarioFile>> {
+    let (mut files, mut wrong) = (Vec::new(), Vec::new());
+    for path in find(paths)? {
+        match read(engine, &path)? {
+            (Some(file), _) => files.push(file),
+            (None, report) => wrong.push(report),
+        }
+    }
+    if wrong.is_empty() {
+        Ok(files)
+    } else {
+        Err(Failure::Files(wrong))
+    }
+}
+
+/// A file that takes its place only when it is whole: until then it has another name, beside it.
+pub(super) struct Whole {
+    target: PathBuf,
+    temporary: PathBuf,
+    done: bool,
+}
+
+impl Whole {
+    pub(super) fn new(target: &Path) -> Result<Whole> {
+        let Some(name) = target.file_name() else {
+            return Err(Failure::sentence(format!(
+                "{} is not a file's name",
+                target.display()
+            )));
+        };
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.tmp", std::process::id()));
+        let whole = Whole {
+            target: target.to_owned(),
+            temporary: target.with_file_name(hidden),
+            done: false,
+        };
+        File::create(&whole.temporary).map_err(|error| Failure::io("write", target, &error))?;
+        Ok(whole)
+    }
+
+    /// Where to write.
+    pub(super) fn path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// It is whole: puts it in its place, over what is there.
+    pub(super) fn finish(mut self) -> Result<()> {
+        let renamed = fs::rename(&self.temporary, &self.target);
+        renamed.map_err(|error| Failure::io("write", &self.target, &error))?;
+        self.done = true;
+        Ok(())
+    }
+
+    /// It is whole: puts it in its place, unless something is there.
+    pub(super) fn finish_new(self) -> Result<()> {
+        // A hard link fails when the name is taken, in one step.
+        match fs::hard_link(&self.temporary, &self.target) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let target = self.target.display();
+                Err(Failure::sentence(format!(
+                    "{target} is there already, and is not overwritten"
+                )))
+            }
+            Err(error) => Err(Failure::io("write", &self.target, &error)),
+        }
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        if !self.done {
+            let _gone_already = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Writes a new file, or nothing.
+pub(super) fn write_new(target: &Path, text: &str) -> Result<()> {
+    let whole = Whole::new(target)?;
+    let written = File::create(whole.path()).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(|error| Failure::io("write", target, &error))?;
+    whole.finish_new()
+}

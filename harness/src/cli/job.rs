@@ -1,0 +1,66 @@
+//! One run, as a worker is asked for it.
+
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::engine::{Engine, RunRequest};
+use super::files;
+use crate::report::{Figures, RunReport, Verdict};
+use crate::worker::{Loss, Work};
+
+/// A run: the file's text travels with it, so that an edit under way changes nothing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Job {
+    pub(super) file: PathBuf,
+    pub(super) text: String,
+    pub(super) pool: String,
+    pub(super) seed: u64,
+    /// Where the full trace is written.
+    pub(super) trace: Option<PathBuf>,
+}
+
+impl Work for Job {
+    type Report = RunReport;
+
+    fn run(&self) -> RunReport {
+        let engine = Engine::installed();
+        let Some(adapter) = engine.pool(&self.pool) else {
+            return unknown(format!("the worker knows no pool {}", self.pool));
+        };
+        let checked = files::parse(&engine, &self.file.display().to_string(), &self.text);
+        let Some(scenario) = checked.scenario else {
+            return unknown(format!("the worker can't read {}", self.file.display()));
+        };
+        let opened = self.trace.as_ref().map(File::create).transpose();
+        let trace = match opened {
+            Ok(file) => file.map(|file| {
+                Box::new(BufWriter::with_capacity(1 << 16, file)) as Box<dyn io::Write + Send>
+            }),
+            Err(error) => return unknown(format!("the worker can't write the trace: {error}")),
+        };
+        (engine.run)(RunRequest {
+            scenario: &Arc::new(scenario),
+            adapter,
+            seed: self.seed,
+            trace,
+        })
+    }
+
+    fn lost(&self, loss: &Loss) -> RunReport {
+        RunReport::lost(loss)
+    }
+}
+
+fn unknown(why: String) -> RunReport {
+    RunReport {
+        verdict: Verdict::Unknown { why, bug: true },
+        findings: Vec::new(),
+        unmet: Vec::new(),
+        figures: Figures::default(),
+        story: String::new(),
+    }
+}

@@ -1,0 +1,200 @@
+//! The command line: what it takes, one file for each command.
+//!
+//! Exit codes: 0 all is as expected, 1 something is not, 2 the command or a file is wrong, 3 poolproof has a bug.
+
+mod check;
+mod engine;
+mod error;
+mod files;
+mod job;
+mod list;
+mod new;
+mod outcome;
+mod run;
+mod schema;
+mod serve;
+mod show;
+mod start;
+mod terminal;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use engine::{Engine, Named, RunRequest};
+pub use error::Code;
+pub use start::{main, run};
+
+/// Fault-injection test harness and deterministic simulator for database connection pools.
+///
+/// Runs real pools in virtual time against a simulated PostgreSQL and network that fail on script, and judges them by what
+/// the server saw.
+#[derive(Debug, Parser)]
+#[command(name = "poolproof", version, max_term_width = 100, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  poolproof run                                     every scenario in ./scenarios against every pool
+  poolproof run scenarios/faults --pool bb8         one folder, one pool
+  poolproof show scenarios/seeds/restart.toml --pool bb8 --seed 7
+  poolproof new my-restart                          a file to start from
+
+Exit codes:
+  0  all results are as expected
+  1  some result is not
+  2  the command or a scenario file is wrong
+  3  poolproof has a bug";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run scenarios against pools, and judge them
+    Run(RunArgs),
+    /// Read scenario files, and report every mistake in them
+    Check(CheckArgs),
+    /// Tell the story of one run
+    Show(ShowArgs),
+    /// List what scenarios and commands can name
+    List(ListArgs),
+    /// Print the JSON Schema of scenario files, for editors
+    Schema,
+    /// Write a scenario file to start from
+    New(NewArgs),
+    /// Serve a scenario's simulated server in real time, for psql or any driver
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  poolproof run scenarios/faults/restart_fast.toml --pool bb8 --seed 7 --trace a.jsonl
+  poolproof run --seeds 1..1000 --jobs 2 --json > results.json")]
+struct RunArgs {
+    /// Scenario files, and folders with them
+    #[arg(default_value = "scenarios")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pools: Pools,
+    /// This seed instead of those of each file
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// These seeds instead of those of each file: 1..100 or 1..=100, both ends included
+    #[arg(long, value_name = "A..B", value_parser = seeds)]
+    seeds: Option<RangeInclusive<u64>>,
+    /// Runs at once [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Write the full trace of the one run as JSON lines
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    limits: RunLimits,
+}
+
+#[derive(Debug, Args)]
+struct Pools {
+    /// Only this pool; may be given again
+    #[arg(long = "pool", value_name = "POOL")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct RunLimits {
+    /// Give a run up when virtual time has stood still for so many seconds of wall-clock time
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    stall_after: u64,
+    /// Memory that a worker may have, in MiB; 0 is no limit
+    #[arg(long, value_name = "MIB", default_value_t = 4096)]
+    memory: u64,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// Scenario files, and folders with them
+    #[arg(default_value = "scenarios")]
+    paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  poolproof show scenarios/faults/restart_fast.toml --pool bb8 --seed 7")]
+struct ShowArgs {
+    /// The scenario file
+    file: PathBuf,
+    /// The pool
+    #[arg(long)]
+    pool: String,
+    /// The seed [default: the file's first]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// The full trace as JSON lines instead of the story
+    #[arg(long)]
+    trace: bool,
+    #[command(flatten)]
+    limits: RunLimits,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// What to list
+    what: Listed,
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Listed {
+    /// The pools, with their versions and how the common settings are mapped to theirs
+    Pools,
+    /// The invariants that every run is judged by
+    Invariants,
+    /// What an actor can do
+    Steps,
+    /// What can be done to servers, network and apps
+    Faults,
+}
+
+#[derive(Debug, Args)]
+struct NewArgs {
+    /// The scenario's name: it becomes NAME.toml
+    name: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  poolproof serve scenarios/seeds/restart.toml --listen 127.0.0.1:5433 &
+  psql -h 127.0.0.1 -p 5433 -U app app")]
+struct ServeArgs {
+    /// The scenario file
+    file: PathBuf,
+    /// Where to listen: a loopback address
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5433")]
+    listen: SocketAddr,
+}
+
+/// Both ends included, however it is written: `1..100` means a hundred seeds to everybody but a Rust programmer.
+fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let expected = || "expected two whole numbers, as in 1..100".to_owned();
+    let (first, last) = text.split_once("..").ok_or_else(expected)?;
+    let last = last.strip_prefix('=').unwrap_or(last);
+    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| expected());
+    let (first, last) = (number(first)?, number(last)?);
+    if first > last {
+        return Err(format!("there is no seed from {first} to {last}"));
+    }
+    Ok(first..=last)
+}

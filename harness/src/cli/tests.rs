@@ -1,0 +1,386 @@
+//! The command line over an engine whose runs come out as the pool's name says. The test executable is started again, as
+//! the command ([`command_entry`]) and as its workers ([`worker_entry`]).
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::job::Job;
+use super::{Code, Engine, RunRequest, seeds};
+use crate::campaign::Workers;
+use crate::pool::{Adapter, Capabilities, Connector, Pool, PoolError, PoolErrorKind};
+use crate::report::{Figures, Finding, RunReport, Verdict};
+use crate::scenario::model::PoolSettings;
+use crate::worker::{VARIABLE, become_worker_if_asked};
+
+/// The arguments of a command under test, one a line.
+const ARGUMENTS: &str = "POOLPROOF_TEST_ARGUMENTS";
+
+struct Named(&'static str);
+
+#[async_trait]
+impl Adapter for Named {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+    fn version(&self) -> &'static str {
+        "1.2.3"
+    }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+    fn mapping(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+    async fn build(&self, _: &PoolSettings, _: Connector) -> Result<Arc<dyn Pool>, PoolError> {
+        Err(PoolError {
+            kind: PoolErrorKind::Other,
+            message: "there is no such pool".into(),
+        })
+    }
+}
+
+fn pools(names: &[&'static str]) -> Vec<Arc<dyn Adapter>> {
+    names
+        .iter()
+        .map(|name| Arc::new(Named(name)) as Arc<dyn Adapter>)
+        .collect()
+}
+
+/// Runs come out by the pool's name.
+fn pretend(request: RunRequest<'_>) -> RunReport {
+    let seed = request.seed;
+    if let Some(mut trace) = request.trace {
+        writeln!(trace, "{{\"seed\":{seed}}}").unwrap();
+    }
+    let leak = || Finding {
+        invariant: "eventual-release".to_owned(),
+        at_ms: 1500,
+        sentence: "actor 3 ended, and its lease did not come back".to_owned(),
+    };
+    let (verdict, findings) = match request.adapter.name() {
+        "steady" => (Verdict::Pass, vec![]),
+        "flaky" if seed != 2 => (Verdict::Pass, vec![]),
+        "leaky" | "flaky" => (Verdict::Violated, vec![leak()]),
+        "limited" => (
+            Verdict::Unsupported {
+                lacks: vec!["close".to_owned()],
+            },
+            vec![],
+        ),
+        "puzzling" => (
+            Verdict::Unknown {
+                why: "the server did not start".to_owned(),
+                bug: false,
+            },
+            vec![],
+        ),
+        "spinning" => loop {
+            std::hint::spin_loop();
+        },
+        "aborting" => std::process::abort(),
+        _ => panic!("a bug of the harness"),
+    };
+    let figures = Figures {
+        peak_connections: seed,
+        worst_wait_ms: Some(seed * 10),
+        recovery_ms: None,
+        all: [("peak_connections".to_owned(), 1.0)].into(),
+    };
+    let story = format!("the story of seed {seed}\n");
+    RunReport {
+        verdict,
+        findings,
+        unmet: Vec::new(),
+        figures,
+        story,
+    }
+}
+
+fn engine() -> Engine {
+    Engine {
+        run: pretend,
+        workers: || Workers::Executable {
+            program: std::env::current_exe().unwrap(),
+            arguments: entry("worker_entry"),
+        },
+        pools: || {
+            pools(&[
+                "steady", "flaky", "leaky", "limited", "puzzling", "spinning", "aborting", "buggy",
+            ])
+        },
+        published: || pools(&["steady", "limited"]),
+        invariants: || {
+            let name = |name| super::Named {
+                name,
+                meaning: "Something holds.",
+            };
+            vec![name("eventual-release"), name("no-stall")]
+        },
+        capabilities: || vec!["close"],
+        figures: || vec!["peak_connections"],
+        schema: || "{}".to_owned(),
+        serve: |_, _| Ok(()),
+    }
+}
+
+fn entry(test: &str) -> Vec<OsString> {
+    let test = format!("cli::tests::{test}");
+    [test.as_str(), "--exact", "--nocapture"]
+        .map(OsString::from)
+        .to_vec()
+}
+
+#[test]
+fn worker_entry() {
+    if std::env::var_os(VARIABLE).is_some() {
+        engine().install();
+        become_worker_if_asked::<Job>();
+    }
+}
+
+#[test]
+fn command_entry() {
+    let Ok(arguments) = std::env::var(ARGUMENTS) else {
+        return;
+    };
+    let arguments = ["poolproof"].into_iter().chain(arguments.lines());
+    let code = super::run(engine(), arguments.map(OsString::from));
+    std::process::exit(code as i32);
+}
+
+const SCENARIO: &str = r#"
+title = "A scenario"
+story = "Something happens."
+seeds = [1, 2, 3]
+
+[app.web]
+
+[workload.request]
+app = "web"
+arrive = { at = ["1s"] }
+steps = ["acquire", "release"]
+
+[expect]
+until = "5s"
+"#;
+
+const KNOWN: &str = r#"
+[[expect.known]]
+pool = "POOL"
+versions = "<=1.2.3"
+violates = "eventual-release"
+link = "https://example.org/1"
+"#;
+
+/// Runs a command on a folder with `a.toml`, and gives its exit code and what it printed after the test harness's own
+/// lines.
+fn command(scenario: &str, arguments: &[&str]) -> (i32, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    command_in(folder.path(), scenario, arguments)
+}
+
+fn command_in(folder: &Path, scenario: &str, arguments: &[&str]) -> (i32, String, String) {
+    std::fs::write(folder.join("a.toml"), scenario).unwrap();
+    let output: Output = Command::new(std::env::current_exe().unwrap())
+        .args(entry("command_entry"))
+        .current_dir(folder)
+        .env(ARGUMENTS, arguments.join("\n"))
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let text = text
+        .split_once("running 1 test\n")
+        .map_or("", |(_, text)| text);
+    (
+        output.status.code().unwrap(),
+        text.to_owned(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+fn run(scenario: &str, pool: &str) -> (i32, String, String) {
+    command(
+        scenario,
+        &["run", "a.toml", "--pool", pool, "--stall-after", "1"],
+    )
+}
+
+#[test]
+fn all_as_expected() {
+    let (code, out, err) = command(SCENARIO, &["run", "a.toml"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    insta::assert_snapshot!(out, @r"
+    scenario  pool     verdict             peak  worst wait  recovery
+    a         steady   pass                   3     0.030 s         -
+    a         limited  unsupported: close     -     0.030 s         -
+
+    2 results of 6 runs: 1 pass, 0 known, 1 unsupported, 0 not as expected
+    ");
+}
+
+#[test]
+fn a_violation_is_explained_with_its_replay() {
+    let (code, out, _) = run(SCENARIO, "flaky");
+    assert_eq!(code, 1);
+    insta::assert_snapshot!(out, @r"
+    scenario  pool   verdict                     peak  worst wait  recovery
+    a         flaky  VIOLATED: eventual-release     3     0.030 s         -
+
+    a with flaky: VIOLATED: eventual-release
+      in 1 of 3 runs, first with seed 2:
+      eventual-release at 1.500 s: actor 3 ended, and its lease did not come back
+      replay: poolproof show a.toml --pool flaky --seed 2
+
+    1 results of 3 runs: 0 pass, 0 known, 0 unsupported, 1 not as expected
+    ");
+}
+
+#[test]
+fn a_known_bug_must_show() {
+    let known = |pool: &str| SCENARIO.to_owned() + &KNOWN.replace("POOL", pool);
+    let (code, out, _) = run(&known("flaky"), "flaky");
+    assert_eq!(code, 0);
+    assert!(out.contains("flaky  known: eventual-release"), "{out}");
+    let (code, out, _) = run(&known("steady"), "steady");
+    assert_eq!(code, 1);
+    assert!(out.contains("KNOWN BUG ABSENT: eventual-release"), "{out}");
+    // One seed alone need not show it.
+    let (code, ..) = command(
+        &known("steady"),
+        &["run", "a.toml", "--pool", "steady", "--seed", "1"],
+    );
+    assert_eq!(code, 0);
+    // Another version does not have it.
+    let (code, out, _) = run(&known("leaky").replace("<=1.2.3", "<1.2.3"), "leaky");
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("VIOLATED: eventual-release")
+            && out.contains("in 3 of 3 runs, first with seed 1"),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_hostile_pool_ends_as_a_verdict_and_the_others_go_on() {
+    let pools = [
+        "--pool", "spinning", "--pool", "aborting", "--pool", "steady",
+    ];
+    let arguments = [
+        &[
+            "run",
+            "a.toml",
+            "--seed",
+            "1",
+            "--stall-after",
+            "1",
+            "--jobs",
+            "2",
+        ][..],
+        &pools,
+    ]
+    .concat();
+    let (code, out, _) = command(SCENARIO, &arguments);
+    assert_eq!(code, 1);
+    assert!(out.contains("spinning  VIOLATED: no-stall"), "{out}");
+    assert!(
+        out.contains("no-stall at 0.000 s: a task kept the thread"),
+        "{out}"
+    );
+    assert!(
+        out.contains("ended the process by signal 6 (SIGABRT)"),
+        "{out}"
+    );
+    assert!(out.contains("steady    pass"), "{out}");
+}
+
+#[test]
+fn no_verdict_is_not_as_expected_and_a_bug_is_ours() {
+    let (code, out, _) = run(SCENARIO, "puzzling");
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("with seed 1: the server did not start"),
+        "{out}"
+    );
+    let (code, out, err) = run(SCENARIO, "buggy");
+    assert_eq!(code, Code::Bug as i32);
+    assert!(
+        out.contains("UNKNOWN") && err.contains("poolproof has a bug: a bug of the harness"),
+        "{out}{err}"
+    );
+    assert!(err.contains("/issues"), "{err}");
+}
+
+#[test]
+fn json_is_the_same_for_any_number_of_jobs() {
+    let json = |jobs| {
+        command(
+            SCENARIO,
+            &["run", "a.toml", "--seeds", "1..4", "--json", "--jobs", jobs],
+        )
+    };
+    let (code, one, _) = json("1");
+    assert_eq!(code, 0);
+    assert_eq!(one, json("3").1);
+    let document: serde_json::Value = serde_json::from_str(&one).unwrap();
+    assert_eq!(document["format"], 1);
+    assert_eq!(document["results"][0]["runs"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        document["results"][0]["runs"][3]["figures"]["worst_wait_ms"],
+        40
+    );
+    assert_eq!(
+        document["results"][1]["outcome"]["unsupported"]["lacks"][0],
+        "close"
+    );
+}
+
+#[test]
+fn a_trace_is_whole_or_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [
+        "run", "a.toml", "--pool", "steady", "--seed", "7", "--trace", "t.jsonl",
+    ];
+    assert_eq!(command_in(folder.path(), SCENARIO, &arguments).0, 0);
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("t.jsonl")).unwrap(),
+        "{\"seed\":7}\n"
+    );
+    let mut names: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["a.toml", "t.jsonl"]);
+}
+
+#[test]
+fn show_tells_the_story_or_the_trace() {
+    let show = |more: &[&str]| {
+        command(
+            SCENARIO,
+            &[&["show", "a.toml", "--pool", "leaky"][..], more].concat(),
+        )
+    };
+    assert_eq!(
+        show(&["--seed", "7"]),
+        (1, "the story of seed 7\n".to_owned(), String::new())
+    );
+    assert_eq!(show(&[]).1, "the story of seed 1\n", "the file's first");
+    assert_eq!(show(&["--trace"]).1, "{\"seed\":1}\n");
+}
+
+#[test]
+fn seeds_are_written_with_both_ends() {
+    assert_eq!(seeds("1..4"), Ok(1..=4));
+    assert_eq!(seeds("1..=4"), Ok(1..=4));
+    for wrong in ["", "1", "4..1", "a..b", "1...4", "-1..4"] {
+        assert!(seeds(wrong).is_err(), "{wrong}");
+    }
+}
