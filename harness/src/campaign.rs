@@ -125,10 +125,7 @@ struct Seat<'a> {
 
 impl<'a> Seat<'a> {
     fn new(options: &'a Options) -> Seat<'a> {
-        Seat {
-            options,
-            worker: None,
-        }
+        Seat { options, worker: None }
     }
 
     fn run<W: Work>(&mut self, number: u64, work: &W) -> io::Result<W::Report> {
@@ -136,8 +133,7 @@ impl<'a> Seat<'a> {
             return Ok(work.run());
         }
         // A worker that died between two runs is nobody's fault but its last one's, which is reported already.
-        let fit =
-            |worker: &mut Worker| worker.runs < self.options.runs_per_worker && worker.is_alive();
+        let fit = |worker: &mut Worker| worker.runs < self.options.runs_per_worker && worker.is_alive();
         let mut worker = match self.worker.take_if(fit) {
             Some(worker) => worker,
             None => Worker::start(&self.options.place)?,
@@ -181,13 +177,7 @@ impl Worker {
         let (line, lines) = mpsc::channel();
         std::thread::spawn(move || read_answers(stdout, &line));
         let stderr = std::thread::spawn(move || keep_end(stderr));
-        Ok(Worker {
-            child,
-            stdin,
-            lines,
-            stderr: Some(stderr),
-            runs: 0,
-        })
+        Ok(Worker { child, stdin, lines, stderr: Some(stderr), runs: 0 })
     }
 
     fn is_alive(&mut self) -> bool {
@@ -196,17 +186,10 @@ impl Worker {
 
     fn run<W: Work>(&mut self, number: u64, work: &W, limits: Limits) -> Result<W::Report, Loss> {
         self.runs += 1;
-        let request = Request {
-            number,
-            limits,
-            work: work.clone(),
-        };
+        let request = Request { number, limits, work: work.clone() };
         let json = serde_json::to_string(&request).expect("a request is plain data");
         let mut place = Place::default();
-        if writeln!(self.stdin, "{json}")
-            .and_then(|()| self.stdin.flush())
-            .is_err()
-        {
+        if writeln!(self.stdin, "{json}").and_then(|()| self.stdin.flush()).is_err() {
             return Err(self.death(place));
         }
         let patience = limits.stall.min(limits.total) + SILENCE;
@@ -222,27 +205,17 @@ impl Worker {
                 Ok(Answer::Stalled { number: of, place }) if of == number => {
                     return Err(Loss::Stalled(place));
                 }
-                Ok(Answer::Panicked {
-                    number: of,
-                    message,
-                }) if of == number => return Err(Loss::Harness(message)),
-                Ok(Answer::Alive {
-                    number: of,
-                    place: at,
-                }) => {
+                Ok(Answer::Panicked { number: of, message }) if of == number => return Err(Loss::Harness(message)),
+                Ok(Answer::Alive { number: of, place: at }) => {
                     if of == number {
                         place = at;
                     }
                 }
                 Ok(_) => {
-                    return Err(Loss::Harness(format!(
-                        "a worker answered for another run: {line}"
-                    )));
+                    return Err(Loss::Harness(format!("a worker answered for another run: {line}")));
                 }
                 Err(error) => {
-                    return Err(Loss::Harness(format!(
-                        "a worker's answer is unreadable: {error}: {line}"
-                    )));
+                    return Err(Loss::Harness(format!("a worker's answer is unreadable: {error}: {line}")));
                 }
             }
         }
@@ -252,11 +225,7 @@ impl Worker {
     fn death(&mut self, place: Place) -> Loss {
         let _already_dead = self.child.kill();
         let status = self.child.wait();
-        let stderr = self
-            .stderr
-            .take()
-            .and_then(|reader| reader.join().ok())
-            .unwrap_or_default();
+        let stderr = self.stderr.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
         if stderr.contains("memory allocation of ") || stderr.contains("capacity overflow") {
             Loss::Memory(place)
         } else if stderr.contains("has overflowed its stack") {
@@ -289,9 +258,7 @@ fn describe(status: ExitStatus) -> String {
         };
         return format!("signal {signal}{name}");
     }
-    status
-        .code()
-        .map_or_else(|| status.to_string(), |code| format!("exit code {code}"))
+    status.code().map_or_else(|| status.to_string(), |code| format!("exit code {code}"))
 }
 
 /// Passes on what is the worker's own of its standard output.
@@ -307,10 +274,7 @@ fn read_answers(stdout: impl Read, lines: &mpsc::Sender<String>) {
         let Some(json) = line.strip_prefix(MARK.as_bytes()) else {
             continue;
         };
-        if lines
-            .send(String::from_utf8_lossy(json).into_owned())
-            .is_err()
-        {
+        if lines.send(String::from_utf8_lossy(json).into_owned()).is_err() {
             return;
         }
     }

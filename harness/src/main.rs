@@ -9,10 +9,7 @@ use poolproof::report::{Figures, RunReport, Verdict};
 fn main() -> ExitCode {
     poolproof::cli::main(Engine {
         run: |_| RunReport {
-            verdict: Verdict::Unknown {
-                why: "this build has no world to run in".to_owned(),
-                bug: false,
-            },
+            verdict: Verdict::Unknown { why: "this build has no world to run in".to_owned(), bug: false },
             findings: Vec::new(),
             unmet: Vec::new(),
             figures: Figures::default(),

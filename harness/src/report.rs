@@ -73,9 +73,7 @@ impl RunReport {
     #[must_use]
     pub fn lost(loss: &Loss) -> RunReport {
         let finding = |place: &Place, what: &str| {
-            let whose = place
-                .actor
-                .map_or_else(|| "a task".to_owned(), |actor| format!("actor {actor}"));
+            let whose = place.actor.map_or_else(|| "a task".to_owned(), |actor| format!("actor {actor}"));
             vec![Finding {
                 invariant: "no-stall".to_owned(),
                 at_ms: place.virtual_ms,
@@ -83,10 +81,7 @@ impl RunReport {
             }]
         };
         let findings = match loss {
-            Loss::Stalled(place) => finding(
-                place,
-                "kept the thread: virtual time stood still, or the run had no end",
-            ),
+            Loss::Stalled(place) => finding(place, "kept the thread: virtual time stood still, or the run had no end"),
             Loss::Memory(place) => finding(place, "asked for more memory than a run may have"),
             Loss::StackOverflow(place) => finding(place, "overflowed the stack"),
             Loss::Died { place, how, stderr } => {
@@ -96,21 +91,10 @@ impl RunReport {
             Loss::Harness(_) => Vec::new(),
         };
         let verdict = match loss {
-            Loss::Harness(message) => Verdict::Unknown {
-                why: message.clone(),
-                bug: true,
-            },
+            Loss::Harness(message) => Verdict::Unknown { why: message.clone(), bug: true },
             _ => Verdict::Violated,
         };
-        let told = findings
-            .iter()
-            .map(|finding| format!("violated {}: {}\n", finding.invariant, finding.sentence));
-        RunReport {
-            verdict,
-            unmet: Vec::new(),
-            figures: Figures::default(),
-            story: told.collect(),
-            findings,
-        }
+        let told = findings.iter().map(|finding| format!("violated {}: {}\n", finding.invariant, finding.sentence));
+        RunReport { verdict, unmet: Vec::new(), figures: Figures::default(), story: told.collect(), findings }
     }
 }

@@ -4,18 +4,16 @@
 //! in which each pool must give all its leases at once; closing, after which nothing of the pool may be left. What happens in
 //! them is recorded; who is right is judged from the record alone.
 
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use poolproof_sim::postgres::event::{Observer, ServerEvent};
 use tokio::time::{Instant, timeout};
 
 use crate::apps::Apps;
-use crate::invariant::Terms;
-use crate::pool::{Adapter, Pool};
-use crate::scenario::model::Scenario;
-use crate::trace::event::{Acquired, ActorEnd, ActorId, Phase, PoolId};
+use crate::pool::Adapter;
+use crate::scenario::model::{Scenario, SqlCheck};
+use crate::trace::event::Phase;
 use crate::trace::recorder::Options;
 use crate::trace::{Recorder, What};
 use crate::workload::{Probe, ProcessContext, Processes, Traffic, WorldHooks};
@@ -51,7 +49,7 @@ pub struct RunSpec {
 ///
 /// # Errors
 /// The server's refusal of the scenario's settings or of its `sql`, as a sentence.
-pub async fn drive(spec: &RunSpec, options: Options) -> Result<Recorder, String> {
+pub async fn drive(spec: &RunSpec, options: Options) -> Result<Driven, String> {
     let scenario = &spec.scenario;
     let observer = Arc::new(LateObserver::default());
     let world = SimWorld::new(scenario, spec.seed, observer.clone()).map_err(|error| error.to_string())?;
@@ -92,11 +90,35 @@ pub async fn drive(spec: &RunSpec, options: Options) -> Result<Recorder, String>
     drop((traffic, apps));
     closing_phase(&recorder, &live, target).await;
     recorder.record(What::Phase(Phase::End));
-    for check in &scenario.expect.sql {
-        let answer = world.primary.server.query(&check.query).map_err(|error| error.to_string());
-        recorder.sql_check(check, answer);
+    let wrong_sql = scenario.expect.sql.iter().filter_map(|check| wrong_sql(&world, check)).collect();
+    Ok(Driven { recorder, wrong_sql })
+}
+
+/// A run that was driven to its end, and not yet judged.
+pub struct Driven {
+    /// Its trace.
+    pub recorder: Recorder,
+    /// The scenario's queries that did not return what they must, a sentence each.
+    pub wrong_sql: Vec<String>,
+}
+
+/// Runs a query of the scenario's expectations; a sentence if it does not return what it must.
+fn wrong_sql(world: &SimWorld, check: &SqlCheck) -> Option<String> {
+    let SqlCheck { query, equals } = check;
+    match world.primary.server.query(query) {
+        Err(error) => Some(format!("`{query}` must return {equals}, and fails: {error}")),
+        Ok(rows) => match rows.as_slice() {
+            [row] if row.len() == 1 => {
+                let value = row[0].as_deref().unwrap_or("NULL");
+                (value != equals).then(|| format!("`{query}` must return {equals}, and returns {value}"))
+            }
+            rows => Some(format!(
+                "`{query}` must return one row of one column, and returns {} rows of {}",
+                rows.len(),
+                rows.first().map_or(0, Vec::len)
+            )),
+        },
     }
-    Ok(recorder)
 }
 
 /// Nobody arrives; those that are there may end, within the scenario's bound.
@@ -122,8 +144,7 @@ async fn capacity_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>]) 
         let Some((pool, handle)) = process.shared_pool() else { continue };
         let wanted = recorder.look(|view| view.pool(pool).map(|pool| pool.max_size)).flatten();
         let wanted = wanted.unwrap_or(process.settings.max_size);
-        let mut probes: Vec<_> =
-            (0..wanted).map(|_| Probe::new(recorder.clone(), Arc::clone(process))).collect();
+        let mut probes: Vec<_> = (0..wanted).map(|_| Probe::new(recorder.clone(), Arc::clone(process))).collect();
         let asking = probes.iter_mut().map(|probe| probe.acquire(pool, &*handle));
         // All are held until the last has come or failed. A pool without an acquire timeout may never answer.
         let _ = timeout(CAPACITY_BOUND, futures_util::future::join_all(asking)).await;
@@ -170,8 +191,5 @@ fn record_status(recorder: &Recorder, processes: &[Arc<ProcessContext>]) {
 /// What actors ask the world.
 fn hooks(world: &Arc<SimWorld>) -> WorldHooks {
     let (sessions, streams) = (Arc::clone(world), Arc::clone(world));
-    WorldHooks {
-        session: Box::new(move |pid| sessions.session(pid)),
-        unread: Box::new(move |pid| streams.unread(pid)),
-    }
+    WorldHooks { session: Box::new(move |pid| sessions.session(pid)), unread: Box::new(move |pid| streams.unread(pid)) }
 }

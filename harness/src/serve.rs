@@ -77,7 +77,7 @@ async fn serve_until_dropped(
         target.heal_servers();
     });
 
-    let mut lifecycle = world.primary.server.watch();
+    let mut lifecycle = world.primary.server.lifecycle_watch();
     loop {
         let up = *lifecycle.borrow_and_update() != Lifecycle::Down;
         match (&listener, up) {

@@ -86,11 +86,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits {
-            stall: Duration::from_secs(30),
-            total: Duration::from_secs(600),
-            memory: Some(4 << 30),
-        }
+        Limits { stall: Duration::from_secs(30), total: Duration::from_secs(600), memory: Some(4 << 30) }
     }
 }
 
@@ -124,10 +120,7 @@ pub mod progress {
 
     /// Something happened at this virtual time. Costs a store: called for every event.
     pub fn at(time: Duration) {
-        VIRTUAL_MS.store(
-            u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
-            Ordering::Relaxed,
-        );
+        VIRTUAL_MS.store(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// The code of this actor runs now; 0 is none. Costs a store: called for every poll of an actor.
@@ -139,10 +132,7 @@ pub mod progress {
     #[must_use]
     pub fn place() -> Place {
         let actor = ACTOR.load(Ordering::Relaxed);
-        Place {
-            virtual_ms: VIRTUAL_MS.load(Ordering::Relaxed),
-            actor: (actor > 0).then_some(actor),
-        }
+        Place { virtual_ms: VIRTUAL_MS.load(Ordering::Relaxed), actor: (actor > 0).then_some(actor) }
     }
 
     pub(super) fn reset() {
@@ -184,11 +174,7 @@ fn serve<W: Work>() -> ! {
 }
 
 fn do_run<W: Work>(request: Request<W>, starts: &mpsc::Sender<Option<(u64, Limits)>>) {
-    let Request {
-        number,
-        limits,
-        work,
-    } = request;
+    let Request { number, limits, work } = request;
     limit_memory(limits.memory);
     progress::reset();
     let _watchdog_is_there = starts.send(Some((number, limits)));
@@ -196,10 +182,7 @@ fn do_run<W: Work>(request: Request<W>, starts: &mpsc::Sender<Option<(u64, Limit
     let _watchdog_is_there = starts.send(None);
     say(&match result {
         Ok(report) => Answer::Done { number, report },
-        Err(payload) => Answer::Panicked {
-            number,
-            message: text_of(payload.as_ref()),
-        },
+        Err(payload) => Answer::Panicked { number, message: text_of(payload.as_ref()) },
     });
 }
 
@@ -208,9 +191,7 @@ fn watch(runs: &mpsc::Receiver<Option<(u64, Limits)>>) {
     let mut run: Option<Watched> = None;
     loop {
         let next = match &run {
-            None => runs
-                .recv()
-                .map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+            None => runs.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
             Some(watched) => runs.recv_timeout(watched.limits.stall.min(ALIVE_EVERY) / 2),
         };
         match next {
@@ -239,14 +220,7 @@ struct Watched {
 impl Watched {
     fn new(number: u64, limits: Limits) -> Watched {
         let now = Instant::now();
-        Watched {
-            number,
-            limits,
-            started: now,
-            moved: now,
-            said: now,
-            virtual_ms: 0,
-        }
+        Watched { number, limits, started: now, moved: now, said: now, virtual_ms: 0 }
     }
 
     fn look(&mut self) {
@@ -289,9 +263,6 @@ fn limit_memory(bytes: Option<u64>) {
 }
 
 fn text_of(payload: &(dyn Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<&'static str>()
-        .map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a text".to_owned())
+    let text = payload.downcast_ref::<&'static str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a text".to_owned())
 }

@@ -68,12 +68,7 @@ fn help_and_version_are_asked_for_and_all_else_is_wrong() {
         (&["list", "colours"], 2),
     ] {
         let output = poolproof(folder.path(), arguments);
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{arguments:?}: {}",
-            err(&output)
-        );
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", err(&output));
     }
 }
 
@@ -89,26 +84,14 @@ fn help_names_every_command_and_the_exit_codes() {
 fn what_is_not_there_is_one_clear_sentence() {
     let folder = folder_with(&[("a.toml", GOOD), ("empty/readme.md", "")]);
     for (arguments, sentence) in [
-        (
-            &["run"][..],
-            "error: can't read scenarios: no such file or directory\n",
-        ),
-        (
-            &["check", "b.toml"],
-            "error: can't read b.toml: no such file or directory\n",
-        ),
-        (
-            &["check", "empty"],
-            "error: there is no scenario file (.toml) in empty\n",
-        ),
+        (&["run"][..], "error: can't read scenarios: no such file or directory\n"),
+        (&["check", "b.toml"], "error: can't read b.toml: no such file or directory\n"),
+        (&["check", "empty"], "error: there is no scenario file (.toml) in empty\n"),
         (
             &["run", "a.toml", "--pool", "bb9"],
             "error: there is no pool bb9 (did you mean bb8?): there are bb8, deadpool",
         ),
-        (
-            &["show", "a.toml", "--pool", "nothing"],
-            "error: there is no pool nothing: there are bb8, deadpool",
-        ),
+        (&["show", "a.toml", "--pool", "nothing"], "error: there is no pool nothing: there are bb8, deadpool"),
         (
             &["serve", "a.toml", "--listen", "0.0.0.0:5433"],
             "error: 0.0.0.0 is not a loopback address: the simulated server asks nobody",
@@ -128,11 +111,8 @@ fn what_is_not_there_is_one_clear_sentence() {
 #[test]
 fn check_reports_every_mistake_of_every_file() {
     let bad = GOOD.replace("until", "untill").replace("\"1s\"", "\"1\"");
-    let folder = folder_with(&[
-        ("scenarios/a.toml", GOOD),
-        ("scenarios/deep/b.toml", &bad),
-        ("scenarios/.c.toml", "x"),
-    ]);
+    let folder =
+        folder_with(&[("scenarios/a.toml", GOOD), ("scenarios/deep/b.toml", &bad), ("scenarios/.c.toml", "x")]);
     let output = poolproof(folder.path(), &["check"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(out(&output), "1 of 2 files with mistakes\n");
@@ -140,16 +120,9 @@ fn check_reports_every_mistake_of_every_file() {
     assert!(told.contains("untill") && told.contains("b.toml"), "{told}");
     assert!(!told.contains('\u{1b}'), "no colour without a terminal");
     let output = poolproof(folder.path(), &["check", "scenarios/a.toml"]);
-    assert_eq!(
-        (output.status.code(), out(&output).as_str()),
-        (Some(0), "1 file without a mistake\n")
-    );
+    assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), "1 file without a mistake\n"));
     let output = poolproof(folder.path(), &["run"]);
-    assert_eq!(
-        output.status.code(),
-        Some(2),
-        "nothing is run when a file is wrong"
-    );
+    assert_eq!(output.status.code(), Some(2), "nothing is run when a file is wrong");
 }
 
 #[test]
@@ -157,48 +130,24 @@ fn a_new_file_is_right_and_nothing_is_overwritten() {
     let folder = folder_with(&[]);
     let output = poolproof(folder.path(), &["new", "my-restart"]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    assert_eq!(
-        out(&output),
-        "wrote my-restart.toml\nrun it with: poolproof run my-restart.toml\n"
-    );
+    assert_eq!(out(&output), "wrote my-restart.toml\nrun it with: poolproof run my-restart.toml\n");
     let text = fs::read_to_string(folder.path().join("my-restart.toml")).unwrap();
     assert!(text.contains("title = \"my restart\""));
-    assert_eq!(
-        poolproof(folder.path(), &["check", "my-restart.toml"])
-            .status
-            .code(),
-        Some(0)
-    );
+    assert_eq!(poolproof(folder.path(), &["check", "my-restart.toml"]).status.code(), Some(0));
     fs::write(folder.path().join("my-restart.toml"), "mine").unwrap();
     let output = poolproof(folder.path(), &["new", "my-restart.toml"]);
     assert_eq!(output.status.code(), Some(2));
-    assert_eq!(
-        err(&output),
-        "error: my-restart.toml is there already, and is not overwritten\n"
-    );
-    assert_eq!(
-        fs::read_to_string(folder.path().join("my-restart.toml")).unwrap(),
-        "mine"
-    );
-    assert_eq!(
-        poolproof(folder.path(), &["new", "a\"b"]).status.code(),
-        Some(2)
-    );
-    let left: Vec<_> = fs::read_dir(folder.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    assert_eq!(err(&output), "error: my-restart.toml is there already, and is not overwritten\n");
+    assert_eq!(fs::read_to_string(folder.path().join("my-restart.toml")).unwrap(), "mine");
+    assert_eq!(poolproof(folder.path(), &["new", "a\"b"]).status.code(), Some(2));
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["my-restart.toml"], "no temporary file is left");
 }
 
 #[test]
 fn lists_are_for_people_and_for_tools() {
     let folder = folder_with(&[]);
-    for (what, word) in [
-        ("steps", "acquire within DURATION"),
-        ("faults", "server.restart"),
-        ("pools", "bb8 0.9"),
-    ] {
+    for (what, word) in [("steps", "acquire within DURATION"), ("faults", "server.restart"), ("pools", "bb8 0.9")] {
         let output = poolproof(folder.path(), &["list", what]);
         assert_eq!(output.status.code(), Some(0));
         assert!(out(&output).contains(word), "{}", out(&output));

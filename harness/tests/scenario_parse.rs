@@ -15,15 +15,8 @@ fn the_complete_file_is_read() {
     let scenario = parse("complete.toml", COMPLETE).unwrap();
     assert_eq!(scenario.seeds, (1..=8).collect::<Vec<u64>>());
     let names: Vec<_> = scenario.workloads.keys().collect();
-    assert_eq!(
-        names,
-        ["request", "impatient", "worker", "job", "engine", "nightly"]
-    );
-    assert_eq!(
-        scenario.faults.len(),
-        FAULTS.len(),
-        "the complete file has each fault once"
-    );
+    assert_eq!(names, ["request", "impatient", "worker", "job", "engine", "nightly"]);
+    assert_eq!(scenario.faults.len(), FAULTS.len(), "the complete file has each fault once");
     let report = check("complete.toml", COMPLETE, &Names::default()).report;
     assert!(report.diagnostics().is_empty(), "{report:?}");
 }
@@ -47,11 +40,7 @@ fn rendered(report: &poolproof::scenario::Report) -> String {
 #[test]
 fn five_mistakes_are_five_diagnostics() {
     let report = parse("five_mistakes.toml", FIVE).unwrap_err();
-    let places: Vec<_> = report
-        .diagnostics()
-        .iter()
-        .map(|d| (d.line, d.column, d.code))
-        .collect();
+    let places: Vec<_> = report.diagnostics().iter().map(|d| (d.line, d.column, d.code)).collect();
     assert_eq!(
         places,
         [
@@ -96,11 +85,7 @@ fn gives(from: &str, to: &str, code: &str, at: &str) {
         figures: &["peak_connections", "errors.*"],
     };
     let report = check("t.toml", &text, &names).report;
-    let found: Vec<_> = report
-        .diagnostics()
-        .iter()
-        .map(|d| (d.code, &text[d.span.clone()]))
-        .collect();
+    let found: Vec<_> = report.diagnostics().iter().map(|d| (d.code, &text[d.span.clone()])).collect();
     assert_eq!(found, [(code, at)], "{report:?}");
 }
 
@@ -112,192 +97,47 @@ fn each_mistake_is_found_at_its_place() {
     let also = |more: &str| format!("{end}\n{more}");
     for (from, to, code, at) in [
         ("title = \"t\"", "", "scenario::missing_key", ""),
-        (
-            "title = \"t\"",
-            "titel = \"t\"",
-            "scenario::unknown_key",
-            "titel",
-        ),
+        ("title = \"t\"", "titel = \"t\"", "scenario::unknown_key", "titel"),
         ("\"t\"", "7", "scenario::wrong_type", "7"),
         ("\"t\"", "\" \"", "scenario::empty", "\" \""),
         ("\"1s\"", "1", "scenario::missing_unit", "1"),
         ("\"1s\"", "\"1\"", "scenario::bad_quantity", "\"1\""),
         ("\"1s\"", "\"0s\"", "scenario::out_of_range", "\"0s\""),
-        (
-            "every = \"1s\"",
-            "poisson = \"80\"",
-            "scenario::bad_quantity",
-            "\"80\"",
-        ),
-        (
-            "every = \"1s\"",
-            "evry = \"1s\"",
-            "scenario::unknown_key",
-            "evry",
-        ),
-        (
-            "app = \"web\"",
-            "app = \"wep\"",
-            "scenario::undefined_app",
-            "\"wep\"",
-        ),
+        ("every = \"1s\"", "poisson = \"80\"", "scenario::bad_quantity", "\"80\""),
+        ("every = \"1s\"", "evry = \"1s\"", "scenario::unknown_key", "evry"),
+        ("app = \"web\"", "app = \"wep\"", "scenario::undefined_app", "\"wep\""),
         ("app = \"web\", ", "", "scenario::missing_key", "w"),
-        (
-            app,
-            "app.web = { processes = 0 }",
-            "scenario::out_of_range",
-            "0",
-        ),
-        (
-            app,
-            "app.web = { user = \"root\" }",
-            "scenario::undefined_role",
-            "\"root\"",
-        ),
-        (
-            app,
-            "app.web = { pool.min_idle = 11 }",
-            "scenario::out_of_range",
-            "11",
-        ),
-        (
-            app,
-            "app.web = { pool.order = \"lilo\" }",
-            "scenario::unknown_value",
-            "\"lilo\"",
-        ),
-        (
-            app,
-            "app.web = {}\nserver.settings.\"a b\" = \"1\"",
-            "scenario::bad_name",
-            "\"a b\"",
-        ),
-        (
-            app,
-            "app.web = {}\nserver.max_connections = 3",
-            "scenario::out_of_range",
-            "3",
-        ),
-        (
-            app,
-            "app.web = {}\nserver.cost = [{ like = 'x%\\', takes = \"1s\" }]",
-            "scenario::bad_pattern",
-            "'x%\\'",
-        ),
+        (app, "app.web = { processes = 0 }", "scenario::out_of_range", "0"),
+        (app, "app.web = { user = \"root\" }", "scenario::undefined_role", "\"root\""),
+        (app, "app.web = { pool.min_idle = 11 }", "scenario::out_of_range", "11"),
+        (app, "app.web = { pool.order = \"lilo\" }", "scenario::unknown_value", "\"lilo\""),
+        (app, "app.web = {}\nserver.settings.\"a b\" = \"1\"", "scenario::bad_name", "\"a b\""),
+        (app, "app.web = {}\nserver.max_connections = 3", "scenario::out_of_range", "3"),
+        (app, "app.web = {}\nserver.cost = [{ like = 'x%\\', takes = \"1s\" }]", "scenario::bad_pattern", "'x%\\'"),
         (app, "app.web = {}\nseeds = []", "scenario::bad_value", "[]"),
-        (
-            app,
-            "app.web = {}\nseeds = \"8..=1\"",
-            "scenario::bad_value",
-            "\"8..=1\"",
-        ),
+        (app, "app.web = {}\nseeds = \"8..=1\"", "scenario::bad_value", "\"8..=1\""),
         (steps, "", "scenario::empty", "[]"),
         (steps, "\"release\"", "scenario::lease", "\"release\""),
-        (
-            steps,
-            "\"sql SELECT 1\"",
-            "scenario::lease",
-            "\"sql SELECT 1\"",
-        ),
-        (
-            steps,
-            "\"acquire\", 'acquire'",
-            "scenario::lease",
-            "'acquire'",
-        ),
-        (
-            steps,
-            "\"acquire\", \"leak\", \"begin\"",
-            "scenario::lease",
-            "\"begin\"",
-        ),
-        (
-            steps,
-            "\"panic\", \"status\"",
-            "scenario::unreachable",
-            "\"status\"",
-        ),
-        (
-            steps,
-            "\"drop pool\"",
-            "scenario::own_pool",
-            "\"drop pool\"",
-        ),
+        (steps, "\"sql SELECT 1\"", "scenario::lease", "\"sql SELECT 1\""),
+        (steps, "\"acquire\", 'acquire'", "scenario::lease", "'acquire'"),
+        (steps, "\"acquire\", \"leak\", \"begin\"", "scenario::lease", "\"begin\""),
+        (steps, "\"panic\", \"status\"", "scenario::unreachable", "\"status\""),
+        (steps, "\"drop pool\"", "scenario::own_pool", "\"drop pool\""),
         (steps, "\"spawn x\"", "scenario::undefined_workload", "x"),
         (steps, "\"spawn w\"", "scenario::spawn", "w"),
-        (
-            steps,
-            "{ repeat = 2, steps = [\"acquire\"] }",
-            "scenario::lease",
-            "\"acquire\"",
-        ),
-        (
-            steps,
-            "{ repeat = 0, steps = [\"status\"] }",
-            "scenario::out_of_range",
-            "0",
-        ),
-        (
-            steps,
-            "{ repeat = 1, steps = [\"hold 1\"] }",
-            "scenario::bad_step",
-            "1",
-        ),
-        (
-            steps,
-            "\"acquire\", \"sql SELECT $acto\"",
-            "scenario::unknown_variable",
-            "$acto",
-        ),
+        (steps, "{ repeat = 2, steps = [\"acquire\"] }", "scenario::lease", "\"acquire\""),
+        (steps, "{ repeat = 0, steps = [\"status\"] }", "scenario::out_of_range", "0"),
+        (steps, "{ repeat = 1, steps = [\"hold 1\"] }", "scenario::bad_step", "1"),
+        (steps, "\"acquire\", \"sql SELECT $acto\"", "scenario::unknown_variable", "$acto"),
         (end, "", "scenario::missing_key", ""),
-        (
-            end,
-            &also("expect.holds = [\"recovry within 1s\"]"),
-            "scenario::undefined_invariant",
-            "recovry",
-        ),
-        (
-            end,
-            &also("expect.holds = [\"recovery within 1\"]"),
-            "scenario::bad_bound",
-            "1",
-        ),
-        (
-            end,
-            &also("expect.holds = [\"demand of 3\"]"),
-            "scenario::bad_bound",
-            "of",
-        ),
-        (
-            end,
-            &also("expect.needs = [\"idle\"]"),
-            "scenario::undefined_capability",
-            "\"idle\"",
-        ),
-        (
-            end,
-            &also("expect.figures.peek = \"= 1\""),
-            "scenario::undefined_figure",
-            "peek",
-        ),
-        (
-            end,
-            &also("expect.figures.errors.timeout = \"1\""),
-            "scenario::bad_comparison",
-            "1",
-        ),
-        (
-            end,
-            &also("expect.figures.errors.timeout = \"<= x\""),
-            "scenario::bad_comparison",
-            "x",
-        ),
-        (
-            end,
-            &also("expect.excuse = [{ invariant = \"demand\", why = \"\" }]"),
-            "scenario::empty",
-            "\"\"",
-        ),
+        (end, &also("expect.holds = [\"recovry within 1s\"]"), "scenario::undefined_invariant", "recovry"),
+        (end, &also("expect.holds = [\"recovery within 1\"]"), "scenario::bad_bound", "1"),
+        (end, &also("expect.holds = [\"demand of 3\"]"), "scenario::bad_bound", "of"),
+        (end, &also("expect.needs = [\"idle\"]"), "scenario::undefined_capability", "\"idle\""),
+        (end, &also("expect.figures.peek = \"= 1\""), "scenario::undefined_figure", "peek"),
+        (end, &also("expect.figures.errors.timeout = \"1\""), "scenario::bad_comparison", "1"),
+        (end, &also("expect.figures.errors.timeout = \"<= x\""), "scenario::bad_comparison", "x"),
+        (end, &also("expect.excuse = [{ invariant = \"demand\", why = \"\" }]"), "scenario::empty", "\"\""),
         (
             end,
             &also(
@@ -306,18 +146,8 @@ fn each_mistake_is_found_at_its_place() {
             "scenario::bad_version",
             "\"new\"",
         ),
-        (
-            end,
-            &also("fault = [{ at = \"10s\", do = \"net.refuse\" }]"),
-            "scenario::out_of_order",
-            "\"10s\"",
-        ),
-        (
-            end,
-            &also("fault = [{ at = \"1s\", do = \"restart\" }]"),
-            "scenario::unknown_fault",
-            "\"restart\"",
-        ),
+        (end, &also("fault = [{ at = \"10s\", do = \"net.refuse\" }]"), "scenario::out_of_order", "\"10s\""),
+        (end, &also("fault = [{ at = \"1s\", do = \"restart\" }]"), "scenario::unknown_fault", "\"restart\""),
         (
             end,
             &also("fault = [{ at = \"1s\", do = \"net.refuse\", mode = \"fast\" }]"),
@@ -347,10 +177,7 @@ fn each_mistake_is_found_at_its_place() {
         if code == "scenario::missing_key" && at.is_empty() {
             let report = parse("t.toml", &SHORTEST.replacen(from, to, 1)).unwrap_err();
             assert_eq!(report.diagnostics().len(), 1, "{report:?}");
-            assert_eq!(
-                (report.diagnostics()[0].code, report.diagnostics()[0].line),
-                (code, 1)
-            );
+            assert_eq!((report.diagnostics()[0].code, report.diagnostics()[0].line), (code, 1));
         } else {
             gives(from, to, code, at);
         }
@@ -365,40 +192,21 @@ workload.b = { app = "web", arrive = "never", steps = ["spawn a and wait"] }
 "#;
     let report = parse("t.toml", &format!("{SHORTEST}{circle}")).unwrap_err();
     assert_eq!(report.diagnostics().len(), 2, "{report:?}");
-    assert!(
-        report
-            .diagnostics()
-            .iter()
-            .all(|d| d.code == "scenario::spawn_cycle")
-    );
+    assert!(report.diagnostics().iter().all(|d| d.code == "scenario::spawn_cycle"));
 }
 
 #[test]
 fn several_mistakes_of_syntax_are_one_report() {
-    let text = SHORTEST
-        .replace("\"t\"", "t")
-        .replace("expect.until = \"10s\"", "expect.until = \"10\nx = 1 2");
+    let text = SHORTEST.replace("\"t\"", "t").replace("expect.until = \"10s\"", "expect.until = \"10\nx = 1 2");
     let report = parse("t.toml", &text).unwrap_err();
-    let lines: Vec<_> = report
-        .diagnostics()
-        .iter()
-        .filter(|d| d.code == "scenario::syntax")
-        .map(|d| d.line)
-        .collect();
-    assert!(
-        lines.contains(&1) && lines.contains(&5) && lines.contains(&6),
-        "{report:?}"
-    );
+    let lines: Vec<_> = report.diagnostics().iter().filter(|d| d.code == "scenario::syntax").map(|d| d.line).collect();
+    assert!(lines.contains(&1) && lines.contains(&5) && lines.contains(&6), "{report:?}");
 }
 
 #[test]
 fn deep_nesting_is_refused_not_overflowed() {
     for (open, close) in [("[", "]"), ("{a=", "}"), ("{ repeat = 1, steps = [", "] }")] {
-        let deep = format!(
-            "workload.w.steps = {}{}",
-            open.repeat(5000),
-            close.repeat(5000)
-        );
+        let deep = format!("workload.w.steps = {}{}", open.repeat(5000), close.repeat(5000));
         assert!(parse("deep.toml", &deep).unwrap_err().has_errors());
     }
     let deep = format!("{}x = 1", "a.".repeat(5000));
@@ -407,18 +215,10 @@ fn deep_nesting_is_refused_not_overflowed() {
 
 #[test]
 fn unknown_names_are_known_to_the_caller() {
-    let names = Names {
-        pools: &["deadpool"],
-        ..Names::default()
-    };
+    let names = Names { pools: &["deadpool"], ..Names::default() };
     let report = parse_with("complete.toml", COMPLETE, &names).unwrap_err();
     assert_eq!(report.diagnostics().len(), 2, "{report:?}");
-    assert!(
-        report
-            .diagnostics()
-            .iter()
-            .all(|d| d.code == "scenario::undefined_pool")
-    );
+    assert!(report.diagnostics().iter().all(|d| d.code == "scenario::undefined_pool"));
 }
 
 /// One way to spoil a file.
@@ -505,16 +305,9 @@ fn mutate(text: &str, mutation: &Mutation) -> String {
         Mutation::DuplicateLine(at) => lines.insert(at.index(count), lines[at.index(count)]),
         Mutation::SwapLines(a, b) => lines.swap(a.index(count), b.index(count)),
         Mutation::ReplaceToken(at, token) => {
-            let tokens: Vec<&str> = text
-                .split_inclusive([' ', '\n', ',', '"', '=', '[', ']'])
-                .collect();
+            let tokens: Vec<&str> = text.split_inclusive([' ', '\n', ',', '"', '=', '[', ']']).collect();
             let at = at.index(tokens.len());
-            return tokens[..at]
-                .iter()
-                .chain([token])
-                .chain(&tokens[at + 1..])
-                .copied()
-                .collect();
+            return tokens[..at].iter().chain([token]).chain(&tokens[at + 1..]).copied().collect();
         }
         Mutation::Cut(at) => {
             let mut at = at.index(text.len());

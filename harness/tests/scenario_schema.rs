@@ -19,11 +19,7 @@ fn the_schema_in_the_repository_is_current() {
         std::fs::write(&path, schema()).unwrap();
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        kept == schema(),
-        "{} is old: run this test with POOLPROOF_UPDATE_SCHEMA=1",
-        path.display()
-    );
+    assert!(kept == schema(), "{} is old: run this test with POOLPROOF_UPDATE_SCHEMA=1", path.display());
 }
 
 fn root() -> Value {
@@ -94,46 +90,26 @@ fn wrong(root: &Value, schema: &Value, value: &Value, path: &str) -> Option<Stri
                 }
             }
             "oneOf" | "anyOf" => {
-                let good = rule
-                    .as_array()?
-                    .iter()
-                    .filter(|s| wrong(root, s, value, path).is_none())
-                    .count();
-                if good == 1 || good > 1 && keyword == "anyOf" {
-                    None
-                } else {
-                    fail(keyword)
-                }
+                let good = rule.as_array()?.iter().filter(|s| wrong(root, s, value, path).is_none()).count();
+                if good == 1 || good > 1 && keyword == "anyOf" { None } else { fail(keyword) }
             }
-            "items" => value
-                .as_array()
-                .into_iter()
-                .flatten()
-                .find_map(|item| wrong(root, rule, item, path)),
+            "items" => value.as_array().into_iter().flatten().find_map(|item| wrong(root, rule, item, path)),
             "required" => {
-                let missing = rule
-                    .as_array()?
-                    .iter()
-                    .find(|key| value.get(key.as_str().unwrap()).is_none());
+                let missing = rule.as_array()?.iter().find(|key| value.get(key.as_str().unwrap()).is_none());
                 missing.and_then(|key| fail(&format!("{key} is missing")))
             }
-            "properties" => rule.as_object()?.iter().find_map(|(key, rule)| {
-                wrong(root, rule, value.get(key)?, &format!("{path}.{key}"))
+            "properties" => rule
+                .as_object()?
+                .iter()
+                .find_map(|(key, rule)| wrong(root, rule, value.get(key)?, &format!("{path}.{key}"))),
+            "additionalProperties" => value.as_object().into_iter().flatten().find_map(|(key, value)| {
+                let known = schema["properties"].get(key).is_some();
+                match rule {
+                    Value::Bool(false) if !known => fail(&format!("{key} is unknown")),
+                    rule if !known => wrong(root, rule, value, &format!("{path}.{key}")),
+                    _ => None,
+                }
             }),
-            "additionalProperties" => {
-                value
-                    .as_object()
-                    .into_iter()
-                    .flatten()
-                    .find_map(|(key, value)| {
-                        let known = schema["properties"].get(key).is_some();
-                        match rule {
-                            Value::Bool(false) if !known => fail(&format!("{key} is unknown")),
-                            rule if !known => wrong(root, rule, value, &format!("{path}.{key}")),
-                            _ => None,
-                        }
-                    })
-            }
             "$schema" | "$defs" | "title" | "description" | "format" => None,
             other => panic!("the schema uses {other}, which this test doesn't know"),
         };
@@ -151,20 +127,11 @@ fn toml_as_json(text: &str) -> Value {
 #[test]
 fn files_that_the_parser_accepts_are_valid() {
     let root = root();
-    assert_eq!(
-        wrong(&root, &root, &toml_as_json(COMPLETE), "complete"),
-        None
-    );
+    assert_eq!(wrong(&root, &root, &toml_as_json(COMPLETE), "complete"), None);
     let spoilt = COMPLETE.replace("max_connections = 40", "max_conections = 40");
-    assert!(
-        wrong(&root, &root, &toml_as_json(&spoilt), "spoilt").is_some(),
-        "the test can't fail"
-    );
+    assert!(wrong(&root, &root, &toml_as_json(&spoilt), "spoilt").is_some(), "the test can't fail");
     let spoilt = COMPLETE.replace("takes = \"200ms\"", "takes = \"200\"");
-    assert!(
-        wrong(&root, &root, &toml_as_json(&spoilt), "spoilt").is_some(),
-        "the test can't fail"
-    );
+    assert!(wrong(&root, &root, &toml_as_json(&spoilt), "spoilt").is_some(), "the test can't fail");
     let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
     let mut folders = vec![scenarios];
     while let Some(folder) = folders.pop() {
@@ -178,10 +145,7 @@ fn files_that_the_parser_accepts_are_valid() {
                 let report = check(&name, &text, &Names::default()).report;
                 assert!(report.diagnostics().is_empty(), "{report:?}");
                 assert_eq!(wrong(&root, &root, &toml_as_json(&text), &name), None);
-                assert!(
-                    text.starts_with("#:schema ../scenario.schema.json\n"),
-                    "{name} doesn't point to the schema"
-                );
+                assert!(text.starts_with("#:schema ../scenario.schema.json\n"), "{name} doesn't point to the schema");
             }
         }
     }
@@ -190,26 +154,13 @@ fn files_that_the_parser_accepts_are_valid() {
 /// The keys that the parser knows in a table: it lists them when a key is like none of them.
 fn known_to_parser(text: &str) -> BTreeSet<String> {
     let report = parse("t.toml", text).unwrap_err();
-    let unknown = report
-        .diagnostics()
-        .iter()
-        .find(|d| d.message.contains("`qqqqqqqq`"))
-        .unwrap();
+    let unknown = report.diagnostics().iter().find(|d| d.message.contains("`qqqqqqqq`")).unwrap();
     let help = unknown.help.as_deref().unwrap();
-    help.strip_prefix("there is ")
-        .unwrap()
-        .split(", ")
-        .map(|name| name.trim_matches('`').to_owned())
-        .collect()
+    help.strip_prefix("there is ").unwrap().split(", ").map(|name| name.trim_matches('`').to_owned()).collect()
 }
 
 fn keys(schema: &Value) -> BTreeSet<String> {
-    schema["properties"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .cloned()
-        .collect()
+    schema["properties"].as_object().unwrap().keys().cloned().collect()
 }
 
 #[test]
@@ -219,64 +170,32 @@ fn the_parser_and_the_schema_know_the_same_keys() {
         ("qqqqqqqq = 1", "/properties"),
         ("server.qqqqqqqq = 1", "/$defs/Server/properties"),
         ("server.role.x.qqqqqqqq = 1", "/$defs/Role/properties"),
-        (
-            "server.cost = [{ like = 'x%', takes = '1s', qqqqqqqq = 1 }]",
-            "/$defs/Cost/properties",
-        ),
+        ("server.cost = [{ like = 'x%', takes = '1s', qqqqqqqq = 1 }]", "/$defs/Cost/properties"),
         ("standby.qqqqqqqq = 1", "/$defs/Standby/properties"),
         ("network.qqqqqqqq = 1", "/$defs/Network/properties"),
         ("network.client.qqqqqqqq = 1", "/$defs/Client/properties"),
-        (
-            "network.client.keepalive.qqqqqqqq = 1",
-            "/$defs/Keepalive/properties",
-        ),
+        ("network.client.keepalive.qqqqqqqq = 1", "/$defs/Keepalive/properties"),
         ("app.x.qqqqqqqq = 1", "/$defs/App/properties"),
         ("app.x.pool.qqqqqqqq = 1", "/$defs/Pool/properties"),
         ("workload.x.qqqqqqqq = 1", "/$defs/Workload/properties"),
-        (
-            "workload.x.steps = [{ qqqqqqqq = 1 }]",
-            "/$defs/Repetition/properties",
-        ),
+        ("workload.x.steps = [{ qqqqqqqq = 1 }]", "/$defs/Repetition/properties"),
         ("expect.qqqqqqqq = 1", "/$defs/Expect/properties"),
-        (
-            "expect.known = [{ qqqqqqqq = 1 }]",
-            "/$defs/Known/properties",
-        ),
-        (
-            "expect.excuse = [{ qqqqqqqq = 1 }]",
-            "/$defs/Excuse/properties",
-        ),
-        (
-            "expect.sql = [{ qqqqqqqq = 1 }]",
-            "/$defs/SqlCheck/properties",
-        ),
+        ("expect.known = [{ qqqqqqqq = 1 }]", "/$defs/Known/properties"),
+        ("expect.excuse = [{ qqqqqqqq = 1 }]", "/$defs/Excuse/properties"),
+        ("expect.sql = [{ qqqqqqqq = 1 }]", "/$defs/SqlCheck/properties"),
     ];
     for (text, path) in tables {
-        let table = root
-            .pointer(path.strip_suffix("/properties").unwrap())
-            .unwrap();
+        let table = root.pointer(path.strip_suffix("/properties").unwrap()).unwrap();
         assert_eq!(known_to_parser(text), keys(table), "{text}");
     }
-    let kinds = root
-        .pointer("/$defs/Fault/oneOf")
-        .unwrap()
-        .as_array()
-        .unwrap();
+    let kinds = root.pointer("/$defs/Fault/oneOf").unwrap().as_array().unwrap();
     assert_eq!(kinds.len(), FAULTS.len());
     for (fault, kind) in FAULTS.iter().zip(kinds) {
         let name = fault.name;
-        assert_eq!(
-            known_to_parser(&format!("fault = [{{ do = '{name}', qqqqqqqq = 1 }}]")),
-            keys(kind),
-            "{name}"
-        );
+        assert_eq!(known_to_parser(&format!("fault = [{{ do = '{name}', qqqqqqqq = 1 }}]")), keys(kind), "{name}");
     }
     // And no table of the schema was left out above.
-    let objects = root["$defs"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .filter(|(_, schema)| schema.get("properties").is_some());
+    let objects = root["$defs"].as_object().unwrap().iter().filter(|(_, schema)| schema.get("properties").is_some());
     assert_eq!(objects.count(), tables.len() - 1);
 }
 
@@ -289,9 +208,7 @@ fn every_key_is_described() {
             }
         }
         match schema {
-            Value::Object(map) => map
-                .iter()
-                .for_each(|(key, value)| walk(value, &format!("{path}.{key}"), bare)),
+            Value::Object(map) => map.iter().for_each(|(key, value)| walk(value, &format!("{path}.{key}"), bare)),
             Value::Array(items) => items.iter().for_each(|value| walk(value, path, bare)),
             _ => {}
         }

@@ -56,13 +56,7 @@ impl Guard {
     pub(crate) fn enter(seed: u64) -> Guard {
         STARTING.set(true);
         let start = tokio::time::Instant::from_std(std::time::Instant::now());
-        let first = Virtual {
-            start,
-            seen: Duration::ZERO,
-            lead: Duration::ZERO,
-            last: Duration::ZERO,
-            random: seed,
-        };
+        let first = Virtual { start, seen: Duration::ZERO, lead: Duration::ZERO, last: Duration::ZERO, random: seed };
         VIRTUAL.set(Some(first));
         STARTING.set(false);
         Guard(())
@@ -138,10 +132,7 @@ fn real() -> Option<ClockGettime> {
 /// As the C function: `time` points to a writable `timespec`.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub unsafe extern "C" fn clock_gettime(
-    clock: libc::clockid_t,
-    time: *mut libc::timespec,
-) -> libc::c_int {
+pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> libc::c_int {
     let virtual_time = match clock {
         libc::CLOCK_THREAD_CPUTIME_ID | libc::CLOCK_PROCESS_CPUTIME_ID => None,
         _ => read(),
@@ -162,12 +153,7 @@ pub unsafe extern "C" fn clock_gettime(
     let is_realtime = clock == libc::CLOCK_REALTIME || clock == libc::CLOCK_REALTIME_COARSE;
     #[cfg(not(target_os = "linux"))]
     let is_realtime = clock == libc::CLOCK_REALTIME;
-    let now = elapsed
-        + if is_realtime {
-            EPOCH_UNIX
-        } else {
-            MONOTONIC_START
-        };
+    let now = elapsed + if is_realtime { EPOCH_UNIX } else { MONOTONIC_START };
     // SAFETY: the caller's promise.
     unsafe {
         (*time).tv_sec = now.as_secs() as libc::time_t;

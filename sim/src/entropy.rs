@@ -80,16 +80,10 @@ fn next(name: &std::ffi::CStr) -> Option<std::ptr::NonNull<libc::c_void>> {
 #[cfg(target_os = "linux")]
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub unsafe extern "C" fn getrandom(
-    buffer: *mut libc::c_void,
-    length: usize,
-    flags: libc::c_uint,
-) -> libc::ssize_t {
+pub unsafe extern "C" fn getrandom(buffer: *mut libc::c_void, length: usize, flags: libc::c_uint) -> libc::ssize_t {
     if length == 0 || buffer.is_null() {
         // SAFETY: the kernel checks the arguments.
-        return unsafe {
-            libc::syscall(libc::SYS_getrandom, buffer, length, flags) as libc::ssize_t
-        };
+        return unsafe { libc::syscall(libc::SYS_getrandom, buffer, length, flags) as libc::ssize_t };
     }
     // SAFETY: the caller's promise.
     if fill(unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) }) {
@@ -108,10 +102,7 @@ pub unsafe extern "C" fn getrandom(
 pub unsafe extern "C" fn getentropy(buffer: *mut libc::c_void, length: usize) -> libc::c_int {
     type GetEntropy = unsafe extern "C" fn(*mut libc::c_void, usize) -> libc::c_int;
     // SAFETY: the caller's promise.
-    if length > 0
-        && !buffer.is_null()
-        && fill(unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) })
-    {
+    if length > 0 && !buffer.is_null() && fill(unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) }) {
         return 0;
     }
     match next(c"getentropy") {
@@ -134,10 +125,7 @@ pub unsafe extern "C" fn getentropy(buffer: *mut libc::c_void, length: usize) ->
 pub unsafe extern "C" fn CCRandomGenerateBytes(buffer: *mut libc::c_void, length: usize) -> i32 {
     type Generate = unsafe extern "C" fn(*mut libc::c_void, usize) -> i32;
     // SAFETY: the caller's promise.
-    if length > 0
-        && !buffer.is_null()
-        && fill(unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) })
-    {
+    if length > 0 && !buffer.is_null() && fill(unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) }) {
         return 0;
     }
     match next(c"CCRandomGenerateBytes") {

@@ -60,12 +60,10 @@ where
         // Debug builds of deeply nested pool futures need more than the 2 MiB default.
         .stack_size(16 << 20)
         .spawn(move || {
-            let outcome =
-                std::panic::catch_unwind(AssertUnwindSafe(|| drive(seed, heartbeat, future)));
+            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| drive(seed, heartbeat, future)));
             PANIC_SINK.with_borrow_mut(|sink| *sink = None);
             // The receiver is gone when the caller gave the run up.
-            let _ = sender
-                .send(outcome.map_err(|payload| Failure::Panicked(panic_text(payload.as_ref()))));
+            let _ = sender.send(outcome.map_err(|payload| Failure::Panicked(panic_text(payload.as_ref()))));
         })
         .map_err(|error| Failure::NoThread(error.to_string()))?;
     Ok(Run { result, parks })
@@ -90,18 +88,14 @@ impl<T> Run<T> {
         let mut seen = self.parks.load(Ordering::Relaxed);
         loop {
             let outcome = if patience == Duration::MAX {
-                self.result
-                    .recv()
-                    .map_err(|_| mpsc::RecvTimeoutError::Disconnected)
+                self.result.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
             } else {
                 self.result.recv_timeout(patience)
             };
             match outcome {
                 Ok(outcome) => return outcome,
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    return Err(Failure::Panicked(
-                        "the run's thread ended without a result".to_owned(),
-                    ));
+                    return Err(Failure::Panicked("the run's thread ended without a result".to_owned()));
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     let now = self.parks.load(Ordering::Relaxed);
@@ -130,9 +124,7 @@ where
     });
     #[cfg(tokio_unstable)]
     builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
-    let runtime = builder
-        .build()
-        .expect("a current-thread runtime without I/O needs nothing that can be refused");
+    let runtime = builder.build().expect("a current-thread runtime without I/O needs nothing that can be refused");
     runtime.block_on(async move { future().await })
 }
 
@@ -158,9 +150,8 @@ fn install_panic_hook() {
                 .try_with(|cell| match cell.try_borrow() {
                     Ok(sink) => match sink.as_ref() {
                         Some(sink) => {
-                            let place = info
-                                .location()
-                                .map_or(String::new(), |l| format!(" ({}:{})", l.file(), l.line()));
+                            let place =
+                                info.location().map_or(String::new(), |l| format!(" ({}:{})", l.file(), l.line()));
                             sink(&format!("{}{place}", panic_text(info.payload())));
                             true
                         }

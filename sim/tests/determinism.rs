@@ -22,8 +22,7 @@ fn fingerprint(seed: u64) -> String {
         getrandom::fill(&mut bytes).unwrap();
         seen += &format!("{bytes:?} ");
         for _ in 0..50 {
-            let branch =
-                tokio::select! { () = async {} => 0, () = async {} => 1, () = async {} => 2 };
+            let branch = tokio::select! { () = async {} => 0, () = async {} => 1, () = async {} => 2 };
             seen += &branch.to_string();
         }
         let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
@@ -40,10 +39,7 @@ fn fingerprint(seed: u64) -> String {
         while let Some(task) = receiver.recv().await {
             seen += &format!(" {task}@{:?}", Instant::now().elapsed());
         }
-        seen + &format!(
-            " {:?}",
-            SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
-        )
+        seen + &format!(" {:?}", SystemTime::now().duration_since(UNIX_EPOCH).unwrap())
     })
     .unwrap()
 }
@@ -59,23 +55,11 @@ fn std_time_is_virtual_in_a_run_and_real_outside() {
     })
     .unwrap();
     let day = Duration::from_hours(24);
-    assert!(
-        (day..day + Duration::from_millis(1)).contains(&elapsed),
-        "{elapsed:?}"
-    );
-    assert!(
-        (day..day + Duration::from_millis(1)).contains(&wall),
-        "{wall:?}"
-    );
+    assert!((day..day + Duration::from_millis(1)).contains(&elapsed), "{elapsed:?}");
+    assert!((day..day + Duration::from_millis(1)).contains(&wall), "{wall:?}");
     assert!(!clock::is_virtual());
-    assert!(
-        outside.elapsed() < Duration::from_hours(1),
-        "the test's own thread keeps real time"
-    );
-    assert!(
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
-            > clock::EPOCH_UNIX + Duration::from_hours(24)
-    );
+    assert!(outside.elapsed() < Duration::from_hours(1), "the test's own thread keeps real time");
+    assert!(SystemTime::now().duration_since(UNIX_EPOCH).unwrap() > clock::EPOCH_UNIX + Duration::from_hours(24));
 }
 
 #[test]
@@ -104,9 +88,7 @@ fn a_run_sees_the_same_world_again_and_another_seed_another_one() {
 #[test]
 fn runs_on_parallel_threads_do_not_disturb_each_other() {
     let expected: Vec<String> = (0..8).map(fingerprint).collect();
-    let threads: Vec<_> = (0..8)
-        .map(|seed| std::thread::spawn(move || fingerprint(seed)))
-        .collect();
+    let threads: Vec<_> = (0..8).map(|seed| std::thread::spawn(move || fingerprint(seed))).collect();
     for (thread, expected) in threads.into_iter().zip(expected) {
         assert_eq!(thread.join().unwrap(), expected);
     }
@@ -120,11 +102,7 @@ fn another_process_sees_the_same_world() {
         return;
     }
     let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "another_process_sees_the_same_world",
-            "--nocapture",
-        ])
+        .args(["--exact", "another_process_sees_the_same_world", "--nocapture"])
         .env(VARIABLE, "1")
         .output()
         .unwrap();
@@ -161,10 +139,7 @@ fn a_panic_of_the_run_is_its_result() {
         panic!("the pool's lock is poisoned");
     })
     .unwrap_err();
-    assert_eq!(
-        failure,
-        Failure::Panicked("the pool's lock is poisoned".to_owned())
-    );
+    assert_eq!(failure, Failure::Panicked("the pool's lock is poisoned".to_owned()));
 }
 
 #[test]
@@ -176,10 +151,7 @@ fn panics_of_spawned_tasks_are_told_with_their_place() {
         receiver.recv().await.unwrap()
     })
     .unwrap();
-    assert!(
-        seen.starts_with("reaper (") && seen.contains("determinism.rs:"),
-        "{seen}"
-    );
+    assert!(seen.starts_with("reaper (") && seen.contains("determinism.rs:"), "{seen}");
 }
 
 #[test]

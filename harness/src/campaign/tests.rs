@@ -53,9 +53,7 @@ impl Work for Deed {
             Deed::Pid => Outcome::Number(std::process::id()),
             Deed::Chatter => {
                 // Past the test harness's capture.
-                std::io::stdout()
-                    .write_all(b"half a line, \x01poolproof and more")
-                    .unwrap();
+                std::io::stdout().write_all(b"half a line, \x01poolproof and more").unwrap();
                 Outcome::Number(1)
             }
             Deed::Spin => {
@@ -107,11 +105,7 @@ fn options(jobs: usize) -> Options {
     let arguments = ["campaign::tests::worker_entry", "--exact", "--nocapture"];
     Options {
         jobs,
-        limits: Limits {
-            stall: Duration::from_millis(500),
-            total: Duration::from_secs(3),
-            memory: Some(1 << 30),
-        },
+        limits: Limits { stall: Duration::from_millis(500), total: Duration::from_secs(3), memory: Some(1 << 30) },
         place: Workers::Executable {
             program: std::env::current_exe().unwrap(),
             arguments: arguments.map(OsString::from).to_vec(),
@@ -138,17 +132,12 @@ fn outcomes(all: &[Deed], options: &Options) -> Vec<Outcome> {
 
 #[test]
 fn results_come_in_the_order_of_the_requests() {
-    let all: Vec<Deed> = (0..12)
-        .map(|n| Deed::Answer(n, u64::from(12 - n) * 5))
-        .collect();
+    let all: Vec<Deed> = (0..12).map(|n| Deed::Answer(n, u64::from(12 - n) * 5)).collect();
     let expected: Vec<Outcome> = (0..12).map(Outcome::Number).collect();
     for jobs in [1, 2, 5] {
         assert_eq!(outcomes(&all, &options(jobs)), expected, "{jobs} jobs");
     }
-    let here = Options {
-        place: Workers::Here,
-        ..options(3)
-    };
+    let here = Options { place: Workers::Here, ..options(3) };
     assert_eq!(outcomes(&all, &here), expected);
     assert!(outcomes(&[], &options(2)).is_empty());
 }
@@ -157,17 +146,10 @@ fn results_come_in_the_order_of_the_requests() {
 fn a_stalled_run_is_given_up_where_it_stood_and_the_others_go_on() {
     let start = Instant::now();
     let all = [Deed::Answer(1, 0), Deed::Spin, Deed::Answer(2, 0)];
-    let place = Place {
-        virtual_ms: 5000,
-        actor: Some(3),
-    };
+    let place = Place { virtual_ms: 5000, actor: Some(3) };
     assert_eq!(
         outcomes(&all, &options(1)),
-        [
-            Outcome::Number(1),
-            Outcome::Lost(Loss::Stalled(place)),
-            Outcome::Number(2)
-        ]
+        [Outcome::Number(1), Outcome::Lost(Loss::Stalled(place)), Outcome::Number(2)]
     );
     assert!(start.elapsed() < Duration::from_secs(10));
 }
@@ -176,66 +158,33 @@ fn a_stalled_run_is_given_up_where_it_stood_and_the_others_go_on() {
 fn a_run_that_moves_but_never_ends_is_given_up_too() {
     let start = Instant::now();
     let outcomes = outcomes(&[Deed::Crawl], &options(1));
-    assert!(
-        matches!(outcomes[..], [Outcome::Lost(Loss::Stalled(place))] if place.virtual_ms > 100),
-        "{outcomes:?}"
-    );
+    assert!(matches!(outcomes[..], [Outcome::Lost(Loss::Stalled(place))] if place.virtual_ms > 100), "{outcomes:?}");
     assert!((2..20).contains(&start.elapsed().as_secs()));
 }
 
 #[test]
 fn deaths_are_told_apart() {
-    let all = [
-        Deed::Allocate,
-        Deed::Recurse,
-        Deed::Abort,
-        Deed::Exit,
-        Deed::Panic,
-        Deed::Answer(1, 0),
-    ];
+    let all = [Deed::Allocate, Deed::Recurse, Deed::Abort, Deed::Exit, Deed::Panic, Deed::Answer(1, 0)];
     let outcomes = outcomes(&all, &options(2));
-    let [memory, stack, abort, exit, panic, well] = &outcomes[..] else {
-        panic!("{outcomes:?}")
-    };
-    assert!(
-        matches!(memory, Outcome::Lost(Loss::Memory(_))),
-        "{memory:?}"
-    );
-    assert!(
-        matches!(stack, Outcome::Lost(Loss::StackOverflow(_))),
-        "{stack:?}"
-    );
-    assert!(
-        matches!(abort, Outcome::Lost(Loss::Died { how, .. }) if how == "signal 6 (SIGABRT)"),
-        "{abort:?}"
-    );
-    assert!(
-        matches!(exit, Outcome::Lost(Loss::Died { how, .. }) if how == "exit code 9"),
-        "{exit:?}"
-    );
-    assert_eq!(
-        *panic,
-        Outcome::Lost(Loss::Harness("the harness is broken".into()))
-    );
+    let [memory, stack, abort, exit, panic, well] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert!(matches!(memory, Outcome::Lost(Loss::Memory(_))), "{memory:?}");
+    assert!(matches!(stack, Outcome::Lost(Loss::StackOverflow(_))), "{stack:?}");
+    assert!(matches!(abort, Outcome::Lost(Loss::Died { how, .. }) if how == "signal 6 (SIGABRT)"), "{abort:?}");
+    assert!(matches!(exit, Outcome::Lost(Loss::Died { how, .. }) if how == "exit code 9"), "{exit:?}");
+    assert_eq!(*panic, Outcome::Lost(Loss::Harness("the harness is broken".into())));
     assert_eq!(*well, Outcome::Number(1));
 }
 
 #[test]
 fn what_a_pool_prints_is_no_answer() {
     let all = [Deed::Chatter, Deed::Chatter];
-    assert_eq!(
-        outcomes(&all, &options(1)),
-        [Outcome::Number(1), Outcome::Number(1)]
-    );
+    assert_eq!(outcomes(&all, &options(1)), [Outcome::Number(1), Outcome::Number(1)]);
 }
 
 #[test]
 fn workers_are_kept_and_replaced() {
     let pids = |runs_per_worker| {
-        let options = Options {
-            runs_per_worker,
-            ..options(1)
-        };
+        let options = Options { runs_per_worker, ..options(1) };
         let mut pids = outcomes(&[Deed::Pid, Deed::Pid, Deed::Pid], &options);
         pids.dedup();
         pids.len()
@@ -246,18 +195,7 @@ fn workers_are_kept_and_replaced() {
 
 #[test]
 fn a_worker_that_cannot_start_is_an_error() {
-    let place = Workers::Executable {
-        program: "/nowhere/at-all".into(),
-        arguments: Vec::new(),
-    };
-    let result = run_all(
-        &[Deed::Pid],
-        &Options {
-            place,
-            ..options(1)
-        },
-        |_| (),
-        |_, _, _| (),
-    );
+    let place = Workers::Executable { program: "/nowhere/at-all".into(), arguments: Vec::new() };
+    let result = run_all(&[Deed::Pid], &Options { place, ..options(1) }, |_| (), |_, _, _| ());
     assert_eq!(result.unwrap_err().kind(), io::ErrorKind::NotFound);
 }

@@ -24,11 +24,7 @@ pub(super) fn check(engine: &Engine, args: &CheckArgs) -> Result<Code> {
     }
     let mut out = anstream::stdout().lock();
     let count = |count: usize| {
-        if count == 1 {
-            "1 file".to_owned()
-        } else {
-            format!("{count} files")
-        }
+        if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
     };
     let all = count(paths.len());
     match (wrong, warned) {
@@ -36,9 +32,5 @@ pub(super) fn check(engine: &Engine, args: &CheckArgs) -> Result<Code> {
         (0, warned) => writeln!(out, "{all} without a mistake, {warned} with warnings")?,
         (wrong, _) => writeln!(out, "{wrong} of {all} with mistakes")?,
     }
-    Ok(if wrong == 0 {
-        Code::Expected
-    } else {
-        Code::Wrong
-    })
+    Ok(if wrong == 0 { Code::Expected } else { Code::Wrong })
 }

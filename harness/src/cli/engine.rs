@@ -70,8 +70,6 @@ impl Engine {
 
     /// The pool of this name.
     pub(super) fn pool(&self, name: &str) -> Option<Arc<dyn Adapter>> {
-        (self.pools)()
-            .into_iter()
-            .find(|adapter| adapter.name() == name)
+        (self.pools)().into_iter().find(|adapter| adapter.name() == name)
     }
 }

@@ -71,8 +71,6 @@ impl fmt::Display for Lower<'_> {
         let text = self.0.to_string();
         let text = text.split(" (os error").next().unwrap_or_default();
         let mut characters = text.chars();
-        characters.next().map_or(Ok(()), |first| {
-            write!(f, "{}{}", first.to_lowercase(), characters.as_str())
-        })
+        characters.next().map_or(Ok(()), |first| write!(f, "{}{}", first.to_lowercase(), characters.as_str()))
     }
 }

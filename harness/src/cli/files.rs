@@ -37,9 +37,7 @@ pub(super) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
             search(path, &mut found)?;
             if found.len() == before {
                 let folder = path.display();
-                return Err(Failure::sentence(format!(
-                    "there is no scenario file (.toml) in {folder}"
-                )));
+                return Err(Failure::sentence(format!("there is no scenario file (.toml) in {folder}")));
             }
         } else {
             found.push(path.clone());
@@ -54,24 +52,16 @@ pub(super) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 fn search(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     let failed = |error: io::Error| Failure::io("read", folder, &error);
     let entries = fs::read_dir(folder).map_err(failed)?;
-    let mut paths = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(failed)?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(failed)?;
     paths.sort();
     for path in paths {
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if hidden {
             continue;
         }
         if path.is_dir() {
             search(&path, found)?;
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension == "toml")
-        {
+        } else if path.extension().is_some_and(|extension| extension == "toml") {
             found.push(path);
         }
     }
@@ -96,17 +86,9 @@ pub(super) fn read(engine: &Engine, path: &Path) -> Result<(Option<ScenarioFile>
 pub(super) fn parse(engine: &Engine, name: &str, text: &str) -> Checked {
     let pools = (engine.pools)();
     let pools: Vec<&str> = pools.iter().map(|adapter| adapter.name()).collect();
-    let invariants: Vec<&str> = (engine.invariants)()
-        .iter()
-        .map(|named| named.name)
-        .collect();
+    let invariants: Vec<&str> = (engine.invariants)().iter().map(|named| named.name).collect();
     let (capabilities, figures) = ((engine.capabilities)(), (engine.figures)());
-    let names = Names {
-        invariants: &invariants,
-        pools: &pools,
-        capabilities: &capabilities,
-        figures: &figures,
-    };
+    let names = Names { invariants: &invariants, pools: &pools, capabilities: &capabilities, figures: &figures };
     check(name, text, &names)
 }
 
@@ -119,11 +101,7 @@ pub(super) fn read_all(engine: &Engine, paths: &[PathBuf]) -> Result<Vec<Scenari
             (None, report) => wrong.push(report),
         }
     }
-    if wrong.is_empty() {
-        Ok(files)
-    } else {
-        Err(Failure::Files(wrong))
-    }
+    if wrong.is_empty() { Ok(files) } else { Err(Failure::Files(wrong)) }
 }
 
 /// A file that takes its place only when it is whole: until then it has another name, beside it.
@@ -136,19 +114,12 @@ pub(super) struct Whole {
 impl Whole {
     pub(super) fn new(target: &Path) -> Result<Whole> {
         let Some(name) = target.file_name() else {
-            return Err(Failure::sentence(format!(
-                "{} is not a file's name",
-                target.display()
-            )));
+            return Err(Failure::sentence(format!("{} is not a file's name", target.display())));
         };
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{}.tmp", std::process::id()));
-        let whole = Whole {
-            target: target.to_owned(),
-            temporary: target.with_file_name(hidden),
-            done: false,
-        };
+        let whole = Whole { target: target.to_owned(), temporary: target.with_file_name(hidden), done: false };
         File::create(&whole.temporary).map_err(|error| Failure::io("write", target, &error))?;
         Ok(whole)
     }
@@ -173,9 +144,7 @@ impl Whole {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let target = self.target.display();
-                Err(Failure::sentence(format!(
-                    "{target} is there already, and is not overwritten"
-                )))
+                Err(Failure::sentence(format!("{target} is there already, and is not overwritten")))
             }
             Err(error) => Err(Failure::io("write", &self.target, &error)),
         }

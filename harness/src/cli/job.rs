@@ -37,17 +37,10 @@ impl Work for Job {
         };
         let opened = self.trace.as_ref().map(File::create).transpose();
         let trace = match opened {
-            Ok(file) => file.map(|file| {
-                Box::new(BufWriter::with_capacity(1 << 16, file)) as Box<dyn io::Write + Send>
-            }),
+            Ok(file) => file.map(|file| Box::new(BufWriter::with_capacity(1 << 16, file)) as Box<dyn io::Write + Send>),
             Err(error) => return unknown(format!("the worker can't write the trace: {error}")),
         };
-        (engine.run)(RunRequest {
-            scenario: &Arc::new(scenario),
-            adapter,
-            seed: self.seed,
-            trace,
-        })
+        (engine.run)(RunRequest { scenario: &Arc::new(scenario), adapter, seed: self.seed, trace })
     }
 
     fn lost(&self, loss: &Loss) -> RunReport {

@@ -29,12 +29,7 @@ struct Setting {
 
 impl Entry {
     fn plain(name: &str, meaning: &str) -> Entry {
-        Entry {
-            name: name.to_owned(),
-            version: None,
-            meaning: meaning.to_owned(),
-            settings: Vec::new(),
-        }
+        Entry { name: name.to_owned(), version: None, meaning: meaning.to_owned(), settings: Vec::new() }
     }
 }
 
@@ -47,13 +42,9 @@ pub(super) fn list(engine: &Engine, args: &ListArgs) -> Result<Code> {
         return Ok(Code::Expected);
     }
     let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     for entry in entries {
-        let name = entry.version.map_or(entry.name.clone(), |version| {
-            format!("{} {version}", entry.name)
-        });
+        let name = entry.version.map_or(entry.name.clone(), |version| format!("{} {version}", entry.name));
         table.add_row([name, entry.meaning]);
         for Setting { name, becomes } in entry.settings {
             table.add_row([format!("  {name}"), becomes.to_owned()]);
@@ -75,23 +66,14 @@ fn entries(engine: &Engine, what: Listed) -> Vec<Entry> {
                     name: adapter.name().to_owned(),
                     version: Some(adapter.version().to_owned()),
                     meaning: "how the common settings become its own:".to_owned(),
-                    settings: settings
-                        .map(|&(name, becomes)| Setting { name, becomes })
-                        .collect(),
+                    settings: settings.map(|&(name, becomes)| Setting { name, becomes }).collect(),
                 }
             })
             .collect(),
-        Listed::Invariants => (engine.invariants)()
-            .iter()
-            .map(|named| Entry::plain(named.name, named.meaning))
-            .collect(),
-        Listed::Steps => STEPS
-            .iter()
-            .map(|step| Entry::plain(step.form, step.meaning))
-            .collect(),
-        Listed::Faults => FAULTS
-            .iter()
-            .map(|fault| Entry::plain(fault.name, fault.meaning))
-            .collect(),
+        Listed::Invariants => {
+            (engine.invariants)().iter().map(|named| Entry::plain(named.name, named.meaning)).collect()
+        }
+        Listed::Steps => STEPS.iter().map(|step| Entry::plain(step.form, step.meaning)).collect(),
+        Listed::Faults => FAULTS.iter().map(|fault| Entry::plain(fault.name, fault.meaning)).collect(),
     }
 }

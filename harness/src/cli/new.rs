@@ -17,32 +17,16 @@ pub(super) fn new(engine: &Engine, args: &NewArgs) -> Result<Code> {
         name.push(".toml");
         path = name.into();
     }
-    let Some(name) = path
-        .file_stem()
-        .and_then(|stem| stem.to_str())
-        .filter(|name| !name.is_empty())
-    else {
-        return Err(Failure::sentence(format!(
-            "{} is not a name for a scenario",
-            args.name.display()
-        )));
+    let Some(name) = path.file_stem().and_then(|stem| stem.to_str()).filter(|name| !name.is_empty()) else {
+        return Err(Failure::sentence(format!("{} is not a name for a scenario", args.name.display())));
     };
     let text = STARTER.replace("{NAME}", &name.replace(['-', '_'], " "));
-    if files::parse(engine, "starter.toml", &text)
-        .scenario
-        .is_none()
-    {
+    if files::parse(engine, "starter.toml", &text).scenario.is_none() {
         // The name is in the title: a quote in it would end the string.
-        return Err(Failure::sentence(format!(
-            "{name} is not a name for a scenario"
-        )));
+        return Err(Failure::sentence(format!("{name} is not a name for a scenario")));
     }
     files::write_new(&path, &text)?;
     let mut out = anstream::stdout().lock();
-    writeln!(
-        out,
-        "wrote {0}\nrun it with: poolproof run {0}",
-        path.display()
-    )?;
+    writeln!(out, "wrote {0}\nrun it with: poolproof run {0}", path.display())?;
     Ok(Code::Expected)
 }

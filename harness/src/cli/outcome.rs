@@ -64,29 +64,17 @@ pub(super) const EXPECTATION: &str = "expectation";
 
 impl Outcome {
     /// Of these runs. `all_seeds` says whether they are those of the file: only then must a known bug show.
-    pub(super) fn of(
-        scenario: &Scenario,
-        pool: &str,
-        version: &str,
-        runs: &[Seeded],
-        all_seeds: bool,
-    ) -> Outcome {
+    pub(super) fn of(scenario: &Scenario, pool: &str, version: &str, runs: &[Seeded], all_seeds: bool) -> Outcome {
         let known = known(scenario, pool, version);
         let mut shown = BTreeSet::new();
         let mut violated: Option<(u64, usize, BTreeSet<String>)> = None;
         for Seeded { seed, report } in runs {
             match &report.verdict {
                 Verdict::Unknown { why, bug } => {
-                    return Outcome::Unknown {
-                        seed: *seed,
-                        why: why.clone(),
-                        bug: *bug,
-                    };
+                    return Outcome::Unknown { seed: *seed, why: why.clone(), bug: *bug };
                 }
                 Verdict::Unsupported { lacks } => {
-                    return Outcome::Unsupported {
-                        lacks: lacks.clone(),
-                    };
+                    return Outcome::Unsupported { lacks: lacks.clone() };
                 }
                 Verdict::Pass => continue,
                 Verdict::Violated => {}
@@ -110,24 +98,15 @@ impl Outcome {
         }
         let absent: Vec<String> = known.difference(&shown).cloned().collect();
         match violated {
-            Some((seed, runs, what)) => Outcome::Violated {
-                seed,
-                runs,
-                what: what.into_iter().collect(),
-            },
+            Some((seed, runs, what)) => Outcome::Violated { seed, runs, what: what.into_iter().collect() },
             None if all_seeds && !absent.is_empty() => Outcome::Absent { violates: absent },
-            None if !shown.is_empty() => Outcome::Known {
-                violates: shown.into_iter().collect(),
-            },
+            None if !shown.is_empty() => Outcome::Known { violates: shown.into_iter().collect() },
             None => Outcome::Pass,
         }
     }
 
     pub(super) fn is_expected(&self) -> bool {
-        matches!(
-            self,
-            Outcome::Pass | Outcome::Known { .. } | Outcome::Unsupported { .. }
-        )
+        matches!(self, Outcome::Pass | Outcome::Known { .. } | Outcome::Unsupported { .. })
     }
 
     /// The word in the table.
@@ -148,13 +127,7 @@ pub(super) fn known(scenario: &Scenario, pool: &str, version: &str) -> BTreeSet<
     let Ok(version) = Version::parse(version) else {
         return BTreeSet::new();
     };
-    let applies = |versions: &str| {
-        VersionReq::parse(versions).is_ok_and(|required| required.matches(&version))
-    };
-    let known = scenario
-        .expect
-        .known
-        .iter()
-        .filter(|known| known.pool == pool && applies(&known.versions));
+    let applies = |versions: &str| VersionReq::parse(versions).is_ok_and(|required| required.matches(&version));
+    let known = scenario.expect.known.iter().filter(|known| known.pool == pool && applies(&known.versions));
     known.map(|known| known.violates.clone()).collect()
 }

@@ -51,38 +51,24 @@ pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
                     trace: None,
                 });
             }
-            pairs.push(Pair {
-                file,
-                adapter,
-                runs: Vec::new(),
-                all_seeds,
-            });
+            pairs.push(Pair { file, adapter, runs: Vec::new(), all_seeds });
         }
     }
     let trace = trace(args, &mut jobs)?;
     let bar = progress(jobs.len());
-    let plan = Plan {
-        jobs: args.jobs.map(usize::from),
-        limits: &args.limits,
-    };
+    let plan = Plan { jobs: args.jobs.map(usize::from), limits: &args.limits };
     let done = campaign::run_all(
         &jobs,
         &options(engine, &plan),
         |count| bar.set_position(count as u64),
-        |index, job, report| {
-            pairs[places[index]].runs.push(Seeded {
-                seed: job.seed,
-                report,
-            })
-        },
+        |index, job, report| pairs[places[index]].runs.push(Seeded { seed: job.seed, report }),
     );
     bar.finish_and_clear();
     done.map_err(|error| Failure::sentence(format!("can't start a worker: {error}")))?;
     if let Some(trace) = trace {
         trace.finish()?;
     }
-    let results: Vec<(&Pair<'_>, Outcome)> =
-        pairs.iter().map(|pair| (pair, pair.outcome())).collect();
+    let results: Vec<(&Pair<'_>, Outcome)> = pairs.iter().map(|pair| (pair, pair.outcome())).collect();
     let mut out = anstream::stdout().lock();
     if args.json {
         print_json(&mut out, &results)?;
@@ -108,15 +94,10 @@ pub(super) fn pools(engine: &Engine, names: &[String]) -> Result<Vec<Arc<dyn Ada
     for name in names {
         let Some(adapter) = all.iter().find(|adapter| adapter.name() == name) else {
             let known: Vec<&str> = all.iter().map(|adapter| adapter.name()).collect();
-            let near = known
-                .iter()
-                .max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
+            let near = known.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
             let hint = near.filter(|near| strsim::jaro(near, name) > 0.7);
             let hint = hint.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
-            return Err(Failure::sentence(format!(
-                "there is no pool {name}{hint}: there are {}",
-                known.join(", ")
-            )));
+            return Err(Failure::sentence(format!("there is no pool {name}{hint}: there are {}", known.join(", "))));
         };
         if !chosen.iter().any(|other| other.name() == name) {
             chosen.push(Arc::clone(adapter));
@@ -126,20 +107,13 @@ pub(super) fn pools(engine: &Engine, names: &[String]) -> Result<Vec<Arc<dyn Ada
 }
 
 pub(super) fn options(engine: &Engine, plan: &Plan<'_>) -> Options {
-    let RunLimits {
-        stall_after,
-        memory,
-    } = *plan.limits;
+    let RunLimits { stall_after, memory } = *plan.limits;
     let stall = Duration::from_secs(stall_after);
     let default = Options::default();
     Options {
         jobs: plan.jobs.unwrap_or(default.jobs),
         place: (engine.workers)(),
-        limits: Limits {
-            stall,
-            total: stall * 20,
-            memory: (memory > 0).then_some(memory << 20),
-        },
+        limits: Limits { stall, total: stall * 20, memory: (memory > 0).then_some(memory << 20) },
         ..default
     }
 }
@@ -185,13 +159,7 @@ fn code(results: &[(&Pair<'_>, Outcome)]) -> Result<Code> {
 
 impl Pair<'_> {
     fn outcome(&self) -> Outcome {
-        Outcome::of(
-            &self.file.scenario,
-            self.adapter.name(),
-            self.adapter.version(),
-            &self.runs,
-            self.all_seeds,
-        )
+        Outcome::of(&self.file.scenario, self.adapter.name(), self.adapter.version(), &self.runs, self.all_seeds)
     }
 
     /// The figures of the worst run in each respect.
@@ -208,17 +176,8 @@ impl Pair<'_> {
 
 fn print_table(out: &mut impl Write, results: &[(&Pair<'_>, Outcome)]) -> Result<()> {
     let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header([
-        "scenario",
-        "pool",
-        "verdict",
-        "peak",
-        "worst wait",
-        "recovery",
-    ]);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["scenario", "pool", "verdict", "peak", "worst wait", "recovery"]);
     for column in 3..6 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -241,10 +200,7 @@ fn print_table(out: &mut impl Write, results: &[(&Pair<'_>, Outcome)]) -> Result
         ]);
     }
     // The table counts a colour's bytes as width: colours come after it.
-    for (line, result) in lines(&table)
-        .iter()
-        .zip(std::iter::once(None).chain(results.iter().map(Some)))
-    {
+    for (line, result) in lines(&table).iter().zip(std::iter::once(None).chain(results.iter().map(Some))) {
         match result {
             Some((_, outcome)) => {
                 // From the right: a scenario may be called `bypass`.
@@ -275,23 +231,12 @@ fn explain(out: &mut impl Write, pair: &Pair<'_>, outcome: &Outcome) -> Result<(
         Outcome::Violated { seed, runs, .. } => {
             shown = *seed;
             let known = known(&pair.file.scenario, pool, pair.adapter.version());
-            writeln!(
-                out,
-                "  in {runs} of {} runs, first with seed {seed}:",
-                pair.runs.len()
-            )?;
+            writeln!(out, "  in {runs} of {} runs, first with seed {seed}:", pair.runs.len())?;
             let run = pair.runs.iter().find(|run| run.seed == *seed);
             let report = run.map(|run| &run.report);
             let findings = report.iter().flat_map(|report| &report.findings);
-            let findings: Vec<&Finding> = findings
-                .filter(|finding| !known.contains(&finding.invariant))
-                .collect();
-            for Finding {
-                invariant,
-                at_ms,
-                sentence,
-            } in findings.iter().take(TOLD)
-            {
+            let findings: Vec<&Finding> = findings.filter(|finding| !known.contains(&finding.invariant)).collect();
+            for Finding { invariant, at_ms, sentence } in findings.iter().take(TOLD) {
                 writeln!(out, "  {invariant} at {}: {sentence}", seconds(*at_ms))?;
             }
             if findings.len() > TOLD {
@@ -315,20 +260,12 @@ fn explain(out: &mut impl Write, pair: &Pair<'_>, outcome: &Outcome) -> Result<(
         }
         Outcome::Pass | Outcome::Known { .. } | Outcome::Unsupported { .. } => {}
     }
-    writeln!(
-        out,
-        "  replay: poolproof show {file} --pool {pool} --seed {shown}"
-    )?;
+    writeln!(out, "  replay: poolproof show {file} --pool {pool} --seed {shown}")?;
     Ok(())
 }
 
 fn print_sum(out: &mut impl Write, results: &[(&Pair<'_>, Outcome)], runs: usize) -> Result<()> {
-    let count = |wanted: fn(&Outcome) -> bool| {
-        results
-            .iter()
-            .filter(|(_, outcome)| wanted(outcome))
-            .count()
-    };
+    let count = |wanted: fn(&Outcome) -> bool| results.iter().filter(|(_, outcome)| wanted(outcome)).count();
     let pass = count(|outcome| matches!(outcome, Outcome::Pass));
     let known = count(|outcome| matches!(outcome, Outcome::Known { .. }));
     let unsupported = count(|outcome| matches!(outcome, Outcome::Unsupported { .. }));

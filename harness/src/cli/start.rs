@@ -29,10 +29,7 @@ pub fn run(engine: Engine, arguments: impl IntoIterator<Item = OsString>) -> Cod
         Err(error) => {
             // Without an output there is nobody to tell.
             let _nobody_reads = error.print();
-            let asked = matches!(
-                error.kind(),
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-            );
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             return if asked { Code::Expected } else { Code::Wrong };
         }
     };

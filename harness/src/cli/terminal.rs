@@ -37,11 +37,7 @@ pub(super) fn styled(style: Style, text: impl Display) -> String {
 
 /// The lines of a table without borders, which begins each with a space.
 pub(super) fn lines(table: &Table) -> Vec<String> {
-    table
-        .trim_fmt()
-        .lines()
-        .map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned())
-        .collect()
+    table.trim_fmt().lines().map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned()).collect()
 }
 
 /// Shows how many of `total` runs are done, on a terminal.
@@ -51,9 +47,7 @@ pub(super) fn progress(total: usize) -> ProgressBar {
     }
     let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
     let template = "{bar:30} {pos}/{len} runs, {elapsed} gone, {eta} to go";
-    bar.set_style(
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
@@ -62,14 +56,8 @@ pub(super) fn progress(total: usize) -> ProgressBar {
 pub(super) fn print_report(report: &Report) {
     use std::io::Write;
     let colours = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
-    let theme = if colours {
-        GraphicalTheme::unicode()
-    } else {
-        GraphicalTheme::unicode_nocolor()
-    };
-    let handler = GraphicalReportHandler::new_themed(theme)
-        .with_links(false)
-        .with_width(100);
+    let theme = if colours { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(100);
     let mut text = String::new();
     let rendered = handler.render_report(&mut text, report);
     let mut stderr = anstream::stderr().lock();

@@ -38,18 +38,12 @@ impl Adapter for Named {
         &[]
     }
     async fn build(&self, _: &PoolSettings, _: Connector) -> Result<Arc<dyn Pool>, PoolError> {
-        Err(PoolError {
-            kind: PoolErrorKind::Other,
-            message: "there is no such pool".into(),
-        })
+        Err(PoolError { kind: PoolErrorKind::Other, message: "there is no such pool".into() })
     }
 }
 
 fn pools(names: &[&'static str]) -> Vec<Arc<dyn Adapter>> {
-    names
-        .iter()
-        .map(|name| Arc::new(Named(name)) as Arc<dyn Adapter>)
-        .collect()
+    names.iter().map(|name| Arc::new(Named(name)) as Arc<dyn Adapter>).collect()
 }
 
 /// Runs come out by the pool's name.
@@ -67,19 +61,8 @@ fn pretend(request: RunRequest<'_>) -> RunReport {
         "steady" => (Verdict::Pass, vec![]),
         "flaky" if seed != 2 => (Verdict::Pass, vec![]),
         "leaky" | "flaky" => (Verdict::Violated, vec![leak()]),
-        "limited" => (
-            Verdict::Unsupported {
-                lacks: vec!["close".to_owned()],
-            },
-            vec![],
-        ),
-        "puzzling" => (
-            Verdict::Unknown {
-                why: "the server did not start".to_owned(),
-                bug: false,
-            },
-            vec![],
-        ),
+        "limited" => (Verdict::Unsupported { lacks: vec!["close".to_owned()] }, vec![]),
+        "puzzling" => (Verdict::Unknown { why: "the server did not start".to_owned(), bug: false }, vec![]),
         "spinning" => loop {
             std::hint::spin_loop();
         },
@@ -93,33 +76,17 @@ fn pretend(request: RunRequest<'_>) -> RunReport {
         all: [("peak_connections".to_owned(), 1.0)].into(),
     };
     let story = format!("the story of seed {seed}\n");
-    RunReport {
-        verdict,
-        findings,
-        unmet: Vec::new(),
-        figures,
-        story,
-    }
+    RunReport { verdict, findings, unmet: Vec::new(), figures, story }
 }
 
 fn engine() -> Engine {
     Engine {
         run: pretend,
-        workers: || Workers::Executable {
-            program: std::env::current_exe().unwrap(),
-            arguments: entry("worker_entry"),
-        },
-        pools: || {
-            pools(&[
-                "steady", "flaky", "leaky", "limited", "puzzling", "spinning", "aborting", "buggy",
-            ])
-        },
+        workers: || Workers::Executable { program: std::env::current_exe().unwrap(), arguments: entry("worker_entry") },
+        pools: || pools(&["steady", "flaky", "leaky", "limited", "puzzling", "spinning", "aborting", "buggy"]),
         published: || pools(&["steady", "limited"]),
         invariants: || {
-            let name = |name| super::Named {
-                name,
-                meaning: "Something holds.",
-            };
+            let name = |name| super::Named { name, meaning: "Something holds." };
             vec![name("eventual-release"), name("no-stall")]
         },
         capabilities: || vec!["close"],
@@ -131,9 +98,7 @@ fn engine() -> Engine {
 
 fn entry(test: &str) -> Vec<OsString> {
     let test = format!("cli::tests::{test}");
-    [test.as_str(), "--exact", "--nocapture"]
-        .map(OsString::from)
-        .to_vec()
+    [test.as_str(), "--exact", "--nocapture"].map(OsString::from).to_vec()
 }
 
 #[test]
@@ -195,21 +160,12 @@ fn command_in(folder: &Path, scenario: &str, arguments: &[&str]) -> (i32, String
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let text = text
-        .split_once("running 1 test\n")
-        .map_or("", |(_, text)| text);
-    (
-        output.status.code().unwrap(),
-        text.to_owned(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
+    let text = text.split_once("running 1 test\n").map_or("", |(_, text)| text);
+    (output.status.code().unwrap(), text.to_owned(), String::from_utf8(output.stderr).unwrap())
 }
 
 fn run(scenario: &str, pool: &str) -> (i32, String, String) {
-    command(
-        scenario,
-        &["run", "a.toml", "--pool", pool, "--stall-after", "1"],
-    )
+    command(scenario, &["run", "a.toml", "--pool", pool, "--stall-after", "1"])
 }
 
 #[test]
@@ -252,51 +208,23 @@ fn a_known_bug_must_show() {
     assert_eq!(code, 1);
     assert!(out.contains("KNOWN BUG ABSENT: eventual-release"), "{out}");
     // One seed alone need not show it.
-    let (code, ..) = command(
-        &known("steady"),
-        &["run", "a.toml", "--pool", "steady", "--seed", "1"],
-    );
+    let (code, ..) = command(&known("steady"), &["run", "a.toml", "--pool", "steady", "--seed", "1"]);
     assert_eq!(code, 0);
     // Another version does not have it.
     let (code, out, _) = run(&known("leaky").replace("<=1.2.3", "<1.2.3"), "leaky");
     assert_eq!(code, 1);
-    assert!(
-        out.contains("VIOLATED: eventual-release")
-            && out.contains("in 3 of 3 runs, first with seed 1"),
-        "{out}"
-    );
+    assert!(out.contains("VIOLATED: eventual-release") && out.contains("in 3 of 3 runs, first with seed 1"), "{out}");
 }
 
 #[test]
 fn a_hostile_pool_ends_as_a_verdict_and_the_others_go_on() {
-    let pools = [
-        "--pool", "spinning", "--pool", "aborting", "--pool", "steady",
-    ];
-    let arguments = [
-        &[
-            "run",
-            "a.toml",
-            "--seed",
-            "1",
-            "--stall-after",
-            "1",
-            "--jobs",
-            "2",
-        ][..],
-        &pools,
-    ]
-    .concat();
+    let pools = ["--pool", "spinning", "--pool", "aborting", "--pool", "steady"];
+    let arguments = [&["run", "a.toml", "--seed", "1", "--stall-after", "1", "--jobs", "2"][..], &pools].concat();
     let (code, out, _) = command(SCENARIO, &arguments);
     assert_eq!(code, 1);
     assert!(out.contains("spinning  VIOLATED: no-stall"), "{out}");
-    assert!(
-        out.contains("no-stall at 0.000 s: a task kept the thread"),
-        "{out}"
-    );
-    assert!(
-        out.contains("ended the process by signal 6 (SIGABRT)"),
-        "{out}"
-    );
+    assert!(out.contains("no-stall at 0.000 s: a task kept the thread"), "{out}");
+    assert!(out.contains("ended the process by signal 6 (SIGABRT)"), "{out}");
     assert!(out.contains("steady    pass"), "{out}");
 }
 
@@ -304,74 +232,41 @@ fn a_hostile_pool_ends_as_a_verdict_and_the_others_go_on() {
 fn no_verdict_is_not_as_expected_and_a_bug_is_ours() {
     let (code, out, _) = run(SCENARIO, "puzzling");
     assert_eq!(code, 1);
-    assert!(
-        out.contains("with seed 1: the server did not start"),
-        "{out}"
-    );
+    assert!(out.contains("with seed 1: the server did not start"), "{out}");
     let (code, out, err) = run(SCENARIO, "buggy");
     assert_eq!(code, Code::Bug as i32);
-    assert!(
-        out.contains("UNKNOWN") && err.contains("poolproof has a bug: a bug of the harness"),
-        "{out}{err}"
-    );
+    assert!(out.contains("UNKNOWN") && err.contains("poolproof has a bug: a bug of the harness"), "{out}{err}");
     assert!(err.contains("/issues"), "{err}");
 }
 
 #[test]
 fn json_is_the_same_for_any_number_of_jobs() {
-    let json = |jobs| {
-        command(
-            SCENARIO,
-            &["run", "a.toml", "--seeds", "1..4", "--json", "--jobs", jobs],
-        )
-    };
+    let json = |jobs| command(SCENARIO, &["run", "a.toml", "--seeds", "1..4", "--json", "--jobs", jobs]);
     let (code, one, _) = json("1");
     assert_eq!(code, 0);
     assert_eq!(one, json("3").1);
     let document: serde_json::Value = serde_json::from_str(&one).unwrap();
     assert_eq!(document["format"], 1);
     assert_eq!(document["results"][0]["runs"].as_array().unwrap().len(), 4);
-    assert_eq!(
-        document["results"][0]["runs"][3]["figures"]["worst_wait_ms"],
-        40
-    );
-    assert_eq!(
-        document["results"][1]["outcome"]["unsupported"]["lacks"][0],
-        "close"
-    );
+    assert_eq!(document["results"][0]["runs"][3]["figures"]["worst_wait_ms"], 40);
+    assert_eq!(document["results"][1]["outcome"]["unsupported"]["lacks"][0], "close");
 }
 
 #[test]
 fn a_trace_is_whole_or_not_there() {
     let folder = tempfile::tempdir().unwrap();
-    let arguments = [
-        "run", "a.toml", "--pool", "steady", "--seed", "7", "--trace", "t.jsonl",
-    ];
+    let arguments = ["run", "a.toml", "--pool", "steady", "--seed", "7", "--trace", "t.jsonl"];
     assert_eq!(command_in(folder.path(), SCENARIO, &arguments).0, 0);
-    assert_eq!(
-        std::fs::read_to_string(folder.path().join("t.jsonl")).unwrap(),
-        "{\"seed\":7}\n"
-    );
-    let mut names: Vec<_> = std::fs::read_dir(folder.path())
-        .unwrap()
-        .map(|e| e.unwrap().file_name())
-        .collect();
+    assert_eq!(std::fs::read_to_string(folder.path().join("t.jsonl")).unwrap(), "{\"seed\":7}\n");
+    let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["a.toml", "t.jsonl"]);
 }
 
 #[test]
 fn show_tells_the_story_or_the_trace() {
-    let show = |more: &[&str]| {
-        command(
-            SCENARIO,
-            &[&["show", "a.toml", "--pool", "leaky"][..], more].concat(),
-        )
-    };
-    assert_eq!(
-        show(&["--seed", "7"]),
-        (1, "the story of seed 7\n".to_owned(), String::new())
-    );
+    let show = |more: &[&str]| command(SCENARIO, &[&["show", "a.toml", "--pool", "leaky"][..], more].concat());
+    assert_eq!(show(&["--seed", "7"]), (1, "the story of seed 7\n".to_owned(), String::new()));
     assert_eq!(show(&[]).1, "the story of seed 1\n", "the file's first");
     assert_eq!(show(&["--trace"]).1, "{\"seed\":1}\n");
 }

@@ -43,19 +43,11 @@ impl Judge for BoundedBypass {
     }
 
     fn wants(&self) -> Wants {
-        Wants {
-            before: if self.fair { &[Kind::AcquireEnd] } else { &[] },
-            after: &[],
-        }
+        Wants { before: if self.fair { &[Kind::AcquireEnd] } else { &[] }, after: &[] }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
-        let What::AcquireEnd {
-            actor,
-            pool: id,
-            result: Acquired::Lease { conn, .. },
-        } = &event.what
-        else {
+        let What::AcquireEnd { actor, pool: id, result: Acquired::Lease { conn, .. } } = &event.what else {
             return;
         };
         let Some(pool) = view.pool(*id) else { return };
@@ -69,8 +61,7 @@ impl Judge for BoundedBypass {
             return;
         };
         let busy = pool.dialling() > 0 || pool.count(Class::Busy) > 0 || view.has_suspects(pool);
-        if oldest == *actor || first.as_millis() >= since.as_millis() || busy || !view.is_healthy()
-        {
+        if oldest == *actor || first.as_millis() >= since.as_millis() || busy || !view.is_healthy() {
             return;
         }
         let (who, times) = self.oldest.entry(id.0).or_insert((oldest, 0));
@@ -99,22 +90,10 @@ mod tests {
 
     fn overtaken(times: u32, capabilities: crate::pool::Capabilities) -> Case {
         let mut case = Case::with(&scenario(), capabilities);
-        case.at(0)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2)
-            .at(1)
-            .asks(3);
+        case.at(0).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).at(1).asks(3);
         for n in 0..times {
             let at = u64::from(n) * 20 + 10;
-            case.at(at)
-                .asks(100 + n)
-                .at(at + 5)
-                .releases(if n == 0 { 1 } else { 99 + n }, 1)
-                .gets(100 + n, 1);
+            case.at(at).asks(100 + n).at(at + 5).releases(if n == 0 { 1 } else { 99 + n }, 1).gets(100 + n, 1);
         }
         case
     }
@@ -123,14 +102,7 @@ mod tests {
     fn the_oldest_is_served_last() {
         overtaken(6, ABLE).is_innocent();
         overtaken(7, ABLE).violates(META.name, 1);
-        overtaken(
-            50,
-            crate::pool::Capabilities {
-                fair: false,
-                ..ABLE
-            },
-        )
-        .is_innocent();
+        overtaken(50, crate::pool::Capabilities { fair: false, ..ABLE }).is_innocent();
     }
 
     #[test]
@@ -139,11 +111,7 @@ mod tests {
         case.at(0).asks(1).open(1).gets(1, 1).at(1).asks(3).dial(2);
         for n in 0..20 {
             let at = u64::from(n) * 20 + 10;
-            case.at(at)
-                .asks(100 + n)
-                .at(at + 5)
-                .releases(if n == 0 { 1 } else { 99 + n }, 1)
-                .gets(100 + n, 1);
+            case.at(at).asks(100 + n).at(at + 5).releases(if n == 0 { 1 } else { 99 + n }, 1).gets(100 + n, 1);
         }
         case.at(900).connected(2).gets(3, 2).is_innocent();
     }

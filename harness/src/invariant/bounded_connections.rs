@@ -78,13 +78,7 @@ impl Judge for BoundedConnections {
     }
 
     fn wants(&self) -> Wants {
-        const KINDS: &[Kind] = &[
-            Kind::Dial,
-            Kind::DialEnd,
-            Kind::Connected,
-            Kind::ConnClosed,
-            Kind::ConnBroken,
-        ];
+        const KINDS: &[Kind] = &[Kind::Dial, Kind::DialEnd, Kind::Connected, Kind::ConnClosed, Kind::ConnBroken];
         Wants {
             before: &[
                 Kind::Dial,
@@ -117,8 +111,7 @@ impl Judge for BoundedConnections {
             return;
         };
         let Some(pool) = view.pool(id) else { return };
-        if pool.open() + pool.dialling() > self.bound(pool, event.at)
-            && !self.over.iter().any(|&(over, _)| over == id)
+        if pool.open() + pool.dialling() > self.bound(pool, event.at) && !self.over.iter().any(|&(over, _)| over == id)
         {
             self.over.push((id, event.at));
         }
@@ -134,10 +127,8 @@ impl Judge for BoundedConnections {
             let (open, bound) = (pool.open(), self.bound(pool, view.now));
             if pool.resized_at.is_some() && open > bound {
                 out.add(&META, || {
-                    let sentence = format!(
-                        "it was resized to {}, and still has {open} connections open",
-                        pool.max_size
-                    );
+                    let sentence =
+                        format!("it was resized to {}, and still has {open} connections open", pool.max_size);
                     Violation::new(&META, view.now, Who::Pool(id), sentence)
                 });
             }
@@ -174,25 +165,10 @@ mod tests {
     #[test]
     fn orphans_are_not_the_pools() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2);
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
         // The client ends are gone; the server has not noticed.
-        case.at(20)
-            .broken(1)
-            .releases(1, 1)
-            .closed(1)
-            .asks(3)
-            .open(3)
-            .gets(3, 3);
-        assert_eq!(
-            (case.view.totals.backends, case.view.totals.orphans),
-            (3, 1)
-        );
+        case.at(20).broken(1).releases(1, 1).closed(1).asks(3).open(3).gets(3, 3);
+        assert_eq!((case.view.totals.backends, case.view.totals.orphans), (3, 1));
         case.at(9_000).gone(1, terminated()).is_innocent();
         assert_eq!(case.view.totals.orphans, 0);
     }
@@ -200,13 +176,7 @@ mod tests {
     #[test]
     fn a_close_and_a_dial_in_one_millisecond_have_no_order() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2);
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
         case.at(20)
             .sql(1, 1, "x")
             .sql_ends(1, 1, SqlResult::Error("42601".into()))
@@ -220,39 +190,12 @@ mod tests {
     #[test]
     fn a_shrunk_pool_has_until_its_leases_end() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2);
-        case.at(20).happens(What::PoolResized {
-            pool: PoolId(1),
-            max_size: 1,
-        });
-        case.at(9_000)
-            .releases(1, 1)
-            .closed(1)
-            .at(20_000)
-            .is_innocent();
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
+        case.at(20).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
+        case.at(9_000).releases(1, 1).closed(1).at(20_000).is_innocent();
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2);
-        case.at(20).happens(What::PoolResized {
-            pool: PoolId(1),
-            max_size: 1,
-        });
-        case.at(30)
-            .releases(1, 1)
-            .releases(2, 2)
-            .at(20_000)
-            .phase(Phase::Healing)
-            .violates(META.name, 1);
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
+        case.at(20).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
+        case.at(30).releases(1, 1).releases(2, 2).at(20_000).phase(Phase::Healing).violates(META.name, 1);
     }
 }

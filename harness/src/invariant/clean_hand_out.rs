@@ -49,48 +49,16 @@ impl CleanHandOut {
         let first = self.at_first.get(&conn.0);
         let mut left = Vec::new();
         let mut compare = |what: &str, now: &[String], first: &[String]| {
-            left.extend(
-                now.iter()
-                    .filter(|name| !first.contains(name))
-                    .map(|name| format!("{what} {name}")),
-            );
+            left.extend(now.iter().filter(|name| !first.contains(name)).map(|name| format!("{what} {name}")));
         };
-        compare(
-            "setting",
-            &report.settings,
-            first.map_or(&none, |first| &first.settings),
-        );
-        compare(
-            "temporary table",
-            &report.temporary_tables,
-            first.map_or(&none, |first| &first.temporary_tables),
-        );
-        compare(
-            "LISTEN",
-            &report.channels,
-            first.map_or(&none, |first| &first.channels),
-        );
-        compare(
-            "portal",
-            &report.portals,
-            first.map_or(&none, |first| &first.portals),
-        );
-        let own: Vec<String> = report
-            .prepared
-            .iter()
-            .filter(|name| !is_drivers(name))
-            .cloned()
-            .collect();
-        compare(
-            "prepared statement",
-            &own,
-            first.map_or(&none, |first| &first.prepared),
-        );
+        compare("setting", &report.settings, first.map_or(&none, |first| &first.settings));
+        compare("temporary table", &report.temporary_tables, first.map_or(&none, |first| &first.temporary_tables));
+        compare("LISTEN", &report.channels, first.map_or(&none, |first| &first.channels));
+        compare("portal", &report.portals, first.map_or(&none, |first| &first.portals));
+        let own: Vec<String> = report.prepared.iter().filter(|name| !is_drivers(name)).cloned().collect();
+        compare("prepared statement", &own, first.map_or(&none, |first| &first.prepared));
         if report.advisory_locks > first.map_or(0, |first| first.advisory_locks) {
-            left.push(format!(
-                "{} session-level advisory locks",
-                report.advisory_locks
-            ));
+            left.push(format!("{} session-level advisory locks", report.advisory_locks));
         }
         left
     }
@@ -100,9 +68,7 @@ impl CleanHandOut {
 fn is_drivers(name: &str) -> bool {
     name.strip_prefix("sqlx_s_")
         .or_else(|| name.strip_prefix('s'))
-        .is_some_and(|number| {
-            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-        })
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 impl Judge for CleanHandOut {
@@ -111,57 +77,35 @@ impl Judge for CleanHandOut {
     }
 
     fn wants(&self) -> Wants {
-        Wants {
-            before: &[Kind::AcquireEnd],
-            after: &[],
-        }
+        Wants { before: &[Kind::AcquireEnd], after: &[] }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
-        let What::AcquireEnd {
-            actor,
-            pool,
-            result:
-                Acquired::Lease {
-                    conn: id,
-                    session,
-                    unread,
-                    ..
-                },
-        } = &event.what
+        let What::AcquireEnd { actor, pool, result: Acquired::Lease { conn: id, session, unread, .. } } = &event.what
         else {
             return;
         };
-        let (Some(conn), Some(pool), Some(report)) = (view.conn(*id), view.pool(*pool), session)
-        else {
+        let (Some(conn), Some(pool), Some(report)) = (view.conn(*id), view.pool(*pool), session) else {
             return;
         };
         let promised = self.discards && pool.settings.reset_on_return == Reset::Discard;
         if report.state == BackendState::Idle && *unread == 0 && !(promised && has_any(report)) {
             return;
         }
-        let former = conn.released.map_or_else(String::new, |(_, former)| {
-            format!(", left by actor {}", former.0)
-        });
+        let former = conn.released.map_or_else(String::new, |(_, former)| format!(", left by actor {}", former.0));
         let dirt = match report.state {
             BackendState::Idle => None,
-            BackendState::Active | BackendState::Starting => {
-                Some("a statement was still running on it")
-            }
+            BackendState::Active | BackendState::Starting => Some("a statement was still running on it"),
             BackendState::IdleInTransaction => Some("a transaction was open on it"),
             BackendState::IdleInTransactionAborted => Some("a failed transaction was open on it"),
         };
         let mut tell = |sentence: String| {
-            out.add(&META, || {
-                Violation::new(&META, event.at, Who::Actor(*actor), sentence).on(*id, view)
-            });
+            out.add(&META, || Violation::new(&META, event.at, Who::Actor(*actor), sentence).on(*id, view));
         };
         if let Some(dirt) = dirt {
             tell(format!("when it was handed out, {dirt}{former}"));
         } else if *unread > 0 && event.at.saturating_sub(conn.heard_at) > self.on_its_way {
-            tell(format!(
-                "when it was handed out, {unread} bytes of an earlier answer were unread"
-            ));
+            tell(format!("when it was handed out, {unread} bytes of an earlier answer were unread"));
         }
         if !promised {
             return;
@@ -173,10 +117,7 @@ impl Judge for CleanHandOut {
         } else if has_any(report) {
             let left = self.leftovers(*id, report);
             if !left.is_empty() {
-                tell(format!(
-                    "when it was handed out it still had{former}: {}",
-                    left.join(", ")
-                ));
+                tell(format!("when it was handed out it still had{former}: {}", left.join(", ")));
             }
         }
     }
@@ -201,23 +142,14 @@ mod tests {
 
     fn leased_once(scenario: &crate::scenario::model::Scenario) -> Case {
         let mut case = Case::of(scenario);
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .at(20)
-            .releases(1, 1)
-            .at(30)
-            .asks(2);
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).at(30).asks(2);
         case
     }
 
     #[test]
     fn a_transaction_left_open_is_dirt_whatever_is_promised() {
         let mut case = leased_once(&scenario());
-        case.gets_session(2, 1, session(BackendState::IdleInTransaction))
-            .releases(2, 1)
-            .violates(META.name, 1);
+        case.gets_session(2, 1, session(BackendState::IdleInTransaction)).releases(2, 1).violates(META.name, 1);
     }
 
     #[test]
@@ -225,14 +157,10 @@ mod tests {
         let mut dirty = session(BackendState::Idle);
         dirty.settings = vec!["search_path".into()];
         dirty.advisory_locks = 1;
-        leased_once(&scenario())
-            .gets_session(2, 1, dirty.clone())
-            .is_innocent();
+        leased_once(&scenario()).gets_session(2, 1, dirty.clone()).is_innocent();
         let mut promising = scenario();
         promising.apps["web"].pool.reset_on_return = Reset::Discard;
-        leased_once(&promising)
-            .gets_session(2, 1, dirty)
-            .violates(META.name, 1);
+        leased_once(&promising).gets_session(2, 1, dirty).violates(META.name, 1);
     }
 
     #[test]
@@ -243,14 +171,7 @@ mod tests {
         own.settings = vec!["application_name".into()];
         own.prepared = vec!["s0".into(), "sqlx_s_1".into()];
         let mut case = Case::of(&promising);
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets_session(1, 1, own.clone())
-            .at(20)
-            .releases(1, 1)
-            .at(30)
-            .asks(2);
+        case.at(10).asks(1).open(1).gets_session(1, 1, own.clone()).at(20).releases(1, 1).at(30).asks(2);
         case.gets_session(2, 1, own).is_innocent();
     }
 
@@ -258,27 +179,10 @@ mod tests {
     fn unread_bytes_may_be_on_their_way() {
         let unread = |at| {
             let mut case = Case::new();
-            case.at(10)
-                .asks(1)
-                .open(1)
-                .gets(1, 1)
-                .at(20)
-                .releases(1, 1)
-                .state(1, BackendState::Idle)
-                .at(at)
-                .asks(2);
+            case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).state(1, BackendState::Idle).at(at).asks(2);
             let session = Some(session(BackendState::Idle));
-            let result = Acquired::Lease {
-                conn: ConnId(1),
-                pid: 1,
-                session,
-                unread: 7,
-            };
-            case.happens(What::AcquireEnd {
-                actor: ActorId(2),
-                pool: PoolId(1),
-                result,
-            });
+            let result = Acquired::Lease { conn: ConnId(1), pid: 1, session, unread: 7 };
+            case.happens(What::AcquireEnd { actor: ActorId(2), pool: PoolId(1), result });
             case
         };
         unread(21).is_innocent();

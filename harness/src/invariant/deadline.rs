@@ -36,14 +36,7 @@ impl Deadline {
         }
     }
 
-    fn close_took(
-        &self,
-        id: PoolId,
-        now: Duration,
-        ended: bool,
-        view: &View,
-        out: &mut Violations,
-    ) {
+    fn close_took(&self, id: PoolId, now: Duration, ended: bool, view: &View, out: &mut Violations) {
         let Some(pool) = view.pool(id) else { return };
         let Some(closing) = pool.closing_at else {
             return;
@@ -51,22 +44,12 @@ impl Deadline {
         if pool.in_use() > 0 {
             return;
         }
-        let since = pool
-            .released_at
-            .map_or(closing, |released| released.max(closing));
+        let since = pool.released_at.map_or(closing, |released| released.max(closing));
         let took = now.saturating_sub(since);
         if took > self.close + TIMER_SLACK {
             out.add(&META, || {
-                let told = if ended {
-                    "took"
-                } else {
-                    "has not returned after"
-                };
-                let sentence = format!(
-                    "close {told} {}, but its bound is {}",
-                    seconds(took),
-                    seconds(self.close)
-                );
+                let told = if ended { "took" } else { "has not returned after" };
+                let sentence = format!("close {told} {}, but its bound is {}", seconds(took), seconds(self.close));
                 Violation::new(&META, now, Who::Pool(id), sentence)
             });
         }
@@ -79,17 +62,12 @@ impl Judge for Deadline {
     }
 
     fn wants(&self) -> Wants {
-        Wants {
-            before: &[Kind::AcquireEnd, Kind::PoolEnd],
-            after: &[],
-        }
+        Wants { before: &[Kind::AcquireEnd, Kind::PoolEnd], after: &[] }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
         match &event.what {
-            What::AcquireEnd {
-                actor: id, pool, ..
-            } => {
+            What::AcquireEnd { actor: id, pool, .. } => {
                 let Some(actor) = view.actor(*id) else { return };
                 let Some((_, since)) = actor.waiting else {
                     return;
@@ -99,14 +77,11 @@ impl Judge for Deadline {
                 {
                     out.add(&META, || {
                         let took = seconds(event.at - cancelled);
-                        let sentence =
-                            format!("its acquire ended {took} after it was cancelled, not at once");
+                        let sentence = format!("its acquire ended {took} after it was cancelled, not at once");
                         Violation::new(&META, event.at, Who::Actor(*id), sentence)
                     });
                 }
-                let timeout = view
-                    .pool(*pool)
-                    .and_then(|pool| pool.settings.acquire_timeout);
+                let timeout = view.pool(*pool).and_then(|pool| pool.settings.acquire_timeout);
                 let Some(timeout) = timeout.filter(|_| self.acquire) else {
                     return;
                 };
@@ -114,8 +89,7 @@ impl Judge for Deadline {
                 if waited > timeout + TIMER_SLACK {
                     out.add(&META, || {
                         let (waited, timeout) = (seconds(waited), seconds(timeout));
-                        let sentence =
-                            format!("its acquire took {waited}, but acquire_timeout is {timeout}");
+                        let sentence = format!("its acquire took {waited}, but acquire_timeout is {timeout}");
                         Violation::new(&META, event.at, Who::Actor(*id), sentence)
                     });
                 }
@@ -160,136 +134,54 @@ mod tests {
     #[test]
     fn a_timeout_that_comes_late() {
         let mut case = Case::new();
-        case.at(0)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2)
-            .asks(3);
-        case.at(30_100)
-            .fails(3, PoolErrorKind::Timeout)
-            .releases(1, 1)
-            .releases(2, 2)
-            .violates(META.name, 1);
+        case.at(0).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).asks(3);
+        case.at(30_100).fails(3, PoolErrorKind::Timeout).releases(1, 1).releases(2, 2).violates(META.name, 1);
     }
 
     #[test]
     fn a_timeout_that_never_comes() {
         let mut case = Case::new();
-        case.at(0)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2)
-            .asks(3);
+        case.at(0).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).asks(3);
         case.at(40_000).phase(Phase::Healing).violates(META.name, 1);
     }
 
     #[test]
     fn in_time_or_without_a_timeout() {
         let mut case = Case::new();
-        case.at(0)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2)
-            .asks(3);
-        case.at(30_004)
-            .fails(3, PoolErrorKind::Timeout)
-            .releases(1, 1)
-            .releases(2, 2)
-            .is_innocent();
+        case.at(0).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).asks(3);
+        case.at(30_004).fails(3, PoolErrorKind::Timeout).releases(1, 1).releases(2, 2).is_innocent();
         let mut scenario = scenario();
         scenario.apps["web"].pool.acquire_timeout = None;
         let mut case = Case::of(&scenario);
-        case.at(0)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2)
-            .asks(3);
-        case.at(90_000)
-            .releases(1, 1)
-            .gets(3, 1)
-            .releases(2, 2)
-            .is_innocent();
+        case.at(0).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).asks(3);
+        case.at(90_000).releases(1, 1).gets(3, 1).releases(2, 2).is_innocent();
         // A pool that documents no acquire timeout.
-        let unable = crate::pool::Capabilities {
-            acquire_timeout: false,
-            ..ABLE
-        };
+        let unable = crate::pool::Capabilities { acquire_timeout: false, ..ABLE };
         let mut case = Case::with(&super::super::testing::scenario(), unable);
-        case.at(0)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2)
-            .asks(3);
-        case.at(90_000)
-            .releases(1, 1)
-            .gets(3, 1)
-            .releases(2, 2)
-            .is_innocent();
+        case.at(0).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).asks(3);
+        case.at(90_000).releases(1, 1).gets(3, 1).releases(2, 2).is_innocent();
     }
 
     #[test]
     fn a_cancelled_acquire_that_goes_on() {
         let mut case = Case::new();
-        case.at(0)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2)
-            .asks(3);
-        case.at(10).happens(What::StepCancelled {
-            actor: ActorId(3),
-            step: "acquire".into(),
-        });
+        case.at(0).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).asks(3);
+        case.at(10).happens(What::StepCancelled { actor: ActorId(3), step: "acquire".into() });
         let result = Acquired::Cancelled;
-        case.at(100)
-            .happens(What::AcquireEnd {
-                actor: ActorId(3),
-                pool: PoolId(1),
-                result,
-            })
-            .violates(META.name, 1);
+        case.at(100).happens(What::AcquireEnd { actor: ActorId(3), pool: PoolId(1), result }).violates(META.name, 1);
     }
 
     #[test]
     fn a_close_that_hangs() {
         let mut case = Case::new();
-        case.at(10)
-            .happens(What::PoolClosing { pool: PoolId(1) })
-            .at(60_000);
-        case.happens(What::PoolClosed { pool: PoolId(1) })
-            .violates(META.name, 1);
+        case.at(10).happens(What::PoolClosing { pool: PoolId(1) }).at(60_000);
+        case.happens(What::PoolClosed { pool: PoolId(1) }).violates(META.name, 1);
     }
 
     #[test]
     fn a_close_that_waits_for_a_lease() {
         let mut case = Case::new();
-        case.at(0)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .at(10)
-            .happens(What::PoolClosing { pool: PoolId(1) });
-        case.at(60_000)
-            .releases(1, 1)
-            .closed(1)
-            .happens(What::PoolClosed { pool: PoolId(1) })
-            .is_innocent();
+        case.at(0).asks(1).open(1).gets(1, 1).at(10).happens(What::PoolClosing { pool: PoolId(1) });
+        case.at(60_000).releases(1, 1).closed(1).happens(What::PoolClosed { pool: PoolId(1) }).is_innocent();
     }
 }

@@ -47,10 +47,7 @@ impl Demand {
     /// On these terms.
     #[must_use]
     pub fn new(terms: &Terms) -> Demand {
-        Demand {
-            at_most: terms.at_most(META.name),
-            pools: IntMap::default(),
-        }
+        Demand { at_most: terms.at_most(META.name), pools: IntMap::default() }
     }
 
     fn dialled(&mut self, id: PoolId, now: Duration, view: &View, out: &mut Violations) {
@@ -59,9 +56,7 @@ impl Demand {
         let size = u64::from(pool.max_size.min(1000));
         let mut tell = |told: &mut bool, sentence: String| {
             if !std::mem::replace(told, true) {
-                out.add(&META, || {
-                    Violation::new(&META, now, Who::Pool(id), sentence)
-                });
+                out.add(&META, || Violation::new(&META, now, Who::Pool(id), sentence));
             }
         };
 
@@ -76,16 +71,11 @@ impl Demand {
         if windows.dials > came + size * 10 {
             tell(
                 &mut windows.told[1],
-                format!(
-                    "it dialled {} times within a second, though only {came} acquires wanted one",
-                    windows.dials
-                ),
+                format!("it dialled {} times within a second, though only {came} acquires wanted one", windows.dials),
             );
         }
 
-        if now.saturating_sub(windows.minute) < Duration::from_secs(60)
-            && windows.closed > windows.replaced
-        {
+        if now.saturating_sub(windows.minute) < Duration::from_secs(60) && windows.closed > windows.replaced {
             windows.replaced += 1;
             let bound = self.at_most.unwrap_or(size);
             if windows.replaced > bound {
@@ -110,11 +100,10 @@ impl Demand {
             return;
         }
         // What is busy, dirty or may be dead can't be handed out: another may take its place.
-        let clean = view.idle_conns(pool).filter(|(_, conn)| {
-            conn.state == Some(BackendState::Idle) && !conn.tainted && view.is_proven(conn)
-        });
-        let usable =
-            pool.in_use() + pool.dialling() + u32::try_from(clean.count()).unwrap_or(u32::MAX);
+        let clean = view
+            .idle_conns(pool)
+            .filter(|(_, conn)| conn.state == Some(BackendState::Idle) && !conn.tainted && view.is_proven(conn));
+        let usable = pool.in_use() + pool.dialling() + u32::try_from(clean.count()).unwrap_or(u32::MAX);
         if usable <= wanted || usable <= min_idle + pool.in_use() || pool.resized_at.is_some() {
             return;
         }
@@ -153,9 +142,7 @@ fn has_reason(id: ConnId, pool: &PoolView, now: Duration, view: &View) -> bool {
     };
     let quarter_early = |limit: Duration| limit - limit / 4;
     let age = now.saturating_sub(conn.opened_at);
-    let idle = conn
-        .released
-        .map_or(age, |(released, _)| now.saturating_sub(released));
+    let idle = conn.released.map_or(age, |(released, _)| now.saturating_sub(released));
     conn.end != ClientEnd::Open
         || conn.detached
         || matches!(view.class(id), Class::Dead)
@@ -164,17 +151,9 @@ fn has_reason(id: ConnId, pool: &PoolView, now: Duration, view: &View) -> bool {
         || !view.is_healthy()
         || !pool.is_usable()
         || pool.resized_at.is_some()
-        || view
-            .refused_at
-            .is_some_and(|refused| now.saturating_sub(refused) < Duration::from_secs(60))
-        || pool
-            .settings
-            .max_lifetime
-            .is_some_and(|limit| age >= quarter_early(limit))
-        || pool
-            .settings
-            .idle_timeout
-            .is_some_and(|limit| idle >= quarter_early(limit))
+        || view.refused_at.is_some_and(|refused| now.saturating_sub(refused) < Duration::from_secs(60))
+        || pool.settings.max_lifetime.is_some_and(|limit| age >= quarter_early(limit))
+        || pool.settings.idle_timeout.is_some_and(|limit| idle >= quarter_early(limit))
 }
 
 impl Judge for Demand {
@@ -183,10 +162,7 @@ impl Judge for Demand {
     }
 
     fn wants(&self) -> Wants {
-        Wants {
-            before: &[Kind::ConnClosed],
-            after: &[Kind::Dial, Kind::Connected],
-        }
+        Wants { before: &[Kind::ConnClosed], after: &[Kind::Dial, Kind::Connected] }
     }
 
     fn before(&mut self, event: &Event, view: &View, _out: &mut Violations) {
@@ -220,15 +196,7 @@ mod tests {
     #[test]
     fn a_dial_that_nobody_wants() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .at(20)
-            .open(2)
-            .at(30)
-            .releases(1, 1)
-            .violates(META.name, 1);
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).open(2).at(30).releases(1, 1).violates(META.name, 1);
     }
 
     #[test]
@@ -238,22 +206,14 @@ mod tests {
         for n in 0..30 {
             case.at(10 + u64::from(n) * 2).dial(n + 1).dial_fails(n + 1);
         }
-        case.at(100)
-            .fails(1, PoolErrorKind::Timeout)
-            .violates(META.name, 1);
+        case.at(100).fails(1, PoolErrorKind::Timeout).violates(META.name, 1);
     }
 
     #[test]
     fn every_lease_on_a_new_connection() {
         let mut case = Case::new();
         for n in 1..6 {
-            case.at(u64::from(n) * 100)
-                .asks(n)
-                .open(n)
-                .gets(n, n)
-                .at(u64::from(n) * 100 + 10)
-                .releases(n, n)
-                .closed(n);
+            case.at(u64::from(n) * 100).asks(n).open(n).gets(n, n).at(u64::from(n) * 100 + 10).releases(n, n).closed(n);
         }
         case.violates(META.name, 1);
     }
@@ -275,12 +235,7 @@ mod tests {
         case.is_innocent();
         let mut case = Case::new();
         for n in 1..6 {
-            case.at(u64::from(n) * 100)
-                .asks(n)
-                .open(n)
-                .gets(n, n)
-                .at(u64::from(n) * 100 + 10)
-                .gone(n, terminated());
+            case.at(u64::from(n) * 100).asks(n).open(n).gets(n, n).at(u64::from(n) * 100 + 10).gone(n, terminated());
             case.broken(n).releases(n, n).closed(n);
         }
         case.is_innocent();

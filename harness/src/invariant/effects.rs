@@ -64,8 +64,7 @@ impl Effects {
             return;
         }
         let running = conn.lease.is_some_and(|holder| {
-            view.actor(holder)
-                .is_some_and(|holder| holder.sql.as_ref().is_some_and(|sql| sql.conn == id))
+            view.actor(holder).is_some_and(|holder| holder.sql.as_ref().is_some_and(|sql| sql.conn == id))
         });
         if running {
             return;
@@ -80,17 +79,11 @@ impl Effects {
         out.add(&META, || {
             let sentence = match conn.released {
                 Some((_, former)) if conn.lease.is_none() => {
-                    format!(
-                        "a transaction was committed while nobody held it; actor {} held it last",
-                        former.0
-                    )
+                    format!("a transaction was committed while nobody held it; actor {} held it last", former.0)
                 }
                 _ => "a transaction was committed though its holder ran no statement".to_owned(),
             };
-            let who = conn
-                .lease
-                .or(conn.released.map(|(_, former)| former))
-                .map_or(Who::Pool(conn.pool), Who::Actor);
+            let who = conn.lease.or(conn.released.map(|(_, former)| former)).map_or(Who::Pool(conn.pool), Who::Actor);
             Violation::new(&META, event.at, who, sentence).on(id, view)
         });
     }
@@ -102,27 +95,12 @@ impl Judge for Effects {
     }
 
     fn wants(&self) -> Wants {
-        Wants {
-            before: &[
-                Kind::SqlStart,
-                Kind::SqlEnd,
-                Kind::StatementEnd,
-                Kind::Commit,
-            ],
-            after: &[],
-        }
+        Wants { before: &[Kind::SqlStart, Kind::SqlEnd, Kind::StatementEnd, Kind::Commit], after: &[] }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
         match &event.what {
-            What::Server {
-                event:
-                    ServerEvent::StatementEnd {
-                        pid,
-                        result: Ok(tag),
-                    },
-                ..
-            } => {
+            What::Server { event: ServerEvent::StatementEnd { pid, result: Ok(tag) }, .. } => {
                 let commits = tag.as_bytes().first() == Some(&b'C') && &**tag == "COMMIT";
                 if !commits && !wrote(tag) {
                     return;
@@ -137,35 +115,22 @@ impl Judge for Effects {
                     written.pending = true;
                 }
             }
-            What::Server {
-                event: ServerEvent::Committed { pid, .. },
-                ..
-            } => {
+            What::Server { event: ServerEvent::Committed { pid, .. }, .. } => {
                 if let Some(id) = view.conn_of(*pid) {
                     self.commit(event, id, view, out);
                 }
             }
-            What::Server {
-                event: ServerEvent::RolledBack { pid, .. },
-                ..
-            } => {
+            What::Server { event: ServerEvent::RolledBack { pid, .. }, .. } => {
                 if let Some(written) = view.conn_of(*pid).and_then(|id| self.conns.get_mut(&id.0)) {
                     (written.pending, written.unkept) = (false, false);
                 }
             }
             What::SqlStart { conn, .. } => {
                 if let Some(written) = self.conns.get_mut(&conn.0) {
-                    *written = Written {
-                        pending: written.pending,
-                        ..Written::default()
-                    };
+                    *written = Written { pending: written.pending, ..Written::default() };
                 }
             }
-            What::SqlEnd {
-                actor,
-                conn: id,
-                result,
-            } => {
+            What::SqlEnd { actor, conn: id, result } => {
                 let Some(sql) = view.actor(*actor).and_then(|actor| actor.sql.as_ref()) else {
                     return;
                 };
@@ -185,35 +150,20 @@ impl Judge for Effects {
                 }
                 let told = match result {
                     _ if commits > 1 && is_single(&sql.text) => {
-                        format!(
-                            "\"{}\" was sent once and committed {commits} times",
-                            sql.text
-                        )
+                        format!("\"{}\" was sent once and committed {commits} times", sql.text)
                     }
                     SqlResult::Error(code) if commits > 0 && is_single(&sql.text) => {
                         format!("\"{}\" failed with {code}, but it was committed", sql.text)
                     }
                     SqlResult::Ok if commits == 0 && written.unkept => {
-                        format!(
-                            "\"{}\" was acknowledged, but nothing was committed",
-                            sql.text
-                        )
+                        format!("\"{}\" was acknowledged, but nothing was committed", sql.text)
                     }
-                    SqlResult::Ok
-                        if commits == 0
-                            && written.pending
-                            && conn.state == Some(BackendState::Idle) =>
-                    {
-                        format!(
-                            "\"{}\" was acknowledged outside a transaction, but nothing was committed",
-                            sql.text
-                        )
+                    SqlResult::Ok if commits == 0 && written.pending && conn.state == Some(BackendState::Idle) => {
+                        format!("\"{}\" was acknowledged outside a transaction, but nothing was committed", sql.text)
                     }
                     _ => return,
                 };
-                out.add(&META, || {
-                    Violation::new(&META, event.at, Who::Actor(*actor), told).on(*id, view)
-                });
+                out.add(&META, || Violation::new(&META, event.at, Who::Actor(*actor), told).on(*id, view));
             }
             _ => {}
         }
@@ -230,81 +180,48 @@ mod tests {
     /// Actor 1 holds connection 1 and sends this.
     fn sends(text: &str) -> Case {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .sql(1, 1, text)
-            .at(11)
-            .state(1, BackendState::Active);
+        case.at(10).asks(1).open(1).gets(1, 1).sql(1, 1, text).at(11).state(1, BackendState::Active);
         case
     }
 
     #[test]
     fn a_write_and_its_commit() {
         let mut case = sends("INSERT INTO t VALUES (1)");
-        case.commits(1)
-            .tag(1, "INSERT 0 1")
-            .state(1, BackendState::Idle)
-            .at(12)
-            .sql_ends(1, 1, SqlResult::Ok);
+        case.commits(1).tag(1, "INSERT 0 1").state(1, BackendState::Idle).at(12).sql_ends(1, 1, SqlResult::Ok);
         // Reads after it commit nothing, and need not.
         case.sql(1, 1, "SELECT 1")
             .at(13)
             .state(1, BackendState::Active)
             .tag(1, "SELECT 1")
             .state(1, BackendState::Idle);
-        case.at(14)
-            .sql_ends(1, 1, SqlResult::Ok)
-            .releases(1, 1)
-            .is_innocent();
+        case.at(14).sql_ends(1, 1, SqlResult::Ok).releases(1, 1).is_innocent();
     }
 
     #[test]
     fn acknowledged_and_not_there() {
         let mut case = sends("INSERT INTO t VALUES (1)");
-        case.tag(1, "INSERT 0 1")
-            .state(1, BackendState::Idle)
-            .at(12)
-            .sql_ends(1, 1, SqlResult::Ok)
-            .releases(1, 1);
+        case.tag(1, "INSERT 0 1").state(1, BackendState::Idle).at(12).sql_ends(1, 1, SqlResult::Ok).releases(1, 1);
         case.violates(META.name, 1);
     }
 
     #[test]
     fn sent_twice() {
         let mut case = sends("INSERT INTO t VALUES (1)");
-        case.commits(1)
-            .tag(1, "INSERT 0 1")
-            .commits(1)
-            .tag(1, "INSERT 0 1")
-            .state(1, BackendState::Idle);
-        case.at(12)
-            .sql_ends(1, 1, SqlResult::Ok)
-            .releases(1, 1)
-            .violates(META.name, 1);
+        case.commits(1).tag(1, "INSERT 0 1").commits(1).tag(1, "INSERT 0 1").state(1, BackendState::Idle);
+        case.at(12).sql_ends(1, 1, SqlResult::Ok).releases(1, 1).violates(META.name, 1);
     }
 
     #[test]
     fn several_statements_in_a_text_may_commit_each() {
         let mut case = sends("BEGIN; INSERT INTO t VALUES (1); COMMIT; INSERT INTO t VALUES (2);");
-        case.commits(1)
-            .commits(1)
-            .tag(1, "INSERT 0 1")
-            .state(1, BackendState::Idle);
-        case.at(12)
-            .sql_ends(1, 1, SqlResult::Ok)
-            .releases(1, 1)
-            .is_innocent();
+        case.commits(1).commits(1).tag(1, "INSERT 0 1").state(1, BackendState::Idle);
+        case.at(12).sql_ends(1, 1, SqlResult::Ok).releases(1, 1).is_innocent();
     }
 
     #[test]
     fn the_pool_commits_what_it_was_given_back() {
         let mut case = sends("UPDATE t SET a = 1");
-        case.tag(1, "UPDATE 1")
-            .state(1, BackendState::IdleInTransaction)
-            .at(12)
-            .sql_ends(1, 1, SqlResult::Ok);
+        case.tag(1, "UPDATE 1").state(1, BackendState::IdleInTransaction).at(12).sql_ends(1, 1, SqlResult::Ok);
         case.releases(1, 1)
             .at(13)
             .state(1, BackendState::Active)
@@ -318,36 +235,20 @@ mod tests {
     fn an_abandoned_statement_runs_to_its_end() {
         let mut case = sends("INSERT INTO t VALUES (1)");
         case.at(12).ends(1, ActorEnd::Abandoned).closed(1);
-        case.at(500)
-            .commits(1)
-            .tag(1, "INSERT 0 1")
-            .gone(1, Gone::ClientClosed)
-            .is_innocent();
+        case.at(500).commits(1).tag(1, "INSERT 0 1").gone(1, Gone::ClientClosed).is_innocent();
     }
 
     #[test]
     fn a_lost_answer_says_neither() {
         let mut case = sends("INSERT INTO t VALUES (1)");
-        case.commits(1)
-            .tag(1, "INSERT 0 1")
-            .gone(1, terminated())
-            .at(12)
-            .broken(1);
-        case.sql_ends(1, 1, SqlResult::Broken("connection closed".into()))
-            .releases(1, 1)
-            .closed(1)
-            .is_innocent();
+        case.commits(1).tag(1, "INSERT 0 1").gone(1, terminated()).at(12).broken(1);
+        case.sql_ends(1, 1, SqlResult::Broken("connection closed".into())).releases(1, 1).closed(1).is_innocent();
     }
 
     #[test]
     fn failed_and_yet_there() {
         let mut case = sends("INSERT INTO t VALUES (1)");
-        case.commits(1)
-            .tag(1, "INSERT 0 1")
-            .state(1, BackendState::Idle)
-            .at(12);
-        case.sql_ends(1, 1, SqlResult::Error("57014".into()))
-            .releases(1, 1)
-            .violates(META.name, 1);
+        case.commits(1).tag(1, "INSERT 0 1").state(1, BackendState::Idle).at(12);
+        case.sql_ends(1, 1, SqlResult::Error("57014".into())).releases(1, 1).violates(META.name, 1);
     }
 }

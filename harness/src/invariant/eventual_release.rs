@@ -75,16 +75,9 @@ impl EventualRelease {
     /// A lease of this actor ended.
     fn ended(&mut self, actor: ActorId, id: ConnId, now: Duration, view: &View) {
         let Some(conn) = view.conn(id) else { return };
-        let at_rest =
-            matches!(conn.state, None | Some(BackendState::Idle)) || conn.end != ClientEnd::Open;
+        let at_rest = matches!(conn.state, None | Some(BackendState::Idle)) || conn.end != ClientEnd::Open;
         if !at_rest {
-            self.pending.push_back(Pending {
-                due: now + self.bound,
-                ended: now,
-                actor,
-                conn: id,
-                leaked: false,
-            });
+            self.pending.push_back(Pending { due: now + self.bound, ended: now, actor, conn: id, leaked: false });
         }
     }
 
@@ -117,47 +110,29 @@ impl EventualRelease {
             }
             return;
         }
-        let handed_out_again =
-            conn.leased_at.is_some_and(|leased| leased > pending.ended) || conn.lease.is_some();
+        let handed_out_again = conn.leased_at.is_some_and(|leased| leased > pending.ended) || conn.lease.is_some();
         if handed_out_again || !view.is_proven(conn) {
             return;
         }
         let state = match conn.state {
-            Some(BackendState::IdleInTransaction | BackendState::IdleInTransactionAborted) => {
-                conn.state
-            }
+            Some(BackendState::IdleInTransaction | BackendState::IdleInTransactionAborted) => conn.state,
             Some(BackendState::Active | BackendState::Starting) => {
-                self.pending.push_back(Pending {
-                    due: now + self.bound,
-                    ..pending
-                });
+                self.pending.push_back(Pending { due: now + self.bound, ..pending });
                 return;
             }
             Some(BackendState::Idle) | None => return,
         };
-        if !view.is_healthy()
-            || view
-                .healthy_since
-                .is_some_and(|since| now.saturating_sub(since) < self.bound)
-        {
-            self.pending.push_back(Pending {
-                due: now + self.bound,
-                ..pending
-            });
+        if !view.is_healthy() || view.healthy_since.is_some_and(|since| now.saturating_sub(since) < self.bound) {
+            self.pending.push_back(Pending { due: now + self.bound, ..pending });
             return;
         }
-        let reset = view
-            .pool(conn.pool)
-            .map_or(Reset::None, |pool| pool.settings.reset_on_return);
+        let reset = view.pool(conn.pool).map_or(Reset::None, |pool| pool.settings.reset_on_return);
         // Idle in a transaction since: an abandoned statement may have ended a moment ago.
         if !self.promised(reset) {
             return;
         }
         if now.saturating_sub(conn.heard_at) <= self.bound {
-            self.pending.push_back(Pending {
-                due: now + self.bound,
-                ..pending
-            });
+            self.pending.push_back(Pending { due: now + self.bound, ..pending });
             return;
         }
         out.add(&META, || {
@@ -204,16 +179,7 @@ impl Judge for EventualRelease {
     }
 
     fn wants(&self) -> Wants {
-        Wants {
-            before: &[
-                Kind::Released,
-                Kind::Leaked,
-                Kind::ActorEnd,
-                Kind::AcquireEnd,
-                Kind::Phase,
-            ],
-            after: &[],
-        }
+        Wants { before: &[Kind::Released, Kind::Leaked, Kind::ActorEnd, Kind::AcquireEnd, Kind::Phase], after: &[] }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
@@ -233,13 +199,7 @@ impl Judge for EventualRelease {
                     self.leaked.retain(|&(leaker, conn)| {
                         if leaker == *actor {
                             let due = ended + bound;
-                            pending.push_back(Pending {
-                                due,
-                                ended,
-                                actor: *actor,
-                                conn,
-                                leaked: true,
-                            });
+                            pending.push_back(Pending { due, ended, actor: *actor, conn, leaked: true });
                         }
                         leaker != *actor
                     });
@@ -255,10 +215,7 @@ impl Judge for EventualRelease {
             What::Phase(Phase::Capacity) => self.capacity_since = Some(event.at),
             What::Phase(Phase::Closing | Phase::End) => {
                 for (id, pool) in view.pools() {
-                    if self.capacity_since.is_some()
-                        && pool.waiting > 0
-                        && !self.short.contains(&id)
-                    {
+                    if self.capacity_since.is_some() && pool.waiting > 0 && !self.short.contains(&id) {
                         self.short.push(id);
                     }
                 }
@@ -298,33 +255,18 @@ mod tests {
     #[test]
     fn a_panic_leaves_a_transaction_open() {
         let mut case = Case::of(&promising());
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .state(1, BackendState::IdleInTransaction);
+        case.at(10).asks(1).open(1).gets(1, 1).state(1, BackendState::IdleInTransaction);
         case.at(20).ends(1, ActorEnd::Abandoned);
         case.at(20_000).asks(2).phase(Phase::Healing);
-        case.at(20_001)
-            .open(2)
-            .gets(2, 2)
-            .releases(2, 2)
-            .violates(META.name, 1);
+        case.at(20_001).open(2).gets(2, 2).releases(2, 2).violates(META.name, 1);
     }
 
     #[test]
     fn the_reset_takes_its_time() {
         let mut case = Case::of(&promising());
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .state(1, BackendState::IdleInTransaction);
+        case.at(10).asks(1).open(1).gets(1, 1).state(1, BackendState::IdleInTransaction);
         case.at(20).ends(1, ActorEnd::Abandoned);
-        case.at(4_000)
-            .state(1, BackendState::Active)
-            .at(4_001)
-            .state(1, BackendState::Idle);
+        case.at(4_000).state(1, BackendState::Active).at(4_001).state(1, BackendState::Idle);
         case.at(20_000).leases(2, 1).releases(2, 1).is_innocent();
     }
 
@@ -344,79 +286,35 @@ mod tests {
     #[test]
     fn an_abandoned_statement_runs_to_its_end_first() {
         let mut case = Case::of(&promising());
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .sql(1, 1, "SELECT pg_sleep(60)")
-            .state(1, BackendState::Active);
+        case.at(10).asks(1).open(1).gets(1, 1).sql(1, 1, "SELECT pg_sleep(60)").state(1, BackendState::Active);
         case.at(20).ends(1, ActorEnd::Abandoned);
         case.at(30_000).asks(2).open(2).gets(2, 2).releases(2, 2);
-        case.at(60_010)
-            .state(1, BackendState::Idle)
-            .at(70_000)
-            .is_innocent();
+        case.at(60_010).state(1, BackendState::Idle).at(70_000).is_innocent();
     }
 
     #[test]
     fn a_leak_is_told() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .happens(What::Leaked {
-                actor: ActorId(1),
-                conn: ConnId(1),
-            });
-        case.ends(1, ActorEnd::Done)
-            .at(9_000)
-            .phase(Phase::Healing)
-            .violates(META.name, 1);
+        case.at(10).asks(1).open(1).gets(1, 1).happens(What::Leaked { actor: ActorId(1), conn: ConnId(1) });
+        case.ends(1, ActorEnd::Done).at(9_000).phase(Phase::Healing).violates(META.name, 1);
     }
 
     #[test]
     fn lost_inside_the_pool() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .at(20)
-            .ends(1, ActorEnd::Panicked("step".into()));
-        case.at(100)
-            .phase(Phase::Capacity)
-            .asks(2)
-            .at(30_100)
-            .fails(2, PoolErrorKind::Timeout)
-            .phase(Phase::Closing);
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).ends(1, ActorEnd::Panicked("step".into()));
+        case.at(100).phase(Phase::Capacity).asks(2).at(30_100).fails(2, PoolErrorKind::Timeout).phase(Phase::Closing);
         let found = case.over();
         assert_eq!(found.counts()[META.name], 1, "{found:?}");
-        assert!(
-            found.counts().contains_key("no-lost-wakeup")
-                && found.counts().contains_key("quiescent-capacity")
-        );
+        assert!(found.counts().contains_key("no-lost-wakeup") && found.counts().contains_key("quiescent-capacity"));
     }
 
     #[test]
     fn a_silently_dead_flow_says_nothing() {
         let mut scenario = promising();
-        scenario.faults = vec![fault(FaultAction::NetForget {
-            older_than: None,
-            app: None,
-        })];
+        scenario.faults = vec![fault(FaultAction::NetForget { older_than: None, app: None })];
         let mut case = Case::of(&scenario);
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .state(1, BackendState::IdleInTransaction);
-        case.at(15)
-            .fault(0, true)
-            .at(20)
-            .ends(1, ActorEnd::Abandoned)
-            .at(20_000)
-            .phase(Phase::Healing)
-            .is_innocent();
+        case.at(10).asks(1).open(1).gets(1, 1).state(1, BackendState::IdleInTransaction);
+        case.at(15).fault(0, true).at(20).ends(1, ActorEnd::Abandoned).at(20_000).phase(Phase::Healing).is_innocent();
     }
 }

@@ -38,10 +38,8 @@ impl ExclusiveLease {
             }
             out.add(&META, || {
                 let (ActorId(former), ActorId(newer)) = (overlap.former, overlap.newer);
-                let sentence =
-                    format!("it was handed to actor {newer} while actor {former} still held it");
-                Violation::new(&META, overlap.at, Who::Actor(overlap.newer), sentence)
-                    .on(overlap.conn, view)
+                let sentence = format!("it was handed to actor {newer} while actor {former} still held it");
+                Violation::new(&META, overlap.at, Who::Actor(overlap.newer), sentence).on(overlap.conn, view)
             });
             false
         });
@@ -54,62 +52,36 @@ impl Judge for ExclusiveLease {
     }
 
     fn wants(&self) -> Wants {
-        Wants {
-            before: &[
-                Kind::AcquireEnd,
-                Kind::Released,
-                Kind::ActorEnd,
-                Kind::SqlStart,
-                Kind::Phase,
-            ],
-            after: &[],
-        }
+        Wants { before: &[Kind::AcquireEnd, Kind::Released, Kind::ActorEnd, Kind::SqlStart, Kind::Phase], after: &[] }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
         match &event.what {
-            What::AcquireEnd {
-                actor,
-                pool,
-                result: Acquired::Lease { conn, .. },
-            } => {
+            What::AcquireEnd { actor, pool, result: Acquired::Lease { conn, .. } } => {
                 let Some(known) = view.conn(*conn) else {
                     return;
                 };
                 if let Some(former) = known.lease {
-                    self.open.push(Overlap {
-                        at: event.at,
-                        conn: *conn,
-                        former,
-                        newer: *actor,
-                    });
+                    self.open.push(Overlap { at: event.at, conn: *conn, former, newer: *actor });
                 }
                 if known.detached || known.pool != *pool {
                     out.add(&META, || {
                         let sentence = if known.detached {
                             "it was handed out after it had been taken out of the pool".to_owned()
                         } else {
-                            format!(
-                                "pool {} handed it out, but it belongs to pool {}",
-                                pool.0, known.pool.0
-                            )
+                            format!("pool {} handed it out, but it belongs to pool {}", pool.0, known.pool.0)
                         };
-                        Violation::new(&META, event.at, Who::Actor(*actor), sentence)
-                            .on(*conn, view)
+                        Violation::new(&META, event.at, Who::Actor(*actor), sentence).on(*conn, view)
                     });
                 }
             }
             What::Released { actor, conn } => {
                 self.open.retain(|overlap| {
-                    overlap.conn != *conn
-                        || overlap.former != *actor
-                        || overlap.at.as_millis() != event.at.as_millis()
+                    overlap.conn != *conn || overlap.former != *actor || overlap.at.as_millis() != event.at.as_millis()
                 });
             }
             What::ActorEnd { actor, .. } => {
-                self.open.retain(|overlap| {
-                    overlap.former != *actor || overlap.at.as_millis() != event.at.as_millis()
-                });
+                self.open.retain(|overlap| overlap.former != *actor || overlap.at.as_millis() != event.at.as_millis());
             }
             What::SqlStart { actor, conn, .. } => {
                 let Some(known) = view.conn(*conn) else {
@@ -120,10 +92,8 @@ impl Judge for ExclusiveLease {
                     && !known.also.contains(actor)
                 {
                     out.add(&META, || {
-                        let sentence =
-                            format!("actor {} used it while actor {} held it", actor.0, holder.0);
-                        Violation::new(&META, event.at, Who::Actor(*actor), sentence)
-                            .on(*conn, view)
+                        let sentence = format!("actor {} used it while actor {} held it", actor.0, holder.0);
+                        Violation::new(&META, event.at, Who::Actor(*actor), sentence).on(*conn, view)
                     });
                 }
             }
@@ -147,47 +117,21 @@ mod tests {
     #[test]
     fn two_at_once() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .at(20)
-            .asks(2)
-            .gets(2, 1)
-            .at(30)
-            .releases(1, 1)
-            .at(40)
-            .releases(2, 1);
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).asks(2).gets(2, 1).at(30).releases(1, 1).at(40).releases(2, 1);
         case.violates(META.name, 1);
     }
 
     #[test]
     fn a_release_in_the_same_millisecond() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .at(20)
-            .leases(2, 1)
-            .releases(1, 1)
-            .at(40)
-            .releases(2, 1);
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).leases(2, 1).releases(1, 1).at(40).releases(2, 1);
         case.is_innocent();
     }
 
     #[test]
     fn used_after_it_was_given_back() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .at(20)
-            .releases(1, 1)
-            .leases(2, 1)
-            .at(30)
-            .sql(1, 1, "SELECT 1");
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).leases(2, 1).at(30).sql(1, 1, "SELECT 1");
         case.violates(META.name, 1);
     }
 }

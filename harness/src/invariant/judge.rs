@@ -76,12 +76,7 @@ impl Terms {
     pub fn new(scenario: &Scenario, capabilities: Capabilities) -> Terms {
         Terms {
             capabilities,
-            bounds: scenario
-                .expect
-                .bounds
-                .iter()
-                .map(|bound| (bound.invariant.clone(), bound.value))
-                .collect(),
+            bounds: scenario.expect.bounds.iter().map(|bound| (bound.invariant.clone(), bound.value)).collect(),
             round_trip: (scenario.network.latency + scenario.network.jitter) * 2,
             fork_time: scenario.server.fork_time,
             panicking: scenario
@@ -176,20 +171,8 @@ pub struct Violation {
 
 impl Violation {
     /// Of an invariant, by somebody, at a time.
-    pub fn new(
-        meta: &'static Meta,
-        at: Duration,
-        who: Who,
-        sentence: impl Into<String>,
-    ) -> Violation {
-        Violation {
-            invariant: meta.name,
-            at,
-            who,
-            conn: None,
-            pid: None,
-            sentence: sentence.into(),
-        }
+    pub fn new(meta: &'static Meta, at: Duration, who: Who, sentence: impl Into<String>) -> Violation {
+        Violation { invariant: meta.name, at, who, conn: None, pid: None, sentence: sentence.into() }
     }
 
     /// On this connection.
@@ -209,13 +192,7 @@ impl Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} at {}, {}",
-            self.invariant,
-            seconds(self.at),
-            self.who
-        )?;
+        write!(f, "{} at {}, {}", self.invariant, seconds(self.at), self.who)?;
         if let Some(ConnId(conn)) = self.conn {
             write!(f, ", connection {conn}")?;
         }
@@ -328,9 +305,7 @@ impl Kind {
             What::ProcessStart { .. } | What::ProcessEnd { .. } => Kind::Process,
             What::PoolBuilt { .. } | What::PoolFailed { .. } => Kind::PoolBuilt,
             What::PoolResized { .. } => Kind::PoolResized,
-            What::PoolClosing { .. } | What::PoolClosed { .. } | What::PoolDropped { .. } => {
-                Kind::PoolEnd
-            }
+            What::PoolClosing { .. } | What::PoolClosed { .. } | What::PoolDropped { .. } => Kind::PoolEnd,
             What::PoolStatus { .. } => Kind::PoolStatus,
             What::Dial { .. } => Kind::Dial,
             What::DialFailed { .. } | What::DialDropped { .. } => Kind::DialEnd,
@@ -356,9 +331,9 @@ impl Kind {
                 ServerEvent::StatementEnd { .. } => Kind::StatementEnd,
                 ServerEvent::Committed { .. } | ServerEvent::RolledBack { .. } => Kind::Commit,
                 ServerEvent::Gone { .. } | ServerEvent::Refused { .. } => Kind::Gone,
-                ServerEvent::Forked { .. }
-                | ServerEvent::Blocked { .. }
-                | ServerEvent::Unblocked { .. } => Kind::OtherServer,
+                ServerEvent::Forked { .. } | ServerEvent::Blocked { .. } | ServerEvent::Unblocked { .. } => {
+                    Kind::OtherServer
+                }
             },
         }
     }
@@ -380,21 +355,10 @@ impl Jury {
         let mut after = [const { Vec::new() }; KINDS];
         for (place, judge) in (0..).zip(&judges) {
             let wants = judge.wants();
-            wants
-                .before
-                .iter()
-                .for_each(|&kind| before[kind as usize].push(place));
-            wants
-                .after
-                .iter()
-                .for_each(|&kind| after[kind as usize].push(place));
+            wants.before.iter().for_each(|&kind| before[kind as usize].push(place));
+            wants.after.iter().for_each(|&kind| after[kind as usize].push(place));
         }
-        Jury {
-            judges,
-            before,
-            after,
-            violations: Violations::default(),
-        }
+        Jury { judges, before, after, violations: Violations::default() }
     }
 
     /// Before the view takes the event into account.

@@ -43,19 +43,11 @@ impl Judge for LiveHandOut {
     }
 
     fn wants(&self) -> Wants {
-        Wants {
-            before: &[Kind::AcquireEnd],
-            after: &[],
-        }
+        Wants { before: &[Kind::AcquireEnd], after: &[] }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
-        let What::AcquireEnd {
-            actor,
-            pool,
-            result: Acquired::Lease { conn: id, .. },
-        } = &event.what
-        else {
+        let What::AcquireEnd { actor, pool, result: Acquired::Lease { conn: id, .. } } = &event.what else {
             return;
         };
         let (Some(conn), Some(pool)) = (view.conn(*id), view.pool(*pool)) else {
@@ -63,41 +55,17 @@ impl Judge for LiveHandOut {
         };
         let settings = &pool.settings;
         let age = event.at.saturating_sub(conn.opened_at);
-        let idle = conn
-            .released
-            .map_or(age, |(released, _)| event.at.saturating_sub(released));
-        let told = if let Some(broken) = conn
-            .broken_at
-            .filter(|broken| broken.as_millis() < event.at.as_millis())
-        {
-            format!(
-                "it was handed out, but the driver had known since {} that it is broken",
-                seconds(broken)
-            )
-        } else if let Some(limit) = settings
-            .max_lifetime
-            .filter(|limit| self.lifetime && age > *limit + self.late)
-        {
-            format!(
-                "it was handed out {} after it was opened, but max_lifetime is {}",
-                seconds(age),
-                seconds(limit)
-            )
-        } else if let Some(limit) = settings
-            .idle_timeout
-            .filter(|limit| self.idle && idle > *limit + self.late)
-        {
-            format!(
-                "it was handed out after {} of idleness, but idle_timeout is {}",
-                seconds(idle),
-                seconds(limit)
-            )
+        let idle = conn.released.map_or(age, |(released, _)| event.at.saturating_sub(released));
+        let told = if let Some(broken) = conn.broken_at.filter(|broken| broken.as_millis() < event.at.as_millis()) {
+            format!("it was handed out, but the driver had known since {} that it is broken", seconds(broken))
+        } else if let Some(limit) = settings.max_lifetime.filter(|limit| self.lifetime && age > *limit + self.late) {
+            format!("it was handed out {} after it was opened, but max_lifetime is {}", seconds(age), seconds(limit))
+        } else if let Some(limit) = settings.idle_timeout.filter(|limit| self.idle && idle > *limit + self.late) {
+            format!("it was handed out after {} of idleness, but idle_timeout is {}", seconds(idle), seconds(limit))
         } else {
             return;
         };
-        out.add(&META, || {
-            Violation::new(&META, event.at, Who::Actor(*actor), told).on(*id, view)
-        });
+        out.add(&META, || Violation::new(&META, event.at, Who::Actor(*actor), told).on(*id, view));
     }
 }
 
@@ -110,39 +78,17 @@ mod tests {
     #[test]
     fn known_broken() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .at(20)
-            .releases(1, 1)
-            .at(30)
-            .broken(1)
-            .gone(1, terminated());
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).at(30).broken(1).gone(1, terminated());
         case.at(31).leases(2, 1).violates(META.name, 1);
     }
 
     #[test]
     fn broken_in_the_same_millisecond_or_unnoticed() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .at(20)
-            .releases(1, 1)
-            .at(30)
-            .gone(1, terminated());
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).at(30).gone(1, terminated());
         case.at(31).broken(1).leases(2, 1).is_innocent();
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .at(20)
-            .releases(1, 1)
-            .at(30)
-            .gone(1, terminated());
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).at(30).gone(1, terminated());
         case.at(90_000).leases(2, 1).is_innocent();
     }
 
@@ -152,26 +98,12 @@ mod tests {
         limits.apps["web"].pool.max_lifetime = Some(Duration::from_secs(60));
         let run = |at, capabilities| {
             let mut case = Case::with(&limits, capabilities);
-            case.at(10)
-                .asks(1)
-                .open(1)
-                .gets(1, 1)
-                .at(20)
-                .releases(1, 1)
-                .at(at)
-                .leases(2, 1);
+            case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).at(at).leases(2, 1);
             case
         };
         run(100_000, ABLE).violates(META.name, 1);
         run(85_000, ABLE).is_innocent();
         // A pool that documents no reaper.
-        run(
-            100_000,
-            crate::pool::Capabilities {
-                max_lifetime: false,
-                ..ABLE
-            },
-        )
-        .is_innocent();
+        run(100_000, crate::pool::Capabilities { max_lifetime: false, ..ABLE }).is_innocent();
     }
 }

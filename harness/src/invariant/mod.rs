@@ -89,11 +89,7 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), 16);
-        assert!(
-            all()
-                .iter()
-                .all(|meta| !meta.meaning.is_empty() && !meta.bound.is_empty())
-        );
+        assert!(all().iter().all(|meta| !meta.meaning.is_empty() && !meta.bound.is_empty()));
     }
 
     #[test]

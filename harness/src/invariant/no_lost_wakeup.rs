@@ -33,21 +33,11 @@ impl NoLostWakeup {
     /// On these terms.
     #[must_use]
     pub fn new(terms: &Terms) -> NoLostWakeup {
-        NoLostWakeup {
-            grace: terms.within(META.name, terms.grace()),
-            told: Vec::new(),
-        }
+        NoLostWakeup { grace: terms.within(META.name, terms.grace()), told: Vec::new() }
     }
 
     /// Judges what held in this pool until `now`.
-    fn look(
-        &mut self,
-        id: PoolId,
-        pool: &PoolView,
-        now: Duration,
-        view: &View,
-        out: &mut Violations,
-    ) {
+    fn look(&mut self, id: PoolId, pool: &PoolView, now: Duration, view: &View, out: &mut Violations) {
         if pool.waiting == 0 || !pool.is_usable() {
             return;
         }
@@ -63,35 +53,21 @@ impl NoLostWakeup {
         }
         let idle = view.idle_conns(pool).find(|(_, conn)| view.is_proven(conn));
         let (conn, reason) = match idle {
-            Some((conn, idle)) if now.saturating_sub(since.max(idle.idle_since)) > self.grace => (
-                Some(conn),
-                format!(
-                    "connection {} was idle since {}",
-                    conn.0,
-                    seconds(idle.idle_since)
-                ),
-            ),
+            Some((conn, idle)) if now.saturating_sub(since.max(idle.idle_since)) > self.grace => {
+                (Some(conn), format!("connection {} was idle since {}", conn.0, seconds(idle.idle_since)))
+            }
             _ => {
                 let Some(room) = pool.room_since else { return };
                 let pause = pool.dial_failures.map_or(Duration::ZERO, |(last, first)| {
                     let longest = pool.settings.acquire_timeout.unwrap_or(LONGEST_PAUSE);
                     last + (last.saturating_sub(first) + Duration::from_millis(200)).min(longest)
                 });
-                let since = since
-                    .max(room)
-                    .max(pause)
-                    .max(view.refused_at.unwrap_or_default());
+                let since = since.max(room).max(pause).max(view.refused_at.unwrap_or_default());
                 if now.saturating_sub(since) <= self.grace {
                     return;
                 }
                 let open = pool.open() + pool.dialling();
-                (
-                    None,
-                    format!(
-                        "it had only {open} of {} connections and dialled none",
-                        pool.max_size
-                    ),
-                )
+                (None, format!("it had only {open} of {} connections and dialled none", pool.max_size))
             }
         };
         if self.told.contains(&(id, waits)) {
@@ -108,10 +84,7 @@ impl NoLostWakeup {
                 seconds(now.saturating_sub(waits)),
             );
             let violation = Violation::new(&META, now, Who::Actor(actor), sentence);
-            conn.map_or_else(
-                || violation.clone(),
-                |conn| violation.clone().on(conn, view),
-            )
+            conn.map_or_else(|| violation.clone(), |conn| violation.clone().on(conn, view))
         });
     }
 
@@ -153,16 +126,9 @@ impl Judge for NoLostWakeup {
             return;
         }
         let pool = match &event.what {
-            What::AcquireEnd { pool, .. }
-            | What::Dial { pool, .. }
-            | What::PoolClosing { pool } => Some(*pool),
-            What::ConnClosed { conn } | What::ConnBroken { conn, .. } => {
-                view.conn(*conn).map(|conn| conn.pool)
-            }
-            What::Server {
-                event: ServerEvent::State { pid, .. } | ServerEvent::Gone { pid, .. },
-                ..
-            } => {
+            What::AcquireEnd { pool, .. } | What::Dial { pool, .. } | What::PoolClosing { pool } => Some(*pool),
+            What::ConnClosed { conn } | What::ConnBroken { conn, .. } => view.conn(*conn).map(|conn| conn.pool),
+            What::Server { event: ServerEvent::State { pid, .. } | ServerEvent::Gone { pid, .. }, .. } => {
                 let Some(conn) = view.conn_of(*pid).and_then(|conn| view.conn(conn)) else {
                     return;
                 };
@@ -171,20 +137,12 @@ impl Judge for NoLostWakeup {
                 }
                 Some(conn.pool)
             }
-            What::ActorEnd { actor, .. } => {
-                match view.actor(*actor).and_then(|actor| actor.waiting) {
-                    Some((pool, _)) => Some(pool),
-                    None => return,
-                }
-            }
-            What::FaultBegin { .. }
-            | What::FaultEnd { .. }
-            | What::Phase(_)
-            | What::ProcessEnd { .. } => None,
-            What::Server {
-                event: ServerEvent::Lifecycle(_),
-                ..
-            } => None,
+            What::ActorEnd { actor, .. } => match view.actor(*actor).and_then(|actor| actor.waiting) {
+                Some((pool, _)) => Some(pool),
+                None => return,
+            },
+            What::FaultBegin { .. } | What::FaultEnd { .. } | What::Phase(_) | What::ProcessEnd { .. } => None,
+            What::Server { event: ServerEvent::Lifecycle(_), .. } => None,
             _ => return,
         };
         match pool {
@@ -215,85 +173,31 @@ mod tests {
     #[test]
     fn a_connection_is_idle_and_nobody_is_woken() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2)
-            .at(20)
-            .asks(3)
-            .at(30)
-            .releases(1, 1);
-        case.at(5_000)
-            .releases(2, 2)
-            .gets(3, 1)
-            .at(5_010)
-            .releases(3, 1)
-            .violates(META.name, 1);
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).at(20).asks(3).at(30).releases(1, 1);
+        case.at(5_000).releases(2, 2).gets(3, 1).at(5_010).releases(3, 1).violates(META.name, 1);
     }
 
     #[test]
     fn there_is_room_and_nobody_dials() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .at(30_010)
-            .fails(1, PoolErrorKind::Timeout)
-            .violates(META.name, 1);
+        case.at(10).asks(1).at(30_010).fails(1, PoolErrorKind::Timeout).violates(META.name, 1);
     }
 
     #[test]
     fn a_check_under_way_is_not_idle() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2)
-            .at(20)
-            .asks(3)
-            .at(30)
-            .releases(1, 1);
-        case.at(31)
-            .state(1, BackendState::Active)
-            .at(20_000)
-            .state(1, BackendState::Idle)
-            .at(20_001)
-            .gets(3, 1);
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).at(20).asks(3).at(30).releases(1, 1);
+        case.at(31).state(1, BackendState::Active).at(20_000).state(1, BackendState::Idle).at(20_001).gets(3, 1);
         case.releases(3, 1).is_innocent();
     }
 
     #[test]
     fn a_check_on_a_silently_dead_flow_is_not_idle() {
         let mut scenario = scenario();
-        scenario.faults = vec![fault(FaultAction::NetForget {
-            older_than: None,
-            app: None,
-        })];
+        scenario.faults = vec![fault(FaultAction::NetForget { older_than: None, app: None })];
         let mut case = Case::of(&scenario);
-        case.at(10)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2)
-            .at(20)
-            .asks(3)
-            .fault(0, true);
-        case.at(30)
-            .releases(1, 1)
-            .at(25_000)
-            .broken(1)
-            .dial(3)
-            .at(25_005)
-            .connected(3)
-            .gets(3, 3)
-            .releases(3, 3);
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).at(20).asks(3).fault(0, true);
+        case.at(30).releases(1, 1).at(25_000).broken(1).dial(3).at(25_005).connected(3).gets(3, 3).releases(3, 3);
         case.is_innocent();
     }
 
@@ -302,79 +206,29 @@ mod tests {
         let mut scenario = scenario();
         scenario.network.idle_flow_timeout = Some(Duration::from_secs(60));
         let mut case = Case::of(&scenario);
-        case.at(10)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2)
-            .releases(1, 1)
-            .releases(2, 2);
-        case.at(70_000)
-            .asks(3)
-            .at(90_000)
-            .broken(1)
-            .closed(1)
-            .dial(3)
-            .at(90_005)
-            .connected(3)
-            .gets(3, 3)
-            .is_innocent();
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).releases(1, 1).releases(2, 2);
+        case.at(70_000).asks(3).at(90_000).broken(1).closed(1).dial(3).at(90_005).connected(3).gets(3, 3).is_innocent();
     }
 
     #[test]
     fn a_faulty_world_does_not_count() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .lifecycle(Lifecycle::Down)
-            .at(25_000)
-            .lifecycle(Lifecycle::Running);
-        case.at(25_500)
-            .open(1)
-            .gets(1, 1)
-            .releases(1, 1)
-            .is_innocent();
+        case.at(10).asks(1).lifecycle(Lifecycle::Down).at(25_000).lifecycle(Lifecycle::Running);
+        case.at(25_500).open(1).gets(1, 1).releases(1, 1).is_innocent();
     }
 
     #[test]
     fn a_pause_after_failed_dials() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .dial(1)
-            .lifecycle(Lifecycle::Down)
-            .at(20)
-            .dial_fails(1)
-            .at(8_000)
-            .dial(2);
-        case.at(8_002)
-            .dial_fails(2)
-            .lifecycle(Lifecycle::Running)
-            .at(14_000)
-            .open(3)
-            .gets(1, 3)
-            .releases(1, 3);
+        case.at(10).asks(1).dial(1).lifecycle(Lifecycle::Down).at(20).dial_fails(1).at(8_000).dial(2);
+        case.at(8_002).dial_fails(2).lifecycle(Lifecycle::Running).at(14_000).open(3).gets(1, 3).releases(1, 3);
         case.is_innocent();
     }
 
     #[test]
     fn every_connection_is_in_use() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2)
-            .asks(3);
-        case.at(25_000)
-            .releases(1, 1)
-            .gets(3, 1)
-            .releases(3, 1)
-            .releases(2, 2)
-            .is_innocent();
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).asks(3);
+        case.at(25_000).releases(1, 1).gets(3, 1).releases(3, 1).releases(2, 2).is_innocent();
     }
 }

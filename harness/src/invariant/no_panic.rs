@@ -7,12 +7,8 @@ use crate::trace::event::{Acquired, ActorEnd, Event, What};
 use crate::trace::view::View;
 
 /// Name and meaning.
-pub const META: Meta = Meta {
-    name: "no-panic",
-    meaning: "nothing panics, and no lock is poisoned",
-    bound: "none",
-    needs: None,
-};
+pub const META: Meta =
+    Meta { name: "no-panic", meaning: "nothing panics, and no lock is poisoned", bound: "none", needs: None };
 
 /// Judges [`META`].
 pub struct NoPanic {
@@ -23,9 +19,7 @@ impl NoPanic {
     /// On these terms.
     #[must_use]
     pub fn new(terms: &Terms) -> NoPanic {
-        NoPanic {
-            on_purpose: terms.panicking.clone(),
-        }
+        NoPanic { on_purpose: terms.panicking.clone() }
     }
 }
 
@@ -35,40 +29,24 @@ impl Judge for NoPanic {
     }
 
     fn wants(&self) -> Wants {
-        Wants {
-            before: &[Kind::AcquireEnd, Kind::ActorEnd, Kind::Task],
-            after: &[],
-        }
+        Wants { before: &[Kind::AcquireEnd, Kind::ActorEnd, Kind::Task], after: &[] }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
         let (who, sentence) = match &event.what {
-            What::AcquireEnd {
-                actor,
-                result: Acquired::Panicked(message),
-                ..
-            } => (Who::Actor(*actor), format!("acquire panicked: {message}")),
-            What::ActorEnd {
-                actor,
-                end: ActorEnd::Panicked(message),
-            } => {
-                let workload = view
-                    .actor(*actor)
-                    .and_then(|actor| actor.workload.as_deref());
-                if workload
-                    .is_some_and(|workload| self.on_purpose.iter().any(|known| known == workload))
-                {
+            What::AcquireEnd { actor, result: Acquired::Panicked(message), .. } => {
+                (Who::Actor(*actor), format!("acquire panicked: {message}"))
+            }
+            What::ActorEnd { actor, end: ActorEnd::Panicked(message) } => {
+                let workload = view.actor(*actor).and_then(|actor| actor.workload.as_deref());
+                if workload.is_some_and(|workload| self.on_purpose.iter().any(|known| known == workload)) {
                     return;
                 }
-                (
-                    Who::Actor(*actor),
-                    format!("the actor panicked in a step that must not: {message}"),
-                )
+                (Who::Actor(*actor), format!("the actor panicked in a step that must not: {message}"))
             }
-            What::TaskPanicked { message } => (
-                Who::Run,
-                format!("a task that poolproof did not start panicked: {message}"),
-            ),
+            What::TaskPanicked { message } => {
+                (Who::Run, format!("a task that poolproof did not start panicked: {message}"))
+            }
             _ => return,
         };
         out.add(&META, || Violation::new(&META, event.at, who, sentence));
@@ -87,46 +65,21 @@ mod tests {
         let mut case = Case::new();
         case.at(10).asks(1).open(1);
         let result = Acquired::Panicked("index out of bounds".into());
-        case.happens(What::AcquireEnd {
-            actor: ActorId(1),
-            pool: PoolId(1),
-            result,
-        });
-        case.happens(What::TaskPanicked {
-            message: "poisoned".into(),
-        })
-        .violates(META.name, 2);
+        case.happens(What::AcquireEnd { actor: ActorId(1), pool: PoolId(1), result });
+        case.happens(What::TaskPanicked { message: "poisoned".into() }).violates(META.name, 2);
     }
 
     #[test]
     fn a_panic_on_purpose() {
         let panics = |workload: &str| {
             let mut scenario = scenario();
-            let steps = vec![Step {
-                action: Action::Panic,
-                cancel: None,
-            }];
+            let steps = vec![Step { action: Action::Panic, cancel: None }];
             let (app, arrive) = ("web".to_owned(), Arrive::Never);
             let (from, until, on_error) = (std::time::Duration::ZERO, None, OnError::Stop);
-            scenario.workloads.insert(
-                "clumsy".into(),
-                Workload {
-                    app,
-                    arrive,
-                    from,
-                    until,
-                    steps,
-                    on_error,
-                },
-            );
+            scenario.workloads.insert("clumsy".into(), Workload { app, arrive, from, until, steps, on_error });
             let mut case = Case::of(&scenario);
             let (actor, workload, process) = (ActorId(1), workload.into(), ProcessId(1));
-            case.happens(What::ActorStart {
-                actor,
-                workload,
-                process,
-            })
-            .ends(1, ActorEnd::Panicked("step".into()));
+            case.happens(What::ActorStart { actor, workload, process }).ends(1, ActorEnd::Panicked("step".into()));
             case
         };
         panics("clumsy").is_innocent();

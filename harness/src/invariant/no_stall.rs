@@ -22,15 +22,9 @@ mod tests {
     #[test]
     fn it_is_told_from_outside() {
         let mut violations = Violations::default();
-        violations.push(Violation::stall(
-            std::time::Duration::from_secs(3),
-            "no progress in 10 s of real time",
-        ));
+        violations.push(Violation::stall(std::time::Duration::from_secs(3), "no progress in 10 s of real time"));
         assert_eq!(violations.counts()[META.name], 1);
-        assert_eq!(
-            violations.list()[0].to_string(),
-            "no-stall at 3.000 s, run: no progress in 10 s of real time"
-        );
+        assert_eq!(violations.list()[0].to_string(), "no-stall at 3.000 s, run: no progress in 10 s of real time");
         Case::new().is_innocent();
     }
 }

@@ -27,9 +27,7 @@ impl NothingLeft {
     /// On these terms.
     #[must_use]
     pub fn new(terms: &Terms) -> NothingLeft {
-        NothingLeft {
-            bound: terms.within(META.name, terms.grace()),
-        }
+        NothingLeft { bound: terms.within(META.name, terms.grace()) }
     }
 }
 
@@ -39,10 +37,7 @@ impl Judge for NothingLeft {
     }
 
     fn wants(&self) -> Wants {
-        Wants {
-            before: &[Kind::Task, Kind::Dial],
-            after: &[],
-        }
+        Wants { before: &[Kind::Task, Kind::Dial], after: &[] }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
@@ -52,13 +47,12 @@ impl Judge for NothingLeft {
                 let excused: usize = view
                     .pools()
                     .flat_map(|(_, pool)| view.conns_of(pool))
-                    .filter(|(_, conn)| {
-                        conn.detached || conn.lease.is_some() || !view.is_proven(conn)
-                    })
+                    .filter(|(_, conn)| conn.detached || conn.lease.is_some() || !view.is_proven(conn))
                     .count();
                 if *count as usize > excused {
                     out.add(&META, || {
-                        let sentence = format!("every pool is gone, but {count} tasks that they started are still alive");
+                        let sentence =
+                            format!("every pool is gone, but {count} tasks that they started are still alive");
                         Violation::new(&META, event.at, Who::Run, sentence)
                     });
                 }
@@ -69,10 +63,7 @@ impl Judge for NothingLeft {
                 };
                 if event.at > ended + self.bound {
                     out.add(&META, || {
-                        let sentence = format!(
-                            "it was closed or dropped at {}, but dials again",
-                            seconds(ended)
-                        );
+                        let sentence = format!("it was closed or dropped at {}, but dials again", seconds(ended));
                         Violation::new(&META, event.at, Who::Pool(*id), sentence).on(*conn, view)
                     });
                 }
@@ -83,22 +74,16 @@ impl Judge for NothingLeft {
 
     fn finish(&mut self, view: &View, out: &mut Violations) {
         for (id, pool) in view.pools() {
-            let Some(ended) = pool
-                .ended_at
-                .filter(|ended| view.now.saturating_sub(*ended) > self.bound)
-            else {
+            let Some(ended) = pool.ended_at.filter(|ended| view.now.saturating_sub(*ended) > self.bound) else {
                 continue;
             };
             // A lease that came back after the close is closed then.
             let late = |conn: &crate::trace::view::ConnView| {
-                conn.released
-                    .is_some_and(|(released, _)| view.now.saturating_sub(released) <= self.bound)
+                conn.released.is_some_and(|(released, _)| view.now.saturating_sub(released) <= self.bound)
             };
             for (conn_id, conn) in view.conns_of(pool) {
                 let left = match view.class(conn_id) {
-                    Class::Idle | Class::Busy => {
-                        view.is_proven(conn) && !late(conn) && conn.lease.is_none()
-                    }
+                    Class::Idle | Class::Busy => view.is_proven(conn) && !late(conn) && conn.lease.is_none(),
                     Class::Dialling => view.now.saturating_sub(conn.dialled_at) > self.bound,
                     _ => false,
                 };
@@ -127,56 +112,28 @@ mod tests {
 
     fn closing() -> Case {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .at(20)
-            .releases(1, 1)
-            .at(30)
-            .phase(Phase::Closing);
-        case.happens(What::PoolClosing { pool: PoolId(1) })
-            .happens(What::PoolClosed { pool: PoolId(1) });
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).at(30).phase(Phase::Closing);
+        case.happens(What::PoolClosing { pool: PoolId(1) }).happens(What::PoolClosed { pool: PoolId(1) });
         case
     }
 
     #[test]
     fn a_connection_stays_open() {
-        closing()
-            .at(10_000)
-            .phase(Phase::End)
-            .violates(META.name, 1);
+        closing().at(10_000).phase(Phase::End).violates(META.name, 1);
     }
 
     #[test]
     fn closing_takes_a_round_trip() {
-        closing()
-            .at(32)
-            .closed(1)
-            .at(33)
-            .gone(1, Gone::Terminate)
-            .at(10_000)
-            .phase(Phase::End)
-            .is_innocent();
+        closing().at(32).closed(1).at(33).gone(1, Gone::Terminate).at(10_000).phase(Phase::End).is_innocent();
     }
 
     #[test]
     fn a_backend_that_has_not_heard_of_it_is_an_orphan() {
-        closing()
-            .at(32)
-            .closed(1)
-            .at(10_000)
-            .phase(Phase::End)
-            .is_innocent();
+        closing().at(32).closed(1).at(10_000).phase(Phase::End).is_innocent();
     }
 
     #[test]
     fn a_task_stays() {
-        closing()
-            .at(32)
-            .closed(1)
-            .at(10_000)
-            .happens(What::TasksLeft { count: 1 })
-            .violates(META.name, 1);
+        closing().at(32).closed(1).at(10_000).happens(What::TasksLeft { count: 1 }).violates(META.name, 1);
     }
 }

@@ -46,10 +46,7 @@ impl QuiescentCapacity {
         }
         self.told.push(id);
         let Some(pool) = view.pool(id) else { return };
-        let leaked = view
-            .conns_of(pool)
-            .filter(|(_, conn)| conn.leaked && conn.lease.is_some())
-            .count();
+        let leaked = view.conns_of(pool).filter(|(_, conn)| conn.leaked && conn.lease.is_some()).count();
         out.add(&META, || {
             let got = self.got.get(&id.0).copied().unwrap_or_default();
             let leaked = match leaked {
@@ -72,14 +69,7 @@ impl Judge for QuiescentCapacity {
     }
 
     fn wants(&self) -> Wants {
-        Wants {
-            before: if self.judged {
-                &[Kind::AcquireEnd, Kind::Phase]
-            } else {
-                &[]
-            },
-            after: &[],
-        }
+        Wants { before: if self.judged { &[Kind::AcquireEnd, Kind::Phase] } else { &[] }, after: &[] }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
@@ -87,57 +77,27 @@ impl Judge for QuiescentCapacity {
             return;
         }
         match &event.what {
-            What::AcquireEnd {
-                actor,
-                pool,
-                result,
-            } => {
-                let since = view
-                    .actor(*actor)
-                    .and_then(|actor| actor.waiting)
-                    .map_or(event.at, |(_, since)| since);
+            What::AcquireEnd { actor, pool, result } => {
+                let since = view.actor(*actor).and_then(|actor| actor.waiting).map_or(event.at, |(_, since)| since);
                 let took = event.at.saturating_sub(since);
                 match result {
-                    Acquired::Lease { .. } if took <= self.bound => {
-                        *self.got.entry(pool.0).or_default() += 1
-                    }
+                    Acquired::Lease { .. } if took <= self.bound => *self.got.entry(pool.0).or_default() += 1,
                     Acquired::Lease { .. } => {
-                        self.tell(
-                            *pool,
-                            event.at,
-                            &format!("the next took {}", seconds(took)),
-                            view,
-                            out,
-                        );
+                        self.tell(*pool, event.at, &format!("the next took {}", seconds(took)), view, out);
                     }
                     Acquired::Error { kind, message } => {
-                        let why = format!(
-                            "an acquire failed after {} ({}: {message})",
-                            seconds(took),
-                            kind.as_str()
-                        );
+                        let why = format!("an acquire failed after {} ({}: {message})", seconds(took), kind.as_str());
                         self.tell(*pool, event.at, &why, view, out);
                     }
                     Acquired::Deadline | Acquired::Cancelled => {
-                        self.tell(
-                            *pool,
-                            event.at,
-                            &format!("none came within {}", seconds(took)),
-                            view,
-                            out,
-                        );
+                        self.tell(*pool, event.at, &format!("none came within {}", seconds(took)), view, out);
                     }
-                    Acquired::Panicked(_) => {
-                        self.tell(*pool, event.at, "an acquire panicked", view, out)
-                    }
+                    Acquired::Panicked(_) => self.tell(*pool, event.at, "an acquire panicked", view, out),
                 }
             }
             What::Phase(_) => {
-                let waiting: Vec<PoolId> = view
-                    .pools()
-                    .filter(|(_, pool)| pool.waiting > 0)
-                    .map(|(id, _)| id)
-                    .collect();
+                let waiting: Vec<PoolId> =
+                    view.pools().filter(|(_, pool)| pool.waiting > 0).map(|(id, _)| id).collect();
                 for id in waiting {
                     self.tell(id, event.at, "none came any more", view, out);
                 }
@@ -157,40 +117,15 @@ mod tests {
     #[test]
     fn one_is_missing() {
         let mut case = Case::new();
-        case.at(10)
-            .phase(Phase::Capacity)
-            .asks(1)
-            .asks(2)
-            .dial(1)
-            .at(15)
-            .connected(1)
-            .gets(1, 1)
-            .dial(2);
-        case.at(16)
-            .dial_fails(2)
-            .fails(2, PoolErrorKind::Connect)
-            .phase(Phase::Closing);
+        case.at(10).phase(Phase::Capacity).asks(1).asks(2).dial(1).at(15).connected(1).gets(1, 1).dial(2);
+        case.at(16).dial_fails(2).fails(2, PoolErrorKind::Connect).phase(Phase::Closing);
         case.violates(META.name, 1);
     }
 
     #[test]
     fn all_are_there_after_a_dial() {
         let mut case = Case::new();
-        case.at(10)
-            .phase(Phase::Capacity)
-            .asks(1)
-            .asks(2)
-            .dial(1)
-            .dial(2)
-            .at(15)
-            .connected(1)
-            .gets(1, 1)
-            .connected(2);
-        case.gets(2, 2)
-            .releases(1, 1)
-            .releases(2, 2)
-            .at(20)
-            .phase(Phase::Closing)
-            .is_innocent();
+        case.at(10).phase(Phase::Capacity).asks(1).asks(2).dial(1).dial(2).at(15).connected(1).gets(1, 1).connected(2);
+        case.gets(2, 2).releases(1, 1).releases(2, 2).at(20).phase(Phase::Closing).is_innocent();
     }
 }

@@ -67,17 +67,12 @@ impl Recovery {
             };
             let Some(pool) = view.pool(id) else { continue };
             let Some(asked) = after.asked else { continue };
-            let timeout = pool
-                .settings
-                .acquire_timeout
-                .unwrap_or(Duration::from_secs(30));
+            let timeout = pool.settings.acquire_timeout.unwrap_or(Duration::from_secs(30));
             let bound = self.given.unwrap_or(Duration::from_secs(120) + timeout);
             // A pool that nobody asked for a while had no chance to succeed before.
             let from = whole.max(asked);
             let first = after.success.unwrap_or(now).saturating_sub(from);
-            let full = after
-                .last_failure
-                .map_or(Duration::ZERO, |failure| failure.saturating_sub(whole));
+            let full = after.last_failure.map_or(Duration::ZERO, |failure| failure.saturating_sub(whole));
             let told = if first > bound {
                 let first = seconds(first);
                 if after.success.is_some() {
@@ -91,11 +86,8 @@ impl Recovery {
                 continue;
             };
             out.add(&META, || {
-                let sentence = format!(
-                    "the world was whole again at {}; {told}, the bound is {}",
-                    seconds(whole),
-                    seconds(bound)
-                );
+                let sentence =
+                    format!("the world was whole again at {}; {told}, the bound is {}", seconds(whole), seconds(bound));
                 Violation::new(&META, now, Who::Pool(id), sentence)
             });
         }
@@ -106,11 +98,7 @@ fn pool_of(actor: ActorId, what: &What, view: &View) -> Option<PoolId> {
     match what {
         What::AcquireEnd { pool, .. } => Some(*pool),
         What::SqlEnd { conn, .. } => view.conn(*conn).map(|conn| conn.pool),
-        _ => view
-            .actor(actor)?
-            .held
-            .and_then(|conn| view.conn(conn))
-            .map(|conn| conn.pool),
+        _ => view.actor(actor)?.held.and_then(|conn| view.conn(conn)).map(|conn| conn.pool),
     }
 }
 
@@ -138,10 +126,7 @@ impl Judge for Recovery {
                 let Some(pool) = pool_of(*actor, &event.what, view) else {
                     return;
                 };
-                let begun = view
-                    .actor(*actor)
-                    .and_then(|actor| actor.sql.as_ref())
-                    .map_or(event.at, |sql| sql.since);
+                let begun = view.actor(*actor).and_then(|actor| actor.sql.as_ref()).map_or(event.at, |sql| sql.since);
                 let after = self.of(pool);
                 match result {
                     SqlResult::Ok if begun >= whole => {
@@ -151,11 +136,7 @@ impl Judge for Recovery {
                     _ => {}
                 }
             }
-            What::AcquireEnd {
-                pool,
-                result: Acquired::Error { .. } | Acquired::Deadline,
-                ..
-            } => {
+            What::AcquireEnd { pool, result: Acquired::Error { .. } | Acquired::Deadline, .. } => {
                 self.of(*pool).last_failure = Some(event.at);
             }
             _ => {}
@@ -179,11 +160,8 @@ impl Judge for Recovery {
             (None, Some(since)) if view.faulty_since.is_some() => {
                 self.whole_since = Some(since);
                 // Those that wait already have asked already.
-                let waiting: Vec<PoolId> = view
-                    .pools()
-                    .filter(|(_, pool)| pool.waiting > 0)
-                    .map(|(id, _)| id)
-                    .collect();
+                let waiting: Vec<PoolId> =
+                    view.pools().filter(|(_, pool)| pool.waiting > 0).map(|(id, _)| id).collect();
                 for pool in waiting {
                     self.of(pool).asked = Some(since);
                 }
@@ -191,10 +169,7 @@ impl Judge for Recovery {
             _ => {}
         }
         // The capacity probe and the closing have their own judges.
-        if matches!(
-            event.what,
-            What::Phase(Phase::Capacity | Phase::Closing | Phase::End)
-        ) {
+        if matches!(event.what, What::Phase(Phase::Capacity | Phase::Closing | Phase::End)) {
             self.judge(event.at, view, out);
             self.whole_since = None;
         }
@@ -218,31 +193,15 @@ mod tests {
     fn bounded() -> crate::scenario::model::Scenario {
         let mut scenario = scenario();
         let value = BoundValue::Within(Duration::from_secs(1));
-        scenario.expect.bounds = vec![Bound {
-            invariant: META.name.into(),
-            value,
-        }];
+        scenario.expect.bounds = vec![Bound { invariant: META.name.into(), value }];
         scenario
     }
 
     fn outage(scenario: &crate::scenario::model::Scenario, success: u64) -> Case {
         let mut case = Case::of(scenario);
-        case.at(5_000)
-            .lifecycle(Lifecycle::Down)
-            .at(8_000)
-            .lifecycle(Lifecycle::Running);
-        case.at(8_100)
-            .asks(1)
-            .dial(1)
-            .at(success)
-            .connected(1)
-            .gets(1, 1)
-            .sql(1, 1, "SELECT 1");
-        case.at(success + 2)
-            .sql_ends(1, 1, SqlResult::Ok)
-            .releases(1, 1)
-            .at(60_000)
-            .phase(Phase::Healing);
+        case.at(5_000).lifecycle(Lifecycle::Down).at(8_000).lifecycle(Lifecycle::Running);
+        case.at(8_100).asks(1).dial(1).at(success).connected(1).gets(1, 1).sql(1, 1, "SELECT 1");
+        case.at(success + 2).sql_ends(1, 1, SqlResult::Ok).releases(1, 1).at(60_000).phase(Phase::Healing);
         case
     }
 
@@ -258,22 +217,13 @@ mod tests {
         let mut case = outage(&scenario(), 8_200);
         case.is_innocent();
         let back = case.figures.comebacks[0];
-        assert_eq!(
-            (
-                back.outage.as_millis(),
-                back.first_success.map_or(0, |time| time.as_millis())
-            ),
-            (3_000, 202)
-        );
+        assert_eq!((back.outage.as_millis(), back.first_success.map_or(0, |time| time.as_millis())), (3_000, 202));
     }
 
     #[test]
     fn a_pool_that_nobody_asks_need_not_succeed() {
         let mut case = Case::of(&bounded());
-        case.at(5_000)
-            .lifecycle(Lifecycle::Down)
-            .at(8_000)
-            .lifecycle(Lifecycle::Running);
+        case.at(5_000).lifecycle(Lifecycle::Down).at(8_000).lifecycle(Lifecycle::Running);
         case.at(60_000).phase(Phase::Healing).is_innocent();
     }
 }

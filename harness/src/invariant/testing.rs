@@ -61,11 +61,7 @@ pub(crate) fn scenario() -> Scenario {
             bandwidth: None,
             idle_flow_timeout: None,
             dns_ttl: Duration::ZERO,
-            client: SocketOptions {
-                keepalive: None,
-                user_timeout: None,
-                connect_timeout: None,
-            },
+            client: SocketOptions { keepalive: None, user_timeout: None, connect_timeout: None },
         },
         apps: IndexMap::from([(
             "web".to_owned(),
@@ -96,11 +92,7 @@ pub(crate) fn scenario() -> Scenario {
 
 /// A fault of the scenario, at a time that does not matter here.
 pub(crate) fn fault(action: FaultAction) -> Fault {
-    Fault {
-        at: Duration::ZERO,
-        every: None,
-        action,
-    }
+    Fault { at: Duration::ZERO, every: None, action }
 }
 
 /// A clean session.
@@ -143,17 +135,9 @@ impl Case {
         };
         case.lifecycle(Lifecycle::Running);
         case.happens(What::Phase(Phase::Fault));
-        case.happens(What::ProcessStart {
-            process: ProcessId(1),
-            app: "web".into(),
-        });
+        case.happens(What::ProcessStart { process: ProcessId(1), app: "web".into() });
         let max_size = scenario.apps["web"].pool.max_size;
-        case.happens(What::PoolBuilt {
-            pool: PoolId(1),
-            process: ProcessId(1),
-            max_size,
-            own: false,
-        });
+        case.happens(What::PoolBuilt { pool: PoolId(1), process: ProcessId(1), max_size, own: false });
         case
     }
 
@@ -163,21 +147,14 @@ impl Case {
 
     /// The next events happen then.
     pub(crate) fn at(&mut self, millis: u64) -> &mut Case {
-        assert!(
-            Duration::from_millis(millis) >= self.at,
-            "time goes forward"
-        );
+        assert!(Duration::from_millis(millis) >= self.at, "time goes forward");
         self.at = Duration::from_millis(millis);
         self
     }
 
     pub(crate) fn happens(&mut self, what: What) -> &mut Case {
         self.seq += 1;
-        let event = Event {
-            at: self.at,
-            seq: self.seq,
-            what,
-        };
+        let event = Event { at: self.at, seq: self.seq, what };
         let kind = Kind::of(&event.what);
         self.jury.before(kind, &event, &self.view);
         self.view.apply(event.at, &event.what);
@@ -188,10 +165,7 @@ impl Case {
     }
 
     pub(crate) fn server(&mut self, event: ServerEvent) -> &mut Case {
-        self.happens(What::Server {
-            server: "db".into(),
-            event,
-        })
+        self.happens(What::Server { server: "db".into(), event })
     }
 
     pub(crate) fn lifecycle(&mut self, lifecycle: Lifecycle) -> &mut Case {
@@ -204,26 +178,15 @@ impl Case {
 
     pub(crate) fn fault(&mut self, index: usize, begins: bool) -> &mut Case {
         let text: Arc<str> = "a fault".into();
-        self.happens(if begins {
-            What::FaultBegin { index, text }
-        } else {
-            What::FaultEnd { index, text }
-        })
+        self.happens(if begins { What::FaultBegin { index, text } } else { What::FaultEnd { index, text } })
     }
 
     pub(crate) fn dial(&mut self, conn: u32) -> &mut Case {
-        self.happens(What::Dial {
-            conn: ConnId(conn),
-            pool: PoolId(1),
-        })
+        self.happens(What::Dial { conn: ConnId(conn), pool: PoolId(1) })
     }
 
     pub(crate) fn dial_fails(&mut self, conn: u32) -> &mut Case {
-        self.happens(What::DialFailed {
-            conn: ConnId(conn),
-            message: "connection refused".into(),
-            code: None,
-        })
+        self.happens(What::DialFailed { conn: ConnId(conn), message: "connection refused".into(), code: None })
     }
 
     pub(crate) fn pid(conn: u32) -> i32 {
@@ -233,15 +196,9 @@ impl Case {
     /// The dial is answered.
     pub(crate) fn connected(&mut self, conn: u32) -> &mut Case {
         let pid = Case::pid(conn);
-        self.server(ServerEvent::Forked {
-            pid,
-            peer: "10.0.0.1:40000".parse().expect("an address"),
-        });
+        self.server(ServerEvent::Forked { pid, peer: "10.0.0.1:40000".parse().expect("an address") });
         self.state(conn, BackendState::Idle);
-        self.happens(What::Connected {
-            conn: ConnId(conn),
-            pid,
-        })
+        self.happens(What::Connected { conn: ConnId(conn), pid })
     }
 
     pub(crate) fn open(&mut self, conn: u32) -> &mut Case {
@@ -249,24 +206,15 @@ impl Case {
     }
 
     pub(crate) fn state(&mut self, conn: u32, state: BackendState) -> &mut Case {
-        self.server(ServerEvent::State {
-            pid: Case::pid(conn),
-            state,
-        })
+        self.server(ServerEvent::State { pid: Case::pid(conn), state })
     }
 
     pub(crate) fn gone(&mut self, conn: u32, reason: Gone) -> &mut Case {
-        self.server(ServerEvent::Gone {
-            pid: Case::pid(conn),
-            reason,
-        })
+        self.server(ServerEvent::Gone { pid: Case::pid(conn), reason })
     }
 
     pub(crate) fn broken(&mut self, conn: u32) -> &mut Case {
-        self.happens(What::ConnBroken {
-            conn: ConnId(conn),
-            message: "connection closed".into(),
-        })
+        self.happens(What::ConnBroken { conn: ConnId(conn), message: "connection closed".into() })
     }
 
     pub(crate) fn closed(&mut self, conn: u32) -> &mut Case {
@@ -274,34 +222,17 @@ impl Case {
     }
 
     pub(crate) fn asks(&mut self, actor: u32) -> &mut Case {
-        self.happens(What::AcquireStart {
-            actor: ActorId(actor),
-            pool: PoolId(1),
-        })
+        self.happens(What::AcquireStart { actor: ActorId(actor), pool: PoolId(1) })
     }
 
     pub(crate) fn gets(&mut self, actor: u32, conn: u32) -> &mut Case {
         self.gets_session(actor, conn, session(BackendState::Idle))
     }
 
-    pub(crate) fn gets_session(
-        &mut self,
-        actor: u32,
-        conn: u32,
-        session: SessionReport,
-    ) -> &mut Case {
+    pub(crate) fn gets_session(&mut self, actor: u32, conn: u32, session: SessionReport) -> &mut Case {
         let pid = Case::pid(conn);
-        let result = Acquired::Lease {
-            conn: ConnId(conn),
-            pid,
-            session: Some(session),
-            unread: 0,
-        };
-        self.happens(What::AcquireEnd {
-            actor: ActorId(actor),
-            pool: PoolId(1),
-            result,
-        })
+        let result = Acquired::Lease { conn: ConnId(conn), pid, session: Some(session), unread: 0 };
+        self.happens(What::AcquireEnd { actor: ActorId(actor), pool: PoolId(1), result })
     }
 
     pub(crate) fn leases(&mut self, actor: u32, conn: u32) -> &mut Case {
@@ -309,59 +240,32 @@ impl Case {
     }
 
     pub(crate) fn fails(&mut self, actor: u32, kind: PoolErrorKind) -> &mut Case {
-        let result = Acquired::Error {
-            kind,
-            message: kind.as_str().into(),
-        };
-        self.happens(What::AcquireEnd {
-            actor: ActorId(actor),
-            pool: PoolId(1),
-            result,
-        })
+        let result = Acquired::Error { kind, message: kind.as_str().into() };
+        self.happens(What::AcquireEnd { actor: ActorId(actor), pool: PoolId(1), result })
     }
 
     pub(crate) fn releases(&mut self, actor: u32, conn: u32) -> &mut Case {
-        self.happens(What::Released {
-            actor: ActorId(actor),
-            conn: ConnId(conn),
-        })
+        self.happens(What::Released { actor: ActorId(actor), conn: ConnId(conn) })
     }
 
     pub(crate) fn ends(&mut self, actor: u32, end: ActorEnd) -> &mut Case {
-        self.happens(What::ActorEnd {
-            actor: ActorId(actor),
-            end,
-        })
+        self.happens(What::ActorEnd { actor: ActorId(actor), end })
     }
 
     pub(crate) fn sql(&mut self, actor: u32, conn: u32, text: &str) -> &mut Case {
-        self.happens(What::SqlStart {
-            actor: ActorId(actor),
-            conn: ConnId(conn),
-            text: text.into(),
-        })
+        self.happens(What::SqlStart { actor: ActorId(actor), conn: ConnId(conn), text: text.into() })
     }
 
     pub(crate) fn sql_ends(&mut self, actor: u32, conn: u32, result: SqlResult) -> &mut Case {
-        self.happens(What::SqlEnd {
-            actor: ActorId(actor),
-            conn: ConnId(conn),
-            result,
-        })
+        self.happens(What::SqlEnd { actor: ActorId(actor), conn: ConnId(conn), result })
     }
 
     pub(crate) fn tag(&mut self, conn: u32, tag: &str) -> &mut Case {
-        self.server(ServerEvent::StatementEnd {
-            pid: Case::pid(conn),
-            result: Ok(tag.into()),
-        })
+        self.server(ServerEvent::StatementEnd { pid: Case::pid(conn), result: Ok(tag.into()) })
     }
 
     pub(crate) fn commits(&mut self, conn: u32) -> &mut Case {
-        self.server(ServerEvent::Committed {
-            pid: Case::pid(conn),
-            xid: 700,
-        })
+        self.server(ServerEvent::Committed { pid: Case::pid(conn), xid: 700 })
     }
 
     /// Ends the run; what was found.
@@ -375,11 +279,7 @@ impl Case {
     #[track_caller]
     pub(crate) fn violates(&mut self, invariant: &str, times: u64) {
         let found = self.over();
-        let counts: Vec<(&str, u64)> = found
-            .counts()
-            .iter()
-            .map(|(name, count)| (*name, *count))
-            .collect();
+        let counts: Vec<(&str, u64)> = found.counts().iter().map(|(name, count)| (*name, *count)).collect();
         assert_eq!(counts, [(invariant, times)], "{:#?}", found.list());
     }
 

@@ -29,9 +29,7 @@ impl TruthfulStatus {
     /// On these terms.
     #[must_use]
     pub fn new(terms: &Terms) -> TruthfulStatus {
-        TruthfulStatus {
-            settled: terms.within(META.name, terms.round_trip + TIMER_SLACK),
-        }
+        TruthfulStatus { settled: terms.within(META.name, terms.round_trip + TIMER_SLACK) }
     }
 }
 
@@ -41,10 +39,7 @@ impl Judge for TruthfulStatus {
     }
 
     fn wants(&self) -> Wants {
-        Wants {
-            before: &[Kind::PoolStatus],
-            after: &[],
-        }
+        Wants { before: &[Kind::PoolStatus], after: &[] }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
@@ -57,11 +52,9 @@ impl Judge for TruthfulStatus {
             && pool.dialling() == 0
             && pool.count(Class::Busy) == 0
             && event.at.saturating_sub(pool.changed_at) > self.settled;
-        let unknown =
-            pool.count(Class::Dead) + pool.count(Class::Broken) + pool.count(Class::LeasedBroken)
-                > 0
-                || view.has_suspects(pool)
-                || !view.is_healthy();
+        let unknown = pool.count(Class::Dead) + pool.count(Class::Broken) + pool.count(Class::LeasedBroken) > 0
+            || view.has_suspects(pool)
+            || !view.is_healthy();
         if !quiet || unknown || !pool.is_usable() {
             return;
         }
@@ -81,12 +74,7 @@ impl Judge for TruthfulStatus {
             .collect();
         if !wrong.is_empty() {
             out.add(&META, || {
-                Violation::new(
-                    &META,
-                    event.at,
-                    Who::Pool(*id),
-                    format!("its status is wrong; {}", wrong.join(", ")),
-                )
+                Violation::new(&META, event.at, Who::Pool(*id), format!("its status is wrong; {}", wrong.join(", ")))
             });
         }
     }
@@ -101,24 +89,9 @@ mod tests {
 
     fn says(at: u64, idle: u32) -> Case {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .at(20)
-            .releases(1, 1)
-            .phase(Phase::Healing);
-        let status = Status {
-            size: Some(1),
-            idle: Some(idle),
-            in_use: Some(0),
-            waiting: None,
-            max_size: Some(2),
-        };
-        case.at(at).happens(What::PoolStatus {
-            pool: PoolId(1),
-            status,
-        });
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).phase(Phase::Healing);
+        let status = Status { size: Some(1), idle: Some(idle), in_use: Some(0), waiting: None, max_size: Some(2) };
+        case.at(at).happens(What::PoolStatus { pool: PoolId(1), status });
         case
     }
 
@@ -136,25 +109,8 @@ mod tests {
     #[test]
     fn what_died_unnoticed_is_not_held_against_it() {
         let mut case = Case::new();
-        case.at(10)
-            .asks(1)
-            .open(1)
-            .gets(1, 1)
-            .at(20)
-            .releases(1, 1)
-            .phase(Phase::Healing)
-            .at(30)
-            .gone(1, terminated());
-        let status = Status {
-            size: Some(1),
-            idle: Some(0),
-            ..Status::default()
-        };
-        case.at(500)
-            .happens(What::PoolStatus {
-                pool: PoolId(1),
-                status,
-            })
-            .is_innocent();
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).phase(Phase::Healing).at(30).gone(1, terminated());
+        let status = Status { size: Some(1), idle: Some(0), ..Status::default() };
+        case.at(500).happens(What::PoolStatus { pool: PoolId(1), status }).is_innocent();
     }
 }

@@ -43,11 +43,7 @@ pub trait Adapter: Send + Sync + 'static {
     ///
     /// # Errors
     /// The pool's own refusal, for example when it dials eagerly and the server is down.
-    async fn build(
-        &self,
-        settings: &PoolSettings,
-        connector: Connector,
-    ) -> Result<Arc<dyn Pool>, PoolError>;
+    async fn build(&self, settings: &PoolSettings, connector: Connector) -> Result<Arc<dyn Pool>, PoolError>;
 }
 
 /// One pool of connections.

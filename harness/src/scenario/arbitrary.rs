@@ -14,42 +14,33 @@ use super::model::*;
 const END_MS: u64 = 3_600_000;
 
 pub(crate) fn scenario() -> impl Strategy<Value = Scenario> {
-    let people = (
-        server(),
-        option::of(standby()),
-        network(),
-        btree_map(name("a"), app(), 1..4),
-    );
-    (people, any::<proptest::sample::Index>()).prop_flat_map(
-        |((mut server, standby, network, apps), index)| {
-            let mut apps: IndexMap<String, App> = apps.into_iter().collect();
-            // A role beyond the default ones is used by an app.
-            if let Some(role) = server.roles.keys().next() {
-                let chosen = index.index(apps.len());
-                apps[chosen].user.clone_from(role);
+    let people = (server(), option::of(standby()), network(), btree_map(name("a"), app(), 1..4));
+    (people, any::<proptest::sample::Index>()).prop_flat_map(|((mut server, standby, network, apps), index)| {
+        let mut apps: IndexMap<String, App> = apps.into_iter().collect();
+        // A role beyond the default ones is used by an app.
+        if let Some(role) = server.roles.keys().next() {
+            let chosen = index.index(apps.len());
+            apps[chosen].user.clone_from(role);
+        }
+        server.superuser_reserved_connections = server.superuser_reserved_connections.min(server.max_connections - 1);
+        let texts = (line(), text(), seeds());
+        let traffic = workloads(apps.keys().cloned().collect());
+        let faults = vec(fault(apps.clone(), standby.is_some()), 0..6);
+        (texts, traffic, faults, expect()).prop_map(move |((title, story, seeds), workloads, faults, expect)| {
+            Scenario {
+                title,
+                story,
+                seeds,
+                server: server.clone(),
+                standby: standby.clone(),
+                network: network.clone(),
+                apps: apps.clone(),
+                workloads,
+                faults,
+                expect,
             }
-            server.superuser_reserved_connections = server
-                .superuser_reserved_connections
-                .min(server.max_connections - 1);
-            let texts = (line(), text(), seeds());
-            let traffic = workloads(apps.keys().cloned().collect());
-            let faults = vec(fault(apps.clone(), standby.is_some()), 0..6);
-            (texts, traffic, faults, expect()).prop_map(
-                move |((title, story, seeds), workloads, faults, expect)| Scenario {
-                    title,
-                    story,
-                    seeds,
-                    server: server.clone(),
-                    standby: standby.clone(),
-                    network: network.clone(),
-                    apps: apps.clone(),
-                    workloads,
-                    faults,
-                    expect,
-                },
-            )
-        },
-    )
+        })
+    })
 }
 
 /// A plain name.
@@ -85,21 +76,13 @@ fn maybe() -> impl Strategy<Value = Option<Duration>> {
 
 fn seeds() -> impl Strategy<Value = Vec<u64>> {
     let any_seed = 0..=u64::try_from(i64::MAX).expect("it is positive");
-    prop_oneof![
-        vec(any_seed, 1..5),
-        (0u64..9, 1u64..9).prop_map(|(from, n)| (from..from + n).collect())
-    ]
+    prop_oneof![vec(any_seed, 1..5), (0u64..9, 1u64..9).prop_map(|(from, n)| (from..from + n).collect())]
 }
 
 fn server() -> impl Strategy<Value = Server> {
     let slots = (15u32..=17, 1u32..200, 0u32..10, any::<bool>());
-    let role = (any::<bool>(), option::of(0u32..50), option::of(line())).prop_map(
-        |(superuser, connection_limit, password)| Role {
-            superuser,
-            connection_limit,
-            password,
-        },
-    );
+    let role = (any::<bool>(), option::of(0u32..50), option::of(line()))
+        .prop_map(|(superuser, connection_limit, password)| Role { superuser, connection_limit, password });
     let tables = (
         btree_map("[a-z_][a-z_.]{0,8}", text(), 0..3),
         btree_map(name("r"), role, 0..3),
@@ -108,35 +91,18 @@ fn server() -> impl Strategy<Value = Server> {
         vec((line(), positive(), millis(1000)), 0..3),
     );
     (slots, tables, millis(9000), millis(9000), millis(90)).prop_map(
-        |(
-            (version, slots, reserved, scram),
-            (settings, roles, limit, sql, costs),
-            startup,
-            recovery,
-            fork,
-        )| Server {
+        |((version, slots, reserved, scram), (settings, roles, limit, sql, costs), startup, recovery, fork)| Server {
             version,
             max_connections: slots,
             superuser_reserved_connections: reserved,
-            auth: if scram {
-                Auth::ScramSha256
-            } else {
-                Auth::Trust
-            },
-            settings: settings
-                .into_iter()
-                .filter(|(name, _)| !name.contains("connections"))
-                .collect(),
+            auth: if scram { Auth::ScramSha256 } else { Auth::Trust },
+            settings: settings.into_iter().filter(|(name, _)| !name.contains("connections")).collect(),
             roles: roles.into_iter().collect(),
             database_connection_limit: limit,
             sql,
             costs: costs
                 .into_iter()
-                .map(|(like, takes, per_row)| Cost {
-                    like: format!("{}%", like.replace('\\', "")),
-                    takes,
-                    per_row,
-                })
+                .map(|(like, takes, per_row)| Cost { like: format!("{}%", like.replace('\\', "")), takes, per_row })
                 .collect(),
             startup_time: startup,
             recovery_time: recovery,
@@ -146,90 +112,55 @@ fn server() -> impl Strategy<Value = Server> {
 }
 
 fn standby() -> impl Strategy<Value = Standby> {
-    (any::<bool>(), millis(9000)).prop_map(|(hot_standby, promotion_time)| Standby {
-        hot_standby,
-        promotion_time,
-    })
+    (any::<bool>(), millis(9000)).prop_map(|(hot_standby, promotion_time)| Standby { hot_standby, promotion_time })
 }
 
 fn bandwidth() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        1u64..10_000,
-        (1u64..1000).prop_map(|n| n << 10),
-        (1u64..1000).prop_map(|n| n << 20)
-    ]
+    prop_oneof![1u64..10_000, (1u64..1000).prop_map(|n| n << 10), (1u64..1000).prop_map(|n| n << 20)]
 }
 
 fn network() -> impl Strategy<Value = Network> {
     let keepalive =
-        (positive(), positive(), 1u32..=127).prop_map(|(idle, interval, count)| Keepalive {
-            idle,
-            interval,
-            count,
-        });
-    let client = (option::of(keepalive), maybe(), maybe()).prop_map(
-        |(keepalive, user_timeout, connect_timeout)| SocketOptions {
-            keepalive,
-            user_timeout,
-            connect_timeout,
+        (positive(), positive(), 1u32..=127).prop_map(|(idle, interval, count)| Keepalive { idle, interval, count });
+    let client = (option::of(keepalive), maybe(), maybe()).prop_map(|(keepalive, user_timeout, connect_timeout)| {
+        SocketOptions { keepalive, user_timeout, connect_timeout }
+    });
+    (millis(500), millis(500), option::of(bandwidth()), maybe(), millis(90_000), client).prop_map(
+        |(latency, jitter, bandwidth, idle_flow_timeout, dns_ttl, client)| Network {
+            latency,
+            jitter,
+            bandwidth,
+            idle_flow_timeout,
+            dns_ttl,
+            client,
         },
-    );
-    (
-        millis(500),
-        millis(500),
-        option::of(bandwidth()),
-        maybe(),
-        millis(90_000),
-        client,
     )
-        .prop_map(
-            |(latency, jitter, bandwidth, idle_flow_timeout, dns_ttl, client)| Network {
-                latency,
-                jitter,
-                bandwidth,
-                idle_flow_timeout,
-                dns_ttl,
-                client,
-            },
-        )
 }
 
 fn app() -> impl Strategy<Value = App> {
     let times = (maybe(), maybe(), maybe(), any::<bool>());
     let reset = select(vec![Reset::None, Reset::Rollback, Reset::Discard]);
     let order = option::of(select(vec![Order::Fifo, Order::Lifo]));
-    (
-        1u32..5,
-        1u32..30,
-        0u32..30,
-        times,
-        reset,
-        order,
-        any::<bool>(),
-    )
-        .prop_map(
-            |(processes, max_size, min_idle, times, reset_on_return, order, superuser)| App {
-                processes,
-                user: if superuser { "postgres" } else { "app" }.to_owned(),
-                pool: PoolSettings {
-                    max_size,
-                    min_idle: min_idle.min(max_size),
-                    acquire_timeout: times.0,
-                    idle_timeout: times.1,
-                    max_lifetime: times.2,
-                    test_on_acquire: times.3,
-                    reset_on_return,
-                    order,
-                },
+    (1u32..5, 1u32..30, 0u32..30, times, reset, order, any::<bool>()).prop_map(
+        |(processes, max_size, min_idle, times, reset_on_return, order, superuser)| App {
+            processes,
+            user: if superuser { "postgres" } else { "app" }.to_owned(),
+            pool: PoolSettings {
+                max_size,
+                min_idle: min_idle.min(max_size),
+                acquire_timeout: times.0,
+                idle_timeout: times.1,
+                max_lifetime: times.2,
+                test_on_acquire: times.3,
+                reset_on_return,
+                order,
             },
-        )
+        },
+    )
 }
 
 fn plain(action: Action) -> Step {
-    Step {
-        action,
-        cancel: None,
-    }
+    Step { action, cancel: None }
 }
 
 fn cancel() -> impl Strategy<Value = Option<Cancel>> {
@@ -251,16 +182,8 @@ fn work(spawns: Vec<String>) -> impl Strategy<Value = Step> {
     let waits = prop_oneof![
         statement.clone().prop_map(Action::Sql),
         statement.prop_map(Action::Prepared),
-        select(vec![
-            Action::Begin,
-            Action::Commit,
-            Action::Rollback,
-            Action::ClosePool
-        ]),
-        (millis(900), millis(900)).prop_map(|(a, b)| Action::Hold {
-            min: a.min(b),
-            max: a.max(b)
-        }),
+        select(vec![Action::Begin, Action::Commit, Action::Rollback, Action::ClosePool]),
+        (millis(900), millis(900)).prop_map(|(a, b)| Action::Hold { min: a.min(b), max: a.max(b) }),
     ];
     let waits = (waits, cancel()).prop_map(|(action, cancel)| Step { action, cancel });
     let instant = prop_oneof![
@@ -268,56 +191,31 @@ fn work(spawns: Vec<String>) -> impl Strategy<Value = Step> {
         Just(Action::Status),
         millis(900).prop_map(|after| Action::Abandon { after }),
     ];
-    let spawn =
-        (any::<proptest::sample::Index>(), any::<bool>()).prop_map(
-            move |(index, wait)| match spawns.len() {
-                0 => Action::Status,
-                len => Action::Spawn {
-                    workload: spawns[index.index(len)].clone(),
-                    wait,
-                },
-            },
-        );
+    let spawn = (any::<proptest::sample::Index>(), any::<bool>()).prop_map(move |(index, wait)| match spawns.len() {
+        0 => Action::Status,
+        len => Action::Spawn { workload: spawns[index.index(len)].clone(), wait },
+    });
     prop_oneof![4 => waits, 1 => instant.prop_map(plain), 1 => spawn.prop_map(plain)]
 }
 
 /// A lease from its acquire to its end.
 fn lease(spawns: Vec<String>) -> impl Strategy<Value = Vec<Step>> {
-    let acquire = (maybe(), cancel()).prop_map(|(deadline, cancel)| Step {
-        action: Action::Acquire { deadline },
-        cancel,
-    });
+    let acquire =
+        (maybe(), cancel()).prop_map(|(deadline, cancel)| Step { action: Action::Acquire { deadline }, cancel });
     let end = select(vec![Action::Release, Action::Leak]).prop_map(plain);
-    (acquire, any::<bool>(), vec(work(spawns), 0..5), end).prop_map(
-        |(acquire, detach, work, end)| {
-            let detach = detach.then_some(plain(Action::Detach));
-            std::iter::once(acquire)
-                .chain(detach)
-                .chain(work)
-                .chain([end])
-                .collect()
-        },
-    )
+    (acquire, any::<bool>(), vec(work(spawns), 0..5), end).prop_map(|(acquire, detach, work, end)| {
+        let detach = detach.then_some(plain(Action::Detach));
+        std::iter::once(acquire).chain(detach).chain(work).chain([end]).collect()
+    })
 }
 
 fn steps(spawns: Vec<String>) -> impl Strategy<Value = Vec<Step>> {
-    let leases = vec(lease(spawns), 1..3)
-        .prop_map(|leases| leases.concat())
-        .boxed();
-    let repeated = (leases.clone(), 1u32..1000, cancel(), any::<bool>()).prop_map(
-        |(steps, times, cancel, deeper)| {
-            let repeat = |steps, cancel| Step {
-                action: Action::Repeat { times, steps },
-                cancel,
-            };
-            let inner = repeat(steps, cancel);
-            if deeper {
-                repeat(vec![inner], None)
-            } else {
-                inner
-            }
-        },
-    );
+    let leases = vec(lease(spawns), 1..3).prop_map(|leases| leases.concat()).boxed();
+    let repeated = (leases.clone(), 1u32..1000, cancel(), any::<bool>()).prop_map(|(steps, times, cancel, deeper)| {
+        let repeat = |steps, cancel| Step { action: Action::Repeat { times, steps }, cancel };
+        let inner = repeat(steps, cancel);
+        if deeper { repeat(vec![inner], None) } else { inner }
+    });
     let whole = prop_oneof![2 => leases, 1 => repeated.prop_map(|step| vec![step])];
     (whole, any::<bool>(), any::<bool>()).prop_map(|(mut steps, own_pool, panics)| {
         if own_pool {
@@ -335,9 +233,7 @@ fn arrive() -> impl Strategy<Value = Arrive> {
     prop_oneof![
         vec(millis(END_MS), 1..4).prop_map(Arrive::At),
         positive().prop_map(Arrive::Every),
-        (1u32..100_000).prop_map(|n| Arrive::Poisson {
-            per_second: f64::from(n) / 7.0
-        }),
+        (1u32..100_000).prop_map(|n| Arrive::Poisson { per_second: f64::from(n) / 7.0 }),
         (1u32..1000, maybe()).prop_map(|(count, every)| Arrive::Burst { count, every }),
         (1u32..1000, millis(9000)).prop_map(|(count, pause)| Arrive::Workers { count, pause }),
     ]
@@ -348,139 +244,75 @@ fn workloads(apps: Vec<String>) -> impl Strategy<Value = IndexMap<String, Worklo
     let spawned: Vec<String> = vec!["job".to_owned(), "other-job".to_owned()];
     let one = move |arrive: BoxedStrategy<Arrive>, spawns: Vec<String>| {
         let on_error = select(vec![OnError::Stop, OnError::Continue, OnError::Rollback]);
-        (
-            select(apps.clone()),
-            arrive,
-            millis(9000),
-            maybe(),
-            steps(spawns),
-            on_error,
-        )
-            .prop_map(|(app, arrive, from, until, steps, on_error)| Workload {
+        (select(apps.clone()), arrive, millis(9000), maybe(), steps(spawns), on_error).prop_map(
+            |(app, arrive, from, until, steps, on_error)| Workload {
                 app,
                 arrive,
                 from,
                 until: until.map(|until| until + from),
                 steps,
                 on_error,
-            })
+            },
+        )
     };
     let never = one(Just(Arrive::Never).boxed(), Vec::new());
     let arriving = btree_map(name("w"), one(arrive().boxed(), spawned.clone()), 1..4);
-    (arriving, vec(never, spawned.len())).prop_map(move |(arriving, never)| {
-        arriving
-            .into_iter()
-            .chain(spawned.iter().cloned().zip(never))
-            .collect()
-    })
+    (arriving, vec(never, spawned.len()))
+        .prop_map(move |(arriving, never)| arriving.into_iter().chain(spawned.iter().cloned().zip(never)).collect())
 }
 
 fn filter(apps: Vec<String>) -> impl Strategy<Value = BackendFilter> {
     let state = select(vec!["idle", "active", "idle in transaction"]).prop_map(str::to_owned);
-    (
-        option::of(select(apps)),
-        option::of(state),
-        maybe(),
-        option::of(1u32..9),
-    )
-        .prop_map(|(app, state, older_than, count)| BackendFilter {
-            app,
-            state,
-            older_than,
-            count,
-        })
+    (option::of(select(apps)), option::of(state), maybe(), option::of(1u32..9))
+        .prop_map(|(app, state, older_than, count)| BackendFilter { app, state, older_than, count })
 }
 
 fn fault(apps: IndexMap<String, App>, standby: bool) -> impl Strategy<Value = Fault> {
-    (millis(END_MS), maybe(), action(apps, standby)).prop_map(|(at, every, action)| Fault {
-        at,
-        every,
-        action,
-    })
+    (millis(END_MS), maybe(), action(apps, standby)).prop_map(|(at, every, action)| Fault { at, every, action })
 }
 
 fn action(apps: IndexMap<String, App>, standby: bool) -> BoxedStrategy<FaultAction> {
     let names: Vec<String> = apps.keys().cloned().collect();
-    let servers = if standby {
-        vec![ServerName::Primary, ServerName::Standby]
-    } else {
-        vec![ServerName::Primary]
-    };
+    let servers = if standby { vec![ServerName::Primary, ServerName::Standby] } else { vec![ServerName::Primary] };
     let server = || select(servers.clone());
     let mode = || select(vec![StopMode::Smart, StopMode::Fast, StopMode::Immediate]);
     let backends = || (server(), filter(names.clone()));
     let app = || option::of(select(names.clone()));
     let process = || {
         let apps = apps.clone();
-        let pick = (
-            select(names.clone()),
-            any::<proptest::sample::Index>(),
-            any::<bool>(),
-            option::of(millis(9000)),
-        );
+        let pick = (select(names.clone()), any::<proptest::sample::Index>(), any::<bool>(), option::of(millis(9000)));
         pick.prop_map(move |(app, index, all, restart_after)| {
             let processes = usize::try_from(apps[&app].processes).expect("it is small");
             let process = u32::try_from(index.index(processes) + 1).expect("it is small");
             (app, (!all).then_some(process), restart_after)
         })
     };
-    let of_server =
-        prop_oneof![
-            (server(), mode()).prop_map(|(server, mode)| FaultAction::ServerStop { server, mode }),
-            server().prop_map(|server| FaultAction::ServerStart { server }),
-            (server(), mode(), millis(9000)).prop_map(|(server, mode, down_for)| {
-                FaultAction::ServerRestart {
-                    server,
-                    mode,
-                    down_for,
-                }
-            }),
-            backends()
-                .prop_map(|(server, filter)| FaultAction::ServerCrashBackend { server, filter }),
-            backends().prop_map(|(server, filter)| FaultAction::ServerTerminate { server, filter }),
-            backends().prop_map(|(server, filter)| FaultAction::ServerCancel { server, filter }),
-            (server(), option::of(millis(9000)))
-                .prop_map(|(server, down_for)| FaultAction::ServerKill { server, down_for }),
-            (server(), option::of(millis(9000)))
-                .prop_map(|(server, down_for)| FaultAction::ServerPowerLoss { server, down_for }),
-            (server(), positive(), maybe())
-                .prop_map(|(server, by, lasts)| FaultAction::ServerSlow { server, by, lasts }),
-            (server(), "[a-z_][a-z_.]{0,9}", text()).prop_map(|(server, setting, value)| {
-                FaultAction::ServerSet {
-                    server,
-                    setting,
-                    value,
-                }
-            }),
-            (server(), text(), maybe()).prop_map(|(server, sql, lasts)| FaultAction::ServerSql {
-                server,
-                sql,
-                lasts
-            }),
-            (server(), 1u32..99, select(vec!["app", "postgres"]), maybe()).prop_map(
-                |(server, sessions, user, lasts)| {
-                    FaultAction::ServerOccupy {
-                        server,
-                        sessions,
-                        user: user.to_owned(),
-                        lasts,
-                    }
-                }
-            ),
-        ];
+    let of_server = prop_oneof![
+        (server(), mode()).prop_map(|(server, mode)| FaultAction::ServerStop { server, mode }),
+        server().prop_map(|server| FaultAction::ServerStart { server }),
+        (server(), mode(), millis(9000))
+            .prop_map(|(server, mode, down_for)| { FaultAction::ServerRestart { server, mode, down_for } }),
+        backends().prop_map(|(server, filter)| FaultAction::ServerCrashBackend { server, filter }),
+        backends().prop_map(|(server, filter)| FaultAction::ServerTerminate { server, filter }),
+        backends().prop_map(|(server, filter)| FaultAction::ServerCancel { server, filter }),
+        (server(), option::of(millis(9000)))
+            .prop_map(|(server, down_for)| FaultAction::ServerKill { server, down_for }),
+        (server(), option::of(millis(9000)))
+            .prop_map(|(server, down_for)| FaultAction::ServerPowerLoss { server, down_for }),
+        (server(), positive(), maybe()).prop_map(|(server, by, lasts)| FaultAction::ServerSlow { server, by, lasts }),
+        (server(), "[a-z_][a-z_.]{0,9}", text())
+            .prop_map(|(server, setting, value)| { FaultAction::ServerSet { server, setting, value } }),
+        (server(), text(), maybe()).prop_map(|(server, sql, lasts)| FaultAction::ServerSql { server, sql, lasts }),
+        (server(), 1u32..99, select(vec!["app", "postgres"]), maybe()).prop_map(|(server, sessions, user, lasts)| {
+            FaultAction::ServerOccupy { server, sessions, user: user.to_owned(), lasts }
+        }),
+    ];
     let direction = select(vec![Direction::Both, Direction::ToServer, Direction::ToApp]);
     let of_network = prop_oneof![
-        (millis(900), millis(900), maybe()).prop_map(|(latency, jitter, lasts)| {
-            FaultAction::NetLatency {
-                latency,
-                jitter,
-                lasts,
-            }
-        }),
-        (bandwidth(), maybe()).prop_map(|(bytes_per_second, lasts)| FaultAction::NetBandwidth {
-            bytes_per_second,
-            lasts
-        }),
+        (millis(900), millis(900), maybe())
+            .prop_map(|(latency, jitter, lasts)| { FaultAction::NetLatency { latency, jitter, lasts } }),
+        (bandwidth(), maybe())
+            .prop_map(|(bytes_per_second, lasts)| FaultAction::NetBandwidth { bytes_per_second, lasts }),
         (app(), direction, maybe()).prop_map(|(app, direction, lasts)| FaultAction::NetPartition {
             app,
             direction,
@@ -491,127 +323,64 @@ fn action(apps: IndexMap<String, App>, standby: bool) -> BoxedStrategy<FaultActi
         maybe().prop_map(|lasts| FaultAction::NetRefuse { lasts }),
         maybe().prop_map(|lasts| FaultAction::NetLoseConnects { lasts }),
         maybe().prop_map(|lasts| FaultAction::NetAcceptSilence { lasts }),
-        (positive(), maybe())
-            .prop_map(|(timeout, lasts)| FaultAction::NetIdleFlowTimeout { timeout, lasts }),
+        (positive(), maybe()).prop_map(|(timeout, lasts)| FaultAction::NetIdleFlowTimeout { timeout, lasts }),
         server().prop_map(|to| FaultAction::DnsRepoint { to }),
     ];
     let of_app = prop_oneof![
-        process().prop_map(|(app, process, restart_after)| FaultAction::AppKill {
-            app,
-            process,
-            restart_after
-        }),
-        process().prop_map(|(app, process, restart_after)| FaultAction::AppPowerLoss {
-            app,
-            process,
-            restart_after
-        }),
+        process().prop_map(|(app, process, restart_after)| FaultAction::AppKill { app, process, restart_after }),
+        process().prop_map(|(app, process, restart_after)| FaultAction::AppPowerLoss { app, process, restart_after }),
     ];
     if standby {
-        prop_oneof![
-            of_server,
-            of_network,
-            of_app,
-            Just(FaultAction::ServerPromote)
-        ]
-        .boxed()
+        prop_oneof![of_server, of_network, of_app, Just(FaultAction::ServerPromote)].boxed()
     } else {
         prop_oneof![of_server, of_network, of_app].boxed()
     }
 }
 
 fn comparison() -> impl Strategy<Value = Comparison> {
-    let operator = select(vec![
-        Operator::Equal,
-        Operator::AtMost,
-        Operator::AtLeast,
-        Operator::Below,
-        Operator::Above,
-    ]);
+    let operator = select(vec![Operator::Equal, Operator::AtMost, Operator::AtLeast, Operator::Below, Operator::Above]);
     let number = prop_oneof![
         (0u32..100_000).prop_map(|n| (f64::from(n) / 4.0, FigureUnit::Count)),
         (0u32..=1000).prop_map(|n| (f64::from(n) / 10.0 / 100.0, FigureUnit::Share)),
         millis(400 * 3_600_000).prop_map(|time| (time.as_secs_f64(), FigureUnit::Seconds)),
     ];
-    (operator, number).prop_map(|(operator, (value, unit))| Comparison {
-        operator,
-        value,
-        unit,
-    })
+    (operator, number).prop_map(|(operator, (value, unit))| Comparison { operator, value, unit })
 }
 
 fn expect() -> impl Strategy<Value = Expect> {
-    let value = prop_oneof![
-        millis(900_000).prop_map(BoundValue::Within),
-        (0u64..100).prop_map(BoundValue::AtMost),
-    ];
-    let bounds = btree_map(
-        select(vec!["recovery", "bounded-bypass", "deadline"]),
-        value,
-        0..3,
-    );
+    let value = prop_oneof![millis(900_000).prop_map(BoundValue::Within), (0u64..100).prop_map(BoundValue::AtMost),];
+    let bounds = btree_map(select(vec!["recovery", "bounded-bypass", "deadline"]), value, 0..3);
     let pool = || select(vec!["bb8", "deadpool"]).prop_map(str::to_owned);
-    let excuse = (
-        select(vec!["demand", "no-stall"]),
-        option::of(pool()),
-        text(),
-    );
-    let known = (
-        pool(),
-        select(vec!["<=0.9.1", ">=0.8, <0.9", "*"]),
-        select(vec!["demand", "effects"]),
-        line(),
-    );
+    let excuse = (select(vec!["demand", "no-stall"]), option::of(pool()), text());
+    let known = (pool(), select(vec!["<=0.9.1", ">=0.8, <0.9", "*"]), select(vec!["demand", "effects"]), line());
     let end = (END_MS..2 * END_MS, positive());
     let checks = vec((text(), text()), 0..3);
-    let needs = vec(
-        select(vec!["close", "resize"]).prop_map(str::to_owned),
-        0..3,
-    );
+    let needs = vec(select(vec!["close", "resize"]).prop_map(str::to_owned), 0..3);
     let figures = btree_map("[a-z_.]{1,12}", comparison(), 0..4);
-    (
-        end,
-        bounds,
-        vec(excuse, 0..3),
-        vec(known, 0..3),
-        checks,
-        needs,
-        figures,
+    (end, bounds, vec(excuse, 0..3), vec(known, 0..3), checks, needs, figures).prop_map(
+        |((until, healing), bounds, excuses, known, checks, needs, figures)| Expect {
+            until: Duration::from_millis(until),
+            healing,
+            bounds: bounds
+                .into_iter()
+                .map(|(invariant, value)| Bound { invariant: invariant.to_owned(), value })
+                .collect(),
+            excuses: excuses
+                .into_iter()
+                .map(|(invariant, pool, why)| Excuse { invariant: invariant.to_owned(), pool, why })
+                .collect(),
+            known: known
+                .into_iter()
+                .map(|(pool, versions, violates, path)| Known {
+                    pool,
+                    versions: versions.to_owned(),
+                    violates: violates.to_owned(),
+                    link: format!("https://example.org/{path}"),
+                })
+                .collect(),
+            sql: checks.into_iter().map(|(query, equals)| SqlCheck { query, equals }).collect(),
+            needs,
+            figures: figures.into_iter().collect(),
+        },
     )
-        .prop_map(
-            |((until, healing), bounds, excuses, known, checks, needs, figures)| Expect {
-                until: Duration::from_millis(until),
-                healing,
-                bounds: bounds
-                    .into_iter()
-                    .map(|(invariant, value)| Bound {
-                        invariant: invariant.to_owned(),
-                        value,
-                    })
-                    .collect(),
-                excuses: excuses
-                    .into_iter()
-                    .map(|(invariant, pool, why)| Excuse {
-                        invariant: invariant.to_owned(),
-                        pool,
-                        why,
-                    })
-                    .collect(),
-                known: known
-                    .into_iter()
-                    .map(|(pool, versions, violates, path)| Known {
-                        pool,
-                        versions: versions.to_owned(),
-                        violates: violates.to_owned(),
-                        link: format!("https://example.org/{path}"),
-                    })
-                    .collect(),
-                sql: checks
-                    .into_iter()
-                    .map(|(query, equals)| SqlCheck { query, equals })
-                    .collect(),
-                needs,
-                figures: figures.into_iter().collect(),
-            },
-        )
 }

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::model::{
-    Action, App, Arrive, Auth, BackendFilter, Bound, BoundValue, Cancel, Comparison, Direction,
-    Expect, Fault, FaultAction, FigureUnit, Keepalive, Network, OnError, Operator, Order,
-    PoolSettings, Reset, Role, Scenario, Server, ServerName, Standby, Step, StopMode, Workload,
+    Action, App, Arrive, Auth, BackendFilter, Bound, BoundValue, Cancel, Comparison, Direction, Expect, Fault,
+    FaultAction, FigureUnit, Keepalive, Network, OnError, Operator, Order, PoolSettings, Reset, Role, Scenario, Server,
+    ServerName, Standby, Step, StopMode, Workload,
 };
 use super::parse::DEFAULT_KEEPALIVE;
 use super::units::{print_bandwidth, print_duration, print_rate};
@@ -19,9 +19,7 @@ const SCHEMA: &str = "#:schema ../scenario.schema.json";
 /// Prints a scenario as a file.
 #[must_use]
 pub fn print(scenario: &Scenario) -> String {
-    let mut file = File {
-        text: format!("{SCHEMA}\n"),
-    };
+    let mut file = File { text: format!("{SCHEMA}\n") };
     file.string("title", &scenario.title);
     file.string("story", &scenario.story);
     file.line("seeds", &seeds(&scenario.seeds));
@@ -136,10 +134,7 @@ fn long_string(text: &str) -> String {
 
 /// A key, quoted if it must be.
 fn key(name: &str) -> String {
-    let bare = !name.is_empty()
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if bare { name.to_owned() } else { quoted(name) }
 }
 
@@ -159,9 +154,7 @@ fn lines(items: impl IntoIterator<Item = String>) -> String {
 
 fn seeds(seeds: &[u64]) -> String {
     match seeds {
-        [first, .., last]
-            if seeds.len() > 2 && seeds.windows(2).all(|pair| pair[0] + 1 == pair[1]) =>
-        {
+        [first, .., last] if seeds.len() > 2 && seeds.windows(2).all(|pair| pair[0] + 1 == pair[1]) => {
             format!("\"{first}..={last}\"")
         }
         _ => list(seeds.iter().map(u64::to_string)),
@@ -172,28 +165,13 @@ fn server(file: &mut File, server: &Server) {
     file.header("[server]");
     file.number_unless("version", server.version, 15);
     file.number_unless("max_connections", server.max_connections, 100);
-    file.number_unless(
-        "superuser_reserved_connections",
-        server.superuser_reserved_connections,
-        3,
-    );
+    file.number_unless("superuser_reserved_connections", server.superuser_reserved_connections, 3);
     if server.auth == Auth::ScramSha256 {
         file.line("auth", "\"scram-sha-256\"");
     }
-    file.number_if(
-        "database_connection_limit",
-        server.database_connection_limit,
-    );
-    file.duration_unless(
-        "startup_time",
-        server.startup_time,
-        Duration::from_millis(200),
-    );
-    file.duration_unless(
-        "recovery_time",
-        server.recovery_time,
-        Duration::from_millis(500),
-    );
+    file.number_if("database_connection_limit", server.database_connection_limit);
+    file.duration_unless("startup_time", server.startup_time, Duration::from_millis(200));
+    file.duration_unless("recovery_time", server.recovery_time, Duration::from_millis(500));
     file.duration_unless("fork_time", server.fork_time, Duration::from_millis(2));
     if !server.sql.is_empty() {
         file.string("sql", &server.sql);
@@ -231,11 +209,7 @@ fn print_standby(file: &mut File, standby: &Standby) {
     if !standby.hot_standby {
         file.line("hot_standby", "false");
     }
-    file.duration_unless(
-        "promotion_time",
-        standby.promotion_time,
-        Duration::from_millis(500),
-    );
+    file.duration_unless("promotion_time", standby.promotion_time, Duration::from_millis(500));
 }
 
 fn network(file: &mut File, network: &Network) {
@@ -257,16 +231,9 @@ fn network(file: &mut File, network: &Network) {
     file.header("[network.client]");
     match &client.keepalive {
         Some(keepalive) if *keepalive == DEFAULT_KEEPALIVE => {}
-        Some(Keepalive {
-            idle,
-            interval,
-            count,
-        }) => {
+        Some(Keepalive { idle, interval, count }) => {
             let (idle, interval) = (quoted_duration(*idle), quoted_duration(*interval));
-            file.line(
-                "keepalive",
-                &format!("{{ idle = {idle}, interval = {interval}, count = {count} }}"),
-            );
+            file.line("keepalive", &format!("{{ idle = {idle}, interval = {interval}, count = {count} }}"));
         }
         None => file.line("keepalive", "false"),
     }
@@ -315,26 +282,17 @@ fn print_workload(file: &mut File, name: &str, workload: &Workload) {
     file.line("app", &quoted(&workload.app));
     let arrive = match &workload.arrive {
         Arrive::Never => "\"never\"".to_owned(),
-        Arrive::At(times) => format!(
-            "{{ at = {} }}",
-            list(times.iter().copied().map(quoted_duration))
-        ),
+        Arrive::At(times) => format!("{{ at = {} }}", list(times.iter().copied().map(quoted_duration))),
         Arrive::Every(interval) => format!("{{ every = {} }}", quoted_duration(*interval)),
         Arrive::Poisson { per_second } => {
             format!("{{ poisson = \"{}\" }}", print_rate(*per_second))
         }
         Arrive::Burst { count, every: None } => format!("{{ burst = {count} }}"),
-        Arrive::Burst {
-            count,
-            every: Some(every),
-        } => {
+        Arrive::Burst { count, every: Some(every) } => {
             format!("{{ burst = {count}, every = {} }}", quoted_duration(*every))
         }
         Arrive::Workers { count, pause } if pause.is_zero() => format!("{{ workers = {count} }}"),
-        Arrive::Workers { count, pause } => format!(
-            "{{ workers = {count}, pause = {} }}",
-            quoted_duration(*pause)
-        ),
+        Arrive::Workers { count, pause } => format!("{{ workers = {count}, pause = {} }}", quoted_duration(*pause)),
     };
     file.line("arrive", &arrive);
     file.duration_unless("from", workload.from, Duration::ZERO);
@@ -357,13 +315,8 @@ fn step(step: &Step) -> String {
     });
     let text = match &step.action {
         Action::Repeat { times, steps } => {
-            let cancel = cancel
-                .map(|cancel| format!(", cancel = \"{cancel}\""))
-                .unwrap_or_default();
-            return format!(
-                "{{ repeat = {times}{cancel}, steps = {} }}",
-                list(steps.iter().map(self::step))
-            );
+            let cancel = cancel.map(|cancel| format!(", cancel = \"{cancel}\"")).unwrap_or_default();
+            return format!("{{ repeat = {times}{cancel}, steps = {} }}", list(steps.iter().map(self::step)));
         }
         action => action_text(action),
     };
@@ -375,9 +328,7 @@ fn step(step: &Step) -> String {
 pub fn action_text(action: &Action) -> String {
     match action {
         Action::Acquire { deadline: None } => "acquire".to_owned(),
-        Action::Acquire {
-            deadline: Some(deadline),
-        } => format!("acquire within {}", print_duration(*deadline)),
+        Action::Acquire { deadline: Some(deadline) } => format!("acquire within {}", print_duration(*deadline)),
         Action::Sql(text) => format!("sql {text}"),
         Action::Prepared(text) => format!("prepared {text}"),
         Action::Begin => "begin".to_owned(),
@@ -397,14 +348,8 @@ pub fn action_text(action: &Action) -> String {
         Action::DropPool => "drop pool".to_owned(),
         Action::Resize(size) => format!("resize {size}"),
         Action::Status => "status".to_owned(),
-        Action::Spawn {
-            workload,
-            wait: false,
-        } => format!("spawn {workload}"),
-        Action::Spawn {
-            workload,
-            wait: true,
-        } => format!("spawn {workload} and wait"),
+        Action::Spawn { workload, wait: false } => format!("spawn {workload}"),
+        Action::Spawn { workload, wait: true } => format!("spawn {workload} and wait"),
         Action::Repeat { times, .. } => format!("repeat {times} times"),
     }
 }
@@ -420,32 +365,18 @@ fn print_fault(file: &mut File, fault: &Fault) {
             stop_mode(file, *mode);
         }
         FaultAction::ServerStart { server } => server_name(file, *server),
-        FaultAction::ServerRestart {
-            server,
-            mode,
-            down_for,
-        } => {
+        FaultAction::ServerRestart { server, mode, down_for } => {
             server_name(file, *server);
             stop_mode(file, *mode);
             file.duration("down_for", *down_for);
         }
-        FaultAction::ServerCrashBackend {
-            server,
-            filter: backends,
-        }
-        | FaultAction::ServerTerminate {
-            server,
-            filter: backends,
-        }
-        | FaultAction::ServerCancel {
-            server,
-            filter: backends,
-        } => {
+        FaultAction::ServerCrashBackend { server, filter: backends }
+        | FaultAction::ServerTerminate { server, filter: backends }
+        | FaultAction::ServerCancel { server, filter: backends } => {
             server_name(file, *server);
             filter(file, backends);
         }
-        FaultAction::ServerKill { server, down_for }
-        | FaultAction::ServerPowerLoss { server, down_for } => {
+        FaultAction::ServerKill { server, down_for } | FaultAction::ServerPowerLoss { server, down_for } => {
             server_name(file, *server);
             file.duration_if("down_for", *down_for);
         }
@@ -455,11 +386,7 @@ fn print_fault(file: &mut File, fault: &Fault) {
             file.duration_if("for", *lasts);
         }
         FaultAction::ServerPromote => {}
-        FaultAction::ServerSet {
-            server,
-            setting,
-            value,
-        } => {
+        FaultAction::ServerSet { server, setting, value } => {
             server_name(file, *server);
             file.line("setting", &quoted(setting));
             file.line("value", &quoted(value));
@@ -469,12 +396,7 @@ fn print_fault(file: &mut File, fault: &Fault) {
             file.string("sql", sql);
             file.duration_if("for", *lasts);
         }
-        FaultAction::ServerOccupy {
-            server,
-            sessions,
-            user,
-            lasts,
-        } => {
+        FaultAction::ServerOccupy { server, sessions, user, lasts } => {
             server_name(file, *server);
             file.line("sessions", &sessions.to_string());
             if user != "app" {
@@ -482,27 +404,16 @@ fn print_fault(file: &mut File, fault: &Fault) {
             }
             file.duration_if("for", *lasts);
         }
-        FaultAction::NetLatency {
-            latency,
-            jitter,
-            lasts,
-        } => {
+        FaultAction::NetLatency { latency, jitter, lasts } => {
             file.duration("latency", *latency);
             file.duration_unless("jitter", *jitter, Duration::ZERO);
             file.duration_if("for", *lasts);
         }
-        FaultAction::NetBandwidth {
-            bytes_per_second,
-            lasts,
-        } => {
+        FaultAction::NetBandwidth { bytes_per_second, lasts } => {
             file.line("bandwidth", &quoted(&print_bandwidth(*bytes_per_second)));
             file.duration_if("for", *lasts);
         }
-        FaultAction::NetPartition {
-            app,
-            direction,
-            lasts,
-        } => {
+        FaultAction::NetPartition { app, direction, lasts } => {
             app_name(file, app.as_deref());
             match direction {
                 Direction::Both => {}
@@ -523,25 +434,10 @@ fn print_fault(file: &mut File, fault: &Fault) {
             file.duration_if("for", *lasts);
         }
         FaultAction::DnsRepoint { to } => {
-            file.line(
-                "to",
-                if *to == ServerName::Standby {
-                    "\"standby\""
-                } else {
-                    "\"db\""
-                },
-            );
+            file.line("to", if *to == ServerName::Standby { "\"standby\"" } else { "\"db\"" });
         }
-        FaultAction::AppKill {
-            app,
-            process,
-            restart_after,
-        }
-        | FaultAction::AppPowerLoss {
-            app,
-            process,
-            restart_after,
-        } => {
+        FaultAction::AppKill { app, process, restart_after }
+        | FaultAction::AppPowerLoss { app, process, restart_after } => {
             app_name(file, Some(app));
             file.number_if("process", *process);
             file.duration_if("restart_after", *restart_after);
@@ -616,15 +512,7 @@ fn expect(file: &mut File, expect: &Expect) {
     file.duration("until", expect.until);
     file.duration_unless("healing", expect.healing, Duration::from_secs(120));
     if !expect.bounds.is_empty() {
-        file.line(
-            "holds",
-            &lines(
-                expect
-                    .bounds
-                    .iter()
-                    .map(|bound| quoted(&print_bound(bound))),
-            ),
-        );
+        file.line("holds", &lines(expect.bounds.iter().map(|bound| quoted(&print_bound(bound)))));
     }
     if !expect.needs.is_empty() {
         file.line("needs", &list(expect.needs.iter().map(|need| quoted(need))));
@@ -678,22 +566,15 @@ pub fn comparison(comparison: &Comparison) -> String {
     let value = comparison.value;
     match comparison.unit {
         FigureUnit::Count => format!("{operator} {value}"),
-        FigureUnit::Seconds => format!(
-            "{operator} {}",
-            print_duration(Duration::from_millis((value * 1000.0).round() as u64))
-        ),
+        FigureUnit::Seconds => {
+            format!("{operator} {}", print_duration(Duration::from_millis((value * 1000.0).round() as u64)))
+        }
         FigureUnit::Share => {
             // The shortest number of percent that is this share again.
             let percent = (0..17)
                 .map(|digits| format!("{:.digits$}", value * 100.0))
-                .find(|text| {
-                    text.parse::<f64>()
-                        .is_ok_and(|percent| percent / 100.0 == value)
-                });
-            format!(
-                "{operator} {}%",
-                percent.unwrap_or_else(|| (value * 100.0).to_string())
-            )
+                .find(|text| text.parse::<f64>().is_ok_and(|percent| percent / 100.0 == value));
+            format!("{operator} {}%", percent.unwrap_or_else(|| (value * 100.0).to_string()))
         }
     }
 }

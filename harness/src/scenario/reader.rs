@@ -32,10 +32,7 @@ pub(super) struct Log<'t> {
 
 impl<'t> Log<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Log {
-            text,
-            found: RefCell::default(),
-        }
+        Log { text, found: RefCell::default() }
     }
 
     pub(super) fn push(&self, diagnostic: Diagnostic) {
@@ -76,22 +73,14 @@ pub(super) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) 
     let wanted = name.to_lowercase();
     known
         .into_iter()
-        .map(|candidate| {
-            (
-                strsim::jaro_winkler(&wanted, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
+        .map(|candidate| (strsim::jaro_winkler(&wanted, &candidate.to_lowercase()), candidate))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
 }
 
 /// ``did you mean `x`?``, or all that there is.
-pub(super) fn suggest<'n>(
-    name: &str,
-    known: impl IntoIterator<Item = &'n str> + Clone,
-) -> Option<String> {
+pub(super) fn suggest<'n>(name: &str, known: impl IntoIterator<Item = &'n str> + Clone) -> Option<String> {
     if let Some(near) = nearest(name, known.clone()) {
         return Some(format!("did you mean `{near}`?"));
     }
@@ -112,12 +101,7 @@ pub(super) struct Value<'v, 'i> {
 
 impl<'v, 'i> Value<'v, 'i> {
     fn element(&self, raw: &'v Spanned<DeValue<'i>>) -> Self {
-        Value {
-            raw: raw.get_ref(),
-            span: raw.span(),
-            path: self.path.clone(),
-            key_span: raw.span(),
-        }
+        Value { raw: raw.get_ref(), span: raw.span(), path: self.path.clone(), key_span: raw.span() }
     }
 
     pub(super) fn string(&self, log: &Log<'_>) -> Option<&'v str> {
@@ -133,12 +117,8 @@ impl<'v, 'i> Value<'v, 'i> {
         let text = self.string(log)?;
         if text.trim().is_empty() {
             log.push(
-                Diagnostic::new(
-                    "scenario::empty",
-                    self.span.clone(),
-                    format!("`{}` is empty", self.path),
-                )
-                .label("some text is needed"),
+                Diagnostic::new("scenario::empty", self.span.clone(), format!("`{}` is empty", self.path))
+                    .label("some text is needed"),
             );
             return None;
         }
@@ -153,19 +133,13 @@ impl<'v, 'i> Value<'v, 'i> {
         value
     }
 
-    pub(super) fn integer(
-        &self,
-        log: &Log<'_>,
-        allowed: std::ops::RangeInclusive<u64>,
-    ) -> Option<u64> {
+    pub(super) fn integer(&self, log: &Log<'_>, allowed: std::ops::RangeInclusive<u64>) -> Option<u64> {
         let Some(integer) = self.raw.as_integer() else {
             log.mismatch(self, "a whole number");
             return None;
         };
         let value = i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i128::MAX);
-        let inside = u64::try_from(value)
-            .ok()
-            .filter(|value| allowed.contains(value));
+        let inside = u64::try_from(value).ok().filter(|value| allowed.contains(value));
         if inside.is_none() {
             let (least, most) = (allowed.start(), allowed.end());
             log.push(
@@ -180,21 +154,13 @@ impl<'v, 'i> Value<'v, 'i> {
         inside
     }
 
-    pub(super) fn count(
-        &self,
-        log: &Log<'_>,
-        allowed: std::ops::RangeInclusive<u32>,
-    ) -> Option<u32> {
+    pub(super) fn count(&self, log: &Log<'_>, allowed: std::ops::RangeInclusive<u32>) -> Option<u32> {
         let value = self.integer(log, u64::from(*allowed.start())..=u64::from(*allowed.end()))?;
         u32::try_from(value).ok()
     }
 
     /// One of a few words.
-    pub(super) fn choice<T: Copy>(
-        &self,
-        log: &Log<'_>,
-        choices: &[(&'static str, T)],
-    ) -> Option<T> {
+    pub(super) fn choice<T: Copy>(&self, log: &Log<'_>, choices: &[(&'static str, T)]) -> Option<T> {
         let text = self.string(log)?;
         let found = choices.iter().find(|(name, _)| *name == text);
         if found.is_none() {
@@ -246,12 +212,7 @@ impl<'v, 'i> Value<'v, 'i> {
     }
 
     pub(super) fn bandwidth(&self, log: &Log<'_>) -> Option<u64> {
-        self.quantity(
-            log,
-            "bandwidth",
-            "a bandwidth, like \"1MiB/s\"",
-            units::bandwidth,
-        )
+        self.quantity(log, "bandwidth", "a bandwidth, like \"1MiB/s\"", units::bandwidth)
     }
 
     fn quantity<T>(
@@ -285,13 +246,9 @@ impl<'v, 'i> Value<'v, 'i> {
             Ok(value) => Some(value),
             Err(wrong) => {
                 log.push(
-                    Diagnostic::new(
-                        "scenario::bad_quantity",
-                        self.span.clone(),
-                        format!("`{text}` is not a {what}"),
-                    )
-                    .label(wrong.label)
-                    .help(wrong.help),
+                    Diagnostic::new("scenario::bad_quantity", self.span.clone(), format!("`{text}` is not a {what}"))
+                        .label(wrong.label)
+                        .help(wrong.help),
                 );
                 None
             }
@@ -307,11 +264,7 @@ impl<'v, 'i> Value<'v, 'i> {
     }
 
     /// The elements of an array, each read by `read`; those that can't be read are left out (and logged).
-    pub(super) fn list<T>(
-        &self,
-        log: &Log<'_>,
-        mut read: impl FnMut(&Value<'v, 'i>) -> Option<T>,
-    ) -> Option<Vec<T>> {
+    pub(super) fn list<T>(&self, log: &Log<'_>, mut read: impl FnMut(&Value<'v, 'i>) -> Option<T>) -> Option<Vec<T>> {
         Some(self.array(log)?.iter().filter_map(&mut read).collect())
     }
 
@@ -347,21 +300,9 @@ fn entries<'v, 'i>(table: &'v DeTable<'i>, path: &str) -> Vec<(At<&'v str>, Valu
     let mut entries: Vec<_> = table
         .iter()
         .map(|(key, value)| {
-            let name = At {
-                value: key.get_ref().as_ref(),
-                span: key.span(),
-            };
-            let path = if path.is_empty() {
-                name.value.to_owned()
-            } else {
-                format!("{path}.{}", name.value)
-            };
-            let value = Value {
-                raw: value.get_ref(),
-                span: value.span(),
-                path,
-                key_span: key.span(),
-            };
+            let name = At { value: key.get_ref().as_ref(), span: key.span() };
+            let path = if path.is_empty() { name.value.to_owned() } else { format!("{path}.{}", name.value) };
+            let value = Value { raw: value.get_ref(), span: value.span(), path, key_span: key.span() };
             (name, value)
         })
         .collect();
@@ -383,14 +324,7 @@ pub(super) struct Reader<'v, 'i, 'l> {
 
 impl<'v, 'i, 'l> Reader<'v, 'i, 'l> {
     pub(super) fn new(log: &'l Log<'l>, path: &str, table: &'v DeTable<'i>, span: Span) -> Self {
-        Reader {
-            log,
-            path: path.to_owned(),
-            span,
-            left: entries(table, path),
-            known: Vec::new(),
-            missing: Vec::new(),
-        }
+        Reader { log, path: path.to_owned(), span, left: entries(table, path), known: Vec::new(), missing: Vec::new() }
     }
 
     /// Takes a key out, if it is there.
@@ -455,11 +389,7 @@ impl<'v, 'i, 'l> Reader<'v, 'i, 'l> {
     /// Complains about the keys that are left, and about those that are missing. Says whether some were left.
     pub(super) fn finish(self) -> bool {
         let place = |root: &str| {
-            if self.path.is_empty() {
-                root.to_owned()
-            } else {
-                format!("`{}`", self.path)
-            }
+            if self.path.is_empty() { root.to_owned() } else { format!("`{}`", self.path) }
         };
         let mut missing = self.missing;
         for (name, _) in &self.left {
@@ -470,11 +400,7 @@ impl<'v, 'i, 'l> Reader<'v, 'i, 'l> {
                 Diagnostic::new(
                     "scenario::unknown_key",
                     name.span.clone(),
-                    format!(
-                        "`{}` is not a key of {}",
-                        name.value,
-                        place("the top level")
-                    ),
+                    format!("`{}` is not a key of {}", name.value, place("the top level")),
                 )
                 .label("unknown key")
                 .maybe_help(suggest(name.value, self.known.iter().copied())),
@@ -500,18 +426,12 @@ pub(super) fn inside(text: &str, span: &Span, decoded: &str, from: usize, to: us
     let Some(raw) = text.get(span.clone()) else {
         return span.clone();
     };
-    let quotes = ["\"\"\"", "'''", "\"", "'"]
-        .into_iter()
-        .find(|quote| raw.starts_with(quote))
-        .unwrap_or("");
+    let quotes = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quote| raw.starts_with(quote)).unwrap_or("");
     let escapes = quotes.starts_with('"');
     let mut at = quotes.len();
     if quotes.len() == 3 {
         // A newline right after the opening quotes isn't part of the string.
-        at += ["\r\n", "\n"]
-            .iter()
-            .find(|end| raw[at..].starts_with(**end))
-            .map_or(0, |end| end.len());
+        at += ["\r\n", "\n"].iter().find(|end| raw[at..].starts_with(**end)).map_or(0, |end| end.len());
     }
     // Walks both texts side by side until the decoded one is at `wanted`.
     let mut decoded_at = 0;
@@ -568,25 +488,14 @@ mod tests {
         check_inside(r#""sql \"a\" 5mz""#, "sql \"a\" 5mz", "5mz", "5mz");
         check_inside(r#""\u00e9\t5mz""#, "é\t5mz", "5mz", "5mz");
         check_inside("\"é 5mz\"", "é 5mz", "5mz", "5mz");
-        check_inside(
-            "\"\"\"\nhold \\\n    5mz\"\"\"",
-            "hold 5mz",
-            "5mz",
-            "\\\n    5mz",
-        );
+        check_inside("\"\"\"\nhold \\\n    5mz\"\"\"", "hold 5mz", "5mz", "\\\n    5mz");
         check_inside("'''\r\na\r\n5mz'''", "a\n5mz", "5mz", "5mz");
     }
 
     #[test]
     fn the_nearest_name_is_near() {
-        assert_eq!(
-            nearest("max_sise", ["min_idle", "max_size"]),
-            Some("max_size")
-        );
+        assert_eq!(nearest("max_sise", ["min_idle", "max_size"]), Some("max_size"));
         assert_eq!(nearest("quux", ["min_idle", "max_size"]), None);
-        assert_eq!(
-            suggest("quux", ["a", "b"]).as_deref(),
-            Some("there is `a`, `b`")
-        );
+        assert_eq!(suggest("quux", ["a", "b"]).as_deref(), Some("there is `a`, `b`"));
     }
 }

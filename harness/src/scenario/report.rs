@@ -93,10 +93,7 @@ impl Diagnostic {
     }
 
     pub(super) fn note(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
-        self.notes.push(Note {
-            span,
-            label: label.into(),
-        });
+        self.notes.push(Note { span, label: label.into() });
         self
     }
 
@@ -151,18 +148,14 @@ impl miette::Diagnostic for Diagnostic {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help
-            .as_ref()
-            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let label = (!self.label.is_empty()).then(|| self.label.clone());
         let place = LabeledSpan::new_primary_with_span(label, self.span.clone());
-        let notes = self
-            .notes
-            .iter()
-            .map(|note| LabeledSpan::new_with_span(Some(note.label.clone()), note.span.clone()));
+        let notes =
+            self.notes.iter().map(|note| LabeledSpan::new_with_span(Some(note.label.clone()), note.span.clone()));
         Some(Box::new(std::iter::once(place).chain(notes)))
     }
 }
@@ -179,9 +172,7 @@ impl Report {
         for diagnostic in &mut diagnostics {
             diagnostic.locate(text);
         }
-        diagnostics.sort_by(|a, b| {
-            (a.span.start, a.span.end, a.severity).cmp(&(b.span.start, b.span.end, b.severity))
-        });
+        diagnostics.sort_by(|a, b| (a.span.start, a.span.end, a.severity).cmp(&(b.span.start, b.span.end, b.severity)));
         diagnostics.dedup();
         Report {
             name: name.to_owned(),
@@ -209,10 +200,7 @@ impl Report {
     }
 
     fn count(&self, severity: Severity) -> usize {
-        self.diagnostics
-            .iter()
-            .filter(|d| d.severity == severity)
-            .count()
+        self.diagnostics.iter().filter(|d| d.severity == severity).count()
     }
 }
 
@@ -238,11 +226,7 @@ impl fmt::Debug for Report {
         writeln!(f, "{self}")?;
         for d in &self.diagnostics {
             let (name, severity) = (&self.name, d.severity.as_str());
-            writeln!(
-                f,
-                "{name}:{}:{}: {severity}[{}]: {} ({})",
-                d.line, d.column, d.code, d.message, d.label
-            )?;
+            writeln!(f, "{name}:{}:{}: {severity}[{}]: {} ({})", d.line, d.column, d.code, d.message, d.label)?;
         }
         Ok(())
     }
@@ -252,11 +236,7 @@ impl std::error::Error for Report {}
 
 impl miette::Diagnostic for Report {
     fn severity(&self) -> Option<miette::Severity> {
-        Some(if self.has_errors() {
-            miette::Severity::Error
-        } else {
-            miette::Severity::Warning
-        })
+        Some(if self.has_errors() { miette::Severity::Error } else { miette::Severity::Warning })
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -264,10 +244,6 @@ impl miette::Diagnostic for Report {
     }
 
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
-        Some(Box::new(
-            self.diagnostics
-                .iter()
-                .map(|d| d as &dyn miette::Diagnostic),
-        ))
+        Some(Box::new(self.diagnostics.iter().map(|d| d as &dyn miette::Diagnostic)))
     }
 }

@@ -578,10 +578,7 @@ impl JsonSchema for Fault {
                 let mut properties = Map::new();
                 properties.insert("at".to_owned(), key("at"));
                 properties.insert("every".to_owned(), key("every"));
-                properties.insert(
-                    "do".to_owned(),
-                    json!({ "const": kind.name, "description": kind.meaning }),
-                );
+                properties.insert("do".to_owned(), json!({ "const": kind.name, "description": kind.meaning }));
                 for name in kind.needs.iter().chain(kind.takes) {
                     properties.insert((*name).to_owned(), key(name));
                 }

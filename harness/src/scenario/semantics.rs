@@ -11,30 +11,21 @@ use super::reader::{At, Log, Span, suggest};
 use super::report::Diagnostic;
 
 /// Checks all workloads.
-pub(super) fn workloads(
-    log: &Log<'_>,
-    workloads: &IndexMap<String, Draft>,
-    apps: &IndexMap<String, At<App>>,
-) {
+pub(super) fn workloads(log: &Log<'_>, workloads: &IndexMap<String, Draft>, apps: &IndexMap<String, At<App>>) {
     for draft in workloads.values() {
         let mut walk = Walk {
             log,
             lease: Lease::Never,
             own_pool: false,
             ended: None,
-            carries_on: draft
-                .workload
-                .as_ref()
-                .is_none_or(|w| w.on_error == OnError::Continue),
+            carries_on: draft.workload.as_ref().is_none_or(|w| w.on_error == OnError::Continue),
             quiet: false,
         };
         walk.steps(&draft.steps);
         spawns_exist(log, &draft.steps, workloads);
     }
     for (name, draft) in workloads {
-        let spawned = workloads
-            .values()
-            .any(|other| spawned(&other.steps).any(|(target, _)| target == name));
+        let spawned = workloads.values().any(|other| spawned(&other.steps).any(|(target, _)| target == name));
         if draft.never == Some(true) && !spawned {
             log.push(
                 Diagnostic::new(
@@ -56,13 +47,9 @@ pub(super) fn workloads(
         });
         if !used {
             log.push(
-                Diagnostic::new(
-                    "scenario::unused_app",
-                    app.span.clone(),
-                    format!("the app `{name}` has no workload"),
-                )
-                .label("it does nothing but keep its pool")
-                .warning(),
+                Diagnostic::new("scenario::unused_app", app.span.clone(), format!("the app `{name}` has no workload"))
+                    .label("it does nothing but keep its pool")
+                    .warning(),
             );
         }
     }
@@ -106,13 +93,9 @@ impl Walk<'_, '_> {
         for (index, step) in steps.iter().enumerate() {
             if let Some(panic) = self.ended.clone() {
                 self.push(
-                    Diagnostic::new(
-                        "scenario::unreachable",
-                        step.span.clone(),
-                        "no actor comes to this step",
-                    )
-                    .label("never reached")
-                    .note(panic, "the actor ends here"),
+                    Diagnostic::new("scenario::unreachable", step.span.clone(), "no actor comes to this step")
+                        .label("never reached")
+                        .note(panic, "the actor ends here"),
                 );
                 return;
             }
@@ -132,43 +115,25 @@ impl Walk<'_, '_> {
                             .help("an actor holds one lease at a time; `release` first, or use a second workload"),
                     );
                 }
-                self.lease = if cancelled || self.carries_on {
-                    Lease::Perhaps
-                } else {
-                    Lease::Held { at: span }
-                };
+                self.lease = if cancelled || self.carries_on { Lease::Perhaps } else { Lease::Held { at: span } };
             }
-            Action::Sql(_)
-            | Action::Prepared(_)
-            | Action::Begin
-            | Action::Commit
-            | Action::Rollback => {
+            Action::Sql(_) | Action::Prepared(_) | Action::Begin | Action::Commit | Action::Rollback => {
                 self.needs_lease("a statement", &span);
             }
             Action::Release => {
                 self.needs_lease("`release`", &span);
-                self.lease = Lease::Gone {
-                    how: "released here",
-                    at: span,
-                };
+                self.lease = Lease::Gone { how: "released here", at: span };
             }
             Action::Leak => {
                 self.needs_lease("`leak`", &span);
-                self.lease = Lease::Gone {
-                    how: "leaked here",
-                    at: span,
-                };
+                self.lease = Lease::Gone { how: "leaked here", at: span };
             }
             Action::Detach => {
                 if let Lease::Detached { at } = &self.lease {
                     self.push(
-                        Diagnostic::new(
-                            "scenario::lease",
-                            span.clone(),
-                            "the connection is detached already",
-                        )
-                        .label("a second `detach`")
-                        .note(at.clone(), "detached here"),
+                        Diagnostic::new("scenario::lease", span.clone(), "the connection is detached already")
+                            .label("a second `detach`")
+                            .note(at.clone(), "detached here"),
                     );
                 }
                 self.needs_lease("`detach`", &span);
@@ -179,14 +144,10 @@ impl Walk<'_, '_> {
             }
             Action::Panic => self.ended = Some(span),
             Action::Abandon { .. } if left == 0 => self.push(
-                Diagnostic::new(
-                    "scenario::no_effect",
-                    span,
-                    "nothing is left to be abandoned",
-                )
-                .label("the last step")
-                .help("`abandon` comes before the steps in whose middle the actor is dropped")
-                .warning(),
+                Diagnostic::new("scenario::no_effect", span, "nothing is left to be abandoned")
+                    .label("the last step")
+                    .help("`abandon` comes before the steps in whose middle the actor is dropped")
+                    .warning(),
             ),
             Action::NewPool => self.own_pool = true,
             Action::DropPool => {
@@ -220,37 +181,22 @@ impl Walk<'_, '_> {
 
     /// The second round of a repetition: it begins with what the first one left. One mistake says so.
     fn again(&mut self, draft: &DraftStep) {
-        let first = draft
-            .body
-            .iter()
-            .find(|step| !matches!(step.step.action, Action::Hold { .. } | Action::Status));
+        let first = draft.body.iter().find(|step| !matches!(step.step.action, Action::Hold { .. } | Action::Status));
         let Some(first) = first else { return };
         match (&first.step.action, &self.lease) {
             (Action::Acquire { .. }, Lease::Held { at }) => self.push(
-                Diagnostic::new(
-                    "scenario::lease",
-                    first.span.clone(),
-                    "the second round holds a lease already",
-                )
-                .label("a second acquire")
-                .note(at.clone(), "acquired in the first round, and not released")
-                .help("end the repetition with `release`"),
+                Diagnostic::new("scenario::lease", first.span.clone(), "the second round holds a lease already")
+                    .label("a second acquire")
+                    .note(at.clone(), "acquired in the first round, and not released")
+                    .help("end the repetition with `release`"),
             ),
             (
-                Action::Sql(_)
-                | Action::Prepared(_)
-                | Action::Begin
-                | Action::Commit
-                | Action::Rollback,
+                Action::Sql(_) | Action::Prepared(_) | Action::Begin | Action::Commit | Action::Rollback,
                 Lease::Gone { how, at },
             ) => self.push(
-                Diagnostic::new(
-                    "scenario::lease",
-                    first.span.clone(),
-                    "the second round has no lease",
-                )
-                .label("needs a lease")
-                .note(at.clone(), format!("{how} in the first round")),
+                Diagnostic::new("scenario::lease", first.span.clone(), "the second round has no lease")
+                    .label("needs a lease")
+                    .note(at.clone(), format!("{how} in the first round")),
             ),
             _ => {}
         }
@@ -261,19 +207,11 @@ impl Walk<'_, '_> {
     }
 
     fn needs_lease(&mut self, what: &str, span: &Span) {
-        let diagnostic = Diagnostic::new(
-            "scenario::lease",
-            span.clone(),
-            format!("{what} needs a lease"),
-        );
+        let diagnostic = Diagnostic::new("scenario::lease", span.clone(), format!("{what} needs a lease"));
         match &self.lease {
             Lease::Never => self.push(diagnostic.label("no `acquire` before")),
             Lease::Gone { how, at } => {
-                self.push(
-                    diagnostic
-                        .label("the actor has none any more")
-                        .note(at.clone(), *how),
-                );
+                self.push(diagnostic.label("the actor has none any more").note(at.clone(), *how));
             }
             Lease::Held { .. } | Lease::Detached { .. } | Lease::Perhaps => return,
         }
@@ -284,18 +222,12 @@ impl Walk<'_, '_> {
 
 /// The workloads that these steps spawn, with the places of the steps.
 fn spawned(steps: &[DraftStep]) -> Box<dyn Iterator<Item = (&str, &Span)> + '_> {
-    Box::new(
-        steps
-            .iter()
-            .flat_map(|draft| -> Box<dyn Iterator<Item = (&str, &Span)>> {
-                match &draft.step.action {
-                    Action::Spawn { workload, .. } => {
-                        Box::new(std::iter::once((workload.as_str(), &draft.span)))
-                    }
-                    _ => spawned(&draft.body),
-                }
-            }),
-    )
+    Box::new(steps.iter().flat_map(|draft| -> Box<dyn Iterator<Item = (&str, &Span)>> {
+        match &draft.step.action {
+            Action::Spawn { workload, .. } => Box::new(std::iter::once((workload.as_str(), &draft.span))),
+            _ => spawned(&draft.body),
+        }
+    }))
 }
 
 fn spawns_exist(log: &Log<'_>, steps: &[DraftStep], workloads: &IndexMap<String, Draft>) {
@@ -303,13 +235,9 @@ fn spawns_exist(log: &Log<'_>, steps: &[DraftStep], workloads: &IndexMap<String,
         let place = name_in_spawn(log.text, span, name);
         match workloads.get(name) {
             None => log.push(
-                Diagnostic::new(
-                    "scenario::undefined_workload",
-                    place,
-                    format!("there is no workload `{name}`"),
-                )
-                .label("unknown workload")
-                .maybe_help(suggest(name, workloads.keys().map(String::as_str))),
+                Diagnostic::new("scenario::undefined_workload", place, format!("there is no workload `{name}`"))
+                    .label("unknown workload")
+                    .maybe_help(suggest(name, workloads.keys().map(String::as_str))),
             ),
             Some(target) if target.never == Some(false) => log.push(
                 Diagnostic::new(
@@ -352,13 +280,8 @@ fn cycles(log: &Log<'_>, workloads: &IndexMap<String, Draft>) {
                 }
             }
             if draft.never != Some(false) && seen.contains(&name.as_str()) {
-                let message = format!(
-                    "`{name}` spawns itself, directly or by way of `{target}`: it would never end"
-                );
-                log.push(
-                    Diagnostic::new("scenario::spawn_cycle", span.clone(), message)
-                        .label("closes the circle"),
-                );
+                let message = format!("`{name}` spawns itself, directly or by way of `{target}`: it would never end");
+                log.push(Diagnostic::new("scenario::spawn_cycle", span.clone(), message).label("closes the circle"));
             }
         }
     }

@@ -20,17 +20,8 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
-    pub(super) fn new(
-        span: Range<usize>,
-        message: impl Into<String>,
-        label: impl Into<String>,
-    ) -> Self {
-        Wrong {
-            span,
-            message: message.into(),
-            label: label.into(),
-            help: None,
-        }
+    pub(super) fn new(span: Range<usize>, message: impl Into<String>, label: impl Into<String>) -> Self {
+        Wrong { span, message: message.into(), label: label.into(), help: None }
     }
 
     fn help(mut self, help: impl Into<String>) -> Self {
@@ -62,74 +53,32 @@ pub const STEPS: &[StepKind] = &[
         form: "sql STATEMENT",
         meaning: "Sends a statement by the simple query protocol; $actor and $process are numbers.",
     },
-    StepKind {
-        form: "prepared STATEMENT",
-        meaning: "Prepares a statement and executes it (the extended protocol).",
-    },
-    StepKind {
-        form: "begin",
-        meaning: "Sends BEGIN.",
-    },
-    StepKind {
-        form: "commit",
-        meaning: "Sends COMMIT.",
-    },
-    StepKind {
-        form: "rollback",
-        meaning: "Sends ROLLBACK.",
-    },
+    StepKind { form: "prepared STATEMENT", meaning: "Prepares a statement and executes it (the extended protocol)." },
+    StepKind { form: "begin", meaning: "Sends BEGIN." },
+    StepKind { form: "commit", meaning: "Sends COMMIT." },
+    StepKind { form: "rollback", meaning: "Sends ROLLBACK." },
     StepKind {
         form: "hold DURATION",
         meaning: "Keeps what it has for a time; `hold 5ms..20ms` draws the time from a range.",
     },
-    StepKind {
-        form: "release",
-        meaning: "Returns the connection to the pool.",
-    },
-    StepKind {
-        form: "leak",
-        meaning: "Forgets the lease: the connection is never returned.",
-    },
+    StepKind { form: "release", meaning: "Returns the connection to the pool." },
+    StepKind { form: "leak", meaning: "Forgets the lease: the connection is never returned." },
     StepKind {
         form: "abandon after DURATION",
         meaning: "The actor's task is dropped after this time, in the middle of the steps that follow.",
     },
-    StepKind {
-        form: "panic",
-        meaning: "Panics, holding what it holds.",
-    },
-    StepKind {
-        form: "detach",
-        meaning: "Takes the connection out of the pool for good, and keeps using it.",
-    },
-    StepKind {
-        form: "close pool",
-        meaning: "Closes the pool and waits for that.",
-    },
-    StepKind {
-        form: "new pool",
-        meaning: "Builds a pool of the actor's own, which its later steps use.",
-    },
-    StepKind {
-        form: "drop pool",
-        meaning: "Drops the actor's own pool without closing it.",
-    },
-    StepKind {
-        form: "resize COUNT",
-        meaning: "Changes the pool's max_size.",
-    },
-    StepKind {
-        form: "status",
-        meaning: "Reads the pool's own counters into the trace.",
-    },
+    StepKind { form: "panic", meaning: "Panics, holding what it holds." },
+    StepKind { form: "detach", meaning: "Takes the connection out of the pool for good, and keeps using it." },
+    StepKind { form: "close pool", meaning: "Closes the pool and waits for that." },
+    StepKind { form: "new pool", meaning: "Builds a pool of the actor's own, which its later steps use." },
+    StepKind { form: "drop pool", meaning: "Drops the actor's own pool without closing it." },
+    StepKind { form: "resize COUNT", meaning: "Changes the pool's max_size." },
+    StepKind { form: "status", meaning: "Reads the pool's own counters into the trace." },
     StepKind {
         form: "spawn WORKLOAD",
         meaning: "Starts an actor of another workload; `spawn WORKLOAD and wait` waits for its end.",
     },
-    StepKind {
-        form: "{ repeat = COUNT, steps = [...] }",
-        meaning: "Does these steps this many times.",
-    },
+    StepKind { form: "{ repeat = COUNT, steps = [...] }", meaning: "Does these steps this many times." },
     StepKind {
         form: "cancel after DURATION: STEP",
         meaning: "Drops the step's future after a time; the actor goes on.",
@@ -149,9 +98,8 @@ pub const STEPS: &[StepKind] = &[
 ];
 
 const VERBS: [&str; 20] = [
-    "acquire", "sql", "prepared", "begin", "commit", "rollback", "hold", "release", "leak",
-    "abandon", "panic", "detach", "close", "new", "drop", "resize", "status", "spawn", "cancel",
-    "repeat",
+    "acquire", "sql", "prepared", "begin", "commit", "rollback", "hold", "release", "leak", "abandon", "panic",
+    "detach", "close", "new", "drop", "resize", "status", "spawn", "cancel", "repeat",
 ];
 
 /// Reads a text word by word.
@@ -193,11 +141,7 @@ impl<'t> Words<'t> {
         if rest.is_empty() {
             return Ok(());
         }
-        Err(Wrong::new(
-            span,
-            format!("`{rest}` is too much after `{after}`"),
-            "nothing is expected here",
-        ))
+        Err(Wrong::new(span, format!("`{rest}` is too much after `{after}`"), "nothing is expected here"))
     }
 
     /// A given word.
@@ -211,8 +155,7 @@ impl<'t> Words<'t> {
         } else {
             format!("`{word}` was expected, not `{found}`")
         };
-        Err(Wrong::new(span, message, format!("expected `{word}`"))
-            .help(format!("it is written `{form}`")))
+        Err(Wrong::new(span, message, format!("expected `{word}`")).help(format!("it is written `{form}`")))
     }
 
     fn duration(&mut self, form: &str) -> Result<Duration, Wrong> {
@@ -224,11 +167,7 @@ impl<'t> Words<'t> {
         let (text, span) = self.next();
         let value = duration(text, span.clone(), form)?;
         if value.is_zero() {
-            return Err(Wrong::new(
-                span,
-                "the time must be more than zero",
-                "at least `1ms`",
-            ));
+            return Err(Wrong::new(span, "the time must be more than zero", "at least `1ms`"));
         }
         Ok(value)
     }
@@ -236,23 +175,18 @@ impl<'t> Words<'t> {
     fn number(&mut self, least: u32, most: u32, form: &str) -> Result<u32, Wrong> {
         let (text, span) = self.next();
         if text.is_empty() {
-            return Err(Wrong::new(span, "a number is missing", "expected a number")
-                .help(format!("it is written `{form}`")));
+            return Err(
+                Wrong::new(span, "a number is missing", "expected a number").help(format!("it is written `{form}`"))
+            );
         }
         let digits = text.chars().all(|c| c.is_ascii_digit());
         match text.parse() {
             Ok(number) if digits && (least..=most).contains(&number) => Ok(number),
-            _ if digits => Err(Wrong::new(
-                span,
-                format!("`{text}` is out of range"),
-                format!("expected {least} to {most}"),
-            )),
-            _ => Err(Wrong::new(
-                span,
-                format!("`{text}` is not a number"),
-                format!("expected {least} to {most}"),
-            )
-            .help(format!("it is written `{form}`"))),
+            _ if digits => {
+                Err(Wrong::new(span, format!("`{text}` is out of range"), format!("expected {least} to {most}")))
+            }
+            _ => Err(Wrong::new(span, format!("`{text}` is not a number"), format!("expected {least} to {most}"))
+                .help(format!("it is written `{form}`"))),
         }
     }
 }
@@ -260,13 +194,11 @@ impl<'t> Words<'t> {
 fn duration(text: &str, span: Range<usize>, form: &str) -> Result<Duration, Wrong> {
     if text.is_empty() {
         return Err(
-            Wrong::new(span, "a duration is missing", "expected a duration")
-                .help(format!("it is written `{form}`")),
+            Wrong::new(span, "a duration is missing", "expected a duration").help(format!("it is written `{form}`"))
         );
     }
-    units::duration(text).map_err(|wrong| {
-        Wrong::new(span, format!("`{text}` is not a duration"), wrong.label).help(wrong.help)
-    })
+    units::duration(text)
+        .map_err(|wrong| Wrong::new(span, format!("`{text}` is not a duration"), wrong.label).help(wrong.help))
 }
 
 /// The largest count that a step may name.
@@ -276,48 +208,28 @@ pub(super) const MOST: u32 = 1_000_000;
 pub(super) fn step(text: &str) -> Result<Step, Wrong> {
     let mut words = Words { text, at: 0 };
     if words.peek() != "cancel" {
-        return Ok(Step {
-            action: action(&mut words)?,
-            cancel: None,
-        });
+        return Ok(Step { action: action(&mut words)?, cancel: None });
     }
     let colon = text.find(':').ok_or_else(|| {
-        Wrong::new(
-            0..text.len(),
-            "the step to cancel is missing",
-            "expected `: STEP` after the time",
-        )
-        .help("it is written `cancel after 10ms: acquire`, `cancel at poll 2: acquire`")
+        Wrong::new(0..text.len(), "the step to cancel is missing", "expected `: STEP` after the time")
+            .help("it is written `cancel after 10ms: acquire`, `cancel at poll 2: acquire`")
     })?;
-    let mut head = Words {
-        text: &text[..colon],
-        at: 0,
-    };
+    let mut head = Words { text: &text[..colon], at: 0 };
     head.next();
     let cancel = cancellation(&mut head)?;
     words.at = colon + 1;
     let (verb, span) = Words { ..words }.next();
     if verb == "cancel" {
-        return Err(Wrong::new(
-            span,
-            "a step is cancelled once",
-            "a second `cancel`",
-        ));
+        return Err(Wrong::new(span, "a step is cancelled once", "a second `cancel`"));
     }
     let action = action(&mut words)?;
     if !can_wait(&action) {
-        return Err(Wrong::new(
-            span,
-            format!("`{verb}` can't be cancelled"),
-            "it doesn't wait for anything",
-        )
-        .help("what can be cancelled: acquire, sql, prepared, begin, commit, rollback, hold, close pool, new pool, \
-               spawn … and wait, repeat"));
+        return Err(Wrong::new(span, format!("`{verb}` can't be cancelled"), "it doesn't wait for anything").help(
+            "what can be cancelled: acquire, sql, prepared, begin, commit, rollback, hold, close pool, new pool, \
+               spawn … and wait, repeat",
+        ));
     }
-    Ok(Step {
-        action,
-        cancel: Some(cancel),
-    })
+    Ok(Step { action, cancel: Some(cancel) })
 }
 
 /// Whether the action is a future that can be pending.
@@ -375,12 +287,7 @@ fn cancellation(words: &mut Words<'_>) -> Result<Cancel, Wrong> {
             }
         }
         _ => {
-            return Err(Wrong::new(
-                span,
-                "when to cancel is unclear",
-                "expected `after` or `at`",
-            )
-            .help(FORMS));
+            return Err(Wrong::new(span, "when to cancel is unclear", "expected `after` or `at`").help(FORMS));
         }
     };
     words.end("cancel …")?;
@@ -409,9 +316,7 @@ fn action(words: &mut Words<'_>) -> Result<Action, Wrong> {
         "leak" => Action::Leak,
         "abandon" => {
             words.literal("after", "abandon after 5ms")?;
-            Action::Abandon {
-                after: words.duration("abandon after 5ms")?,
-            }
+            Action::Abandon { after: words.duration("abandon after 5ms")? }
         }
         "panic" => Action::Panic,
         "detach" => Action::Detach,
@@ -432,22 +337,15 @@ fn action(words: &mut Words<'_>) -> Result<Action, Wrong> {
         "spawn" => {
             let (workload, span) = words.next();
             if workload.is_empty() {
-                return Err(Wrong::new(
-                    span,
-                    "the workload to spawn is missing",
-                    "expected a workload's name",
-                )
-                .help("it is written `spawn NAME` or `spawn NAME and wait`"));
+                return Err(Wrong::new(span, "the workload to spawn is missing", "expected a workload's name")
+                    .help("it is written `spawn NAME` or `spawn NAME and wait`"));
             }
             let wait = !words.peek().is_empty();
             if wait {
                 words.literal("and", "spawn NAME and wait")?;
                 words.literal("wait", "spawn NAME and wait")?;
             }
-            Action::Spawn {
-                workload: workload.to_owned(),
-                wait,
-            }
+            Action::Spawn { workload: workload.to_owned(), wait }
         }
         "repeat" => {
             return Err(Wrong::new(span, "a repetition is a table", "not a text")
@@ -460,8 +358,7 @@ fn action(words: &mut Words<'_>) -> Result<Action, Wrong> {
         _ => {
             let lower = verb.to_ascii_lowercase();
             let help = match lower.as_str() {
-                "select" | "insert" | "update" | "delete" | "set" | "lock" | "listen"
-                | "truncate" | "discard" => {
+                "select" | "insert" | "update" | "delete" | "set" | "lock" | "listen" | "truncate" | "discard" => {
                     format!("statements are sent by `sql`: `sql {}`", words.text.trim())
                 }
                 "sleep" | "wait" | "pause" => "did you mean `hold 5ms`?".to_owned(),
@@ -472,9 +369,7 @@ fn action(words: &mut Words<'_>) -> Result<Action, Wrong> {
                     None => format!("steps begin with {}", one_of(VERBS)),
                 },
             };
-            return Err(
-                Wrong::new(span, format!("`{verb}` is not a step"), "unknown step").help(help),
-            );
+            return Err(Wrong::new(span, format!("`{verb}` is not a step"), "unknown step").help(help));
         }
     };
     words.end(verb)?;
@@ -484,10 +379,8 @@ fn action(words: &mut Words<'_>) -> Result<Action, Wrong> {
 fn statement(words: &mut Words<'_>, form: &str) -> Result<String, Wrong> {
     let (text, span) = words.rest();
     if text.is_empty() {
-        return Err(
-            Wrong::new(span, "the statement is missing", "expected a statement")
-                .help(format!("it is written `{form}`")),
-        );
+        return Err(Wrong::new(span, "the statement is missing", "expected a statement")
+            .help(format!("it is written `{form}`")));
     }
     Ok(text.to_owned())
 }
@@ -497,19 +390,12 @@ fn hold(words: &mut Words<'_>) -> Result<Action, Wrong> {
     let (text, span) = words.next();
     let Some((least, most)) = text.split_once("..") else {
         let time = duration(text, span, FORM)?;
-        return Ok(Action::Hold {
-            min: time,
-            max: time,
-        });
+        return Ok(Action::Hold { min: time, max: time });
     };
     let min = duration(least, span.start..span.start + least.len(), FORM)?;
     let max = duration(most, span.end - most.len()..span.end, FORM)?;
     if min > max {
-        return Err(Wrong::new(
-            span,
-            "the range is the wrong way round",
-            "the shorter time comes first",
-        ));
+        return Err(Wrong::new(span, "the range is the wrong way round", "the shorter time comes first"));
     }
     Ok(Action::Hold { min, max })
 }
@@ -522,83 +408,34 @@ mod tests {
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
     fn plain(action: Action) -> Step {
-        Step {
-            action,
-            cancel: None,
-        }
+        Step { action, cancel: None }
     }
 
     #[test]
     fn steps_are_read() {
         let cases = [
             ("acquire", plain(Action::Acquire { deadline: None })),
-            (
-                "acquire within 2s",
-                plain(Action::Acquire {
-                    deadline: Some(MS(2000)),
-                }),
-            ),
-            (
-                "sql  SELECT 1 ; ",
-                plain(Action::Sql("SELECT 1 ;".to_owned())),
-            ),
-            (
-                "prepared SELECT ':'",
-                plain(Action::Prepared("SELECT ':'".to_owned())),
-            ),
-            (
-                "hold 5ms",
-                plain(Action::Hold {
-                    min: MS(5),
-                    max: MS(5),
-                }),
-            ),
-            (
-                "hold 5ms..20ms",
-                plain(Action::Hold {
-                    min: MS(5),
-                    max: MS(20),
-                }),
-            ),
+            ("acquire within 2s", plain(Action::Acquire { deadline: Some(MS(2000)) })),
+            ("sql  SELECT 1 ; ", plain(Action::Sql("SELECT 1 ;".to_owned()))),
+            ("prepared SELECT ':'", plain(Action::Prepared("SELECT ':'".to_owned()))),
+            ("hold 5ms", plain(Action::Hold { min: MS(5), max: MS(5) })),
+            ("hold 5ms..20ms", plain(Action::Hold { min: MS(5), max: MS(20) })),
             ("abandon after 5ms", plain(Action::Abandon { after: MS(5) })),
             ("close pool", plain(Action::ClosePool)),
             ("resize 5", plain(Action::Resize(5))),
-            (
-                "spawn job and wait",
-                plain(Action::Spawn {
-                    workload: "job".to_owned(),
-                    wait: true,
-                }),
-            ),
-            (
-                "spawn job",
-                plain(Action::Spawn {
-                    workload: "job".to_owned(),
-                    wait: false,
-                }),
-            ),
+            ("spawn job and wait", plain(Action::Spawn { workload: "job".to_owned(), wait: true })),
+            ("spawn job", plain(Action::Spawn { workload: "job".to_owned(), wait: false })),
             (
                 "cancel after 10ms: sql SELECT 'a:b'",
-                Step {
-                    action: Action::Sql("SELECT 'a:b'".to_owned()),
-                    cancel: Some(Cancel::After(MS(10))),
-                },
+                Step { action: Action::Sql("SELECT 'a:b'".to_owned()), cancel: Some(Cancel::After(MS(10))) },
             ),
             (
                 "cancel at poll 2: acquire",
-                Step {
-                    action: Action::Acquire { deadline: None },
-                    cancel: Some(Cancel::AtPoll(2)),
-                },
+                Step { action: Action::Acquire { deadline: None }, cancel: Some(Cancel::AtPoll(2)) },
             ),
             (
                 "cancel at every poll: acquire within 1s",
-                Step {
-                    action: Action::Acquire {
-                        deadline: Some(MS(1000)),
-                    },
-                    cancel: Some(Cancel::EveryPoll),
-                },
+                Step { action: Action::Acquire { deadline: Some(MS(1000)) }, cancel: Some(Cancel::EveryPoll) },
             ),
         ];
         for (text, expected) in cases {
@@ -613,45 +450,21 @@ mod tests {
             ("acquire in 2s", "in", "`within` was expected, not `in`"),
             ("acquire within 2", "2", "`2` is not a duration"),
             ("hold 5ms..2", "2", "`2` is not a duration"),
-            (
-                "hold 20ms..5ms",
-                "20ms..5ms",
-                "the range is the wrong way round",
-            ),
+            ("hold 20ms..5ms", "20ms..5ms", "the range is the wrong way round"),
             ("release it", "it", "`it` is too much after `release`"),
             ("SELECT 1", "SELECT", "`SELECT` is not a step"),
             ("sql", "", "the statement is missing"),
-            (
-                "cancel at pol 2: acquire",
-                "pol",
-                "when to cancel is unclear",
-            ),
+            ("cancel at pol 2: acquire", "pol", "when to cancel is unclear"),
             ("cancel at poll 0: acquire", "0", "`0` is out of range"),
-            (
-                "cancel after 5ms: release",
-                "release",
-                "`release` can't be cancelled",
-            ),
-            (
-                "cancel after 5ms: cancel after 5ms: acquire",
-                "cancel",
-                "a step is cancelled once",
-            ),
-            (
-                "cancel after 5ms acquire",
-                "cancel after 5ms acquire",
-                "the step to cancel is missing",
-            ),
+            ("cancel after 5ms: release", "release", "`release` can't be cancelled"),
+            ("cancel after 5ms: cancel after 5ms: acquire", "cancel", "a step is cancelled once"),
+            ("cancel after 5ms acquire", "cancel after 5ms acquire", "the step to cancel is missing"),
             ("resize x", "x", "`x` is not a number"),
             ("spawn job and run", "run", "`wait` was expected, not `run`"),
             ("", "", "the step is empty"),
         ] {
             let wrong = step(text).unwrap_err();
-            assert_eq!(
-                (&text[wrong.span.clone()], wrong.message.as_str()),
-                (word, message),
-                "{text}"
-            );
+            assert_eq!((&text[wrong.span.clone()], wrong.message.as_str()), (word, message), "{text}");
         }
     }
 }

@@ -16,23 +16,13 @@ pub(super) struct Malformed {
 }
 
 fn malformed(label: impl Into<String>, help: impl Into<String>) -> Malformed {
-    Malformed {
-        label: label.into(),
-        help: help.into(),
-    }
+    Malformed { label: label.into(), help: help.into() }
 }
 
-const DURATION_HELP: &str =
-    "a duration is written with its unit: `250ms`, `5s`, `10m`, `1h30m`, `2d`";
+const DURATION_HELP: &str = "a duration is written with its unit: `250ms`, `5s`, `10m`, `1h30m`, `2d`";
 
 /// Units in the order in which they may follow each other, in milliseconds.
-const DURATION_UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1000),
-    ("ms", 1),
-];
+const DURATION_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 /// `250ms`, `5s`, `1h30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, Malformed> {
@@ -41,44 +31,28 @@ pub(super) fn duration(text: &str) -> Result<Duration, Malformed> {
     }
     if let Ok(number) = text.parse::<f64>() {
         let whole = if number.fract() == 0.0 { text } else { "5" };
-        return Err(malformed(
-            "the unit is missing",
-            format!("is it `{whole}s` or `{whole}ms`?"),
-        ));
+        return Err(malformed("the unit is missing", format!("is it `{whole}s` or `{whole}ms`?")));
     }
     let mut rest = text;
     let mut total: u64 = 0;
     let mut last_unit = None;
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let (number, tail) = rest.split_at(digits);
         if number.is_empty() {
             return Err(malformed("this is not a duration", DURATION_HELP));
         }
         if tail.starts_with('.') {
-            return Err(malformed(
-                "a fraction",
-                "write a smaller unit instead: `1500ms` for one and a half seconds",
-            ));
+            return Err(malformed("a fraction", "write a smaller unit instead: `1500ms` for one and a half seconds"));
         }
-        let letters = tail
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(tail.len());
+        let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, next) = tail.split_at(letters);
         let Some(index) = DURATION_UNITS.iter().position(|(name, _)| *name == unit) else {
             if unit.is_empty() {
-                return Err(malformed(
-                    format!("no unit after `{number}`"),
-                    DURATION_HELP,
-                ));
+                return Err(malformed(format!("no unit after `{number}`"), DURATION_HELP));
             }
             let help = match unit.to_ascii_lowercase().as_str() {
-                "us" | "ns" => {
-                    "the world's timers are whole milliseconds; the smallest duration is `1ms`"
-                        .to_owned()
-                }
+                "us" | "ns" => "the world's timers are whole milliseconds; the smallest duration is `1ms`".to_owned(),
                 "msec" | "msecs" | "millis" | "milliseconds" => format!("write `{number}ms`"),
                 "sec" | "secs" | "second" | "seconds" => format!("write `{number}s`"),
                 "min" | "mins" | "minute" | "minutes" => format!("write `{number}m`"),
@@ -89,16 +63,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, Malformed> {
             return Err(malformed(format!("`{unit}` is no unit of time"), help));
         };
         if last_unit.is_some_and(|last| last >= index) {
-            return Err(malformed(
-                "units out of order",
-                "larger units come first, each once: `1h30m`",
-            ));
+            return Err(malformed("units out of order", "larger units come first, each once: `1h30m`"));
         }
         last_unit = Some(index);
-        let part = number
-            .parse::<u64>()
-            .ok()
-            .and_then(|n| n.checked_mul(DURATION_UNITS[index].1));
+        let part = number.parse::<u64>().ok().and_then(|n| n.checked_mul(DURATION_UNITS[index].1));
         total = part
             .and_then(|part| total.checked_add(part))
             .ok_or_else(|| malformed("too long", "the longest duration is `366d`"))?;
@@ -143,15 +111,10 @@ pub(super) fn rate(text: &str) -> Result<f64, Malformed> {
     if !number.chars().all(|c| c.is_ascii_digit() || c == '.') {
         return Err(malformed(format!("`{number}` is not a number"), HELP));
     }
-    let number: f64 = number
-        .parse()
-        .map_err(|_| malformed("no number before the `/`", HELP))?;
+    let number: f64 = number.parse().map_err(|_| malformed("no number before the `/`", HELP))?;
     let per_second = number / seconds;
     if !(per_second > 0.0 && per_second <= 1e6) {
-        return Err(malformed(
-            "out of range",
-            "a rate is more than 0 and at most `1000000/s`",
-        ));
+        return Err(malformed("out of range", "a rate is more than 0 and at most `1000000/s`"));
     }
     Ok(per_second)
 }
@@ -167,9 +130,7 @@ pub(super) fn bandwidth(text: &str) -> Result<u64, Malformed> {
     let Some(size) = text.strip_suffix("/s") else {
         return Err(malformed("`/s` is missing", HELP));
     };
-    let digits = size
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(size.len());
+    let digits = size.find(|c: char| !c.is_ascii_digit()).unwrap_or(size.len());
     let (number, unit) = size.split_at(digits);
     let factor = match unit.trim() {
         "B" => 1,
@@ -181,15 +142,10 @@ pub(super) fn bandwidth(text: &str) -> Result<u64, Malformed> {
         "GiB" => 1 << 30,
         other => return Err(malformed(format!("`{other}` is no unit of size"), HELP)),
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| malformed("no number before the unit", HELP))?;
+    let number: u64 = number.parse().map_err(|_| malformed("no number before the unit", HELP))?;
     match number.checked_mul(factor) {
         Some(bytes) if (1..=1 << 40).contains(&bytes) => Ok(bytes),
-        _ => Err(malformed(
-            "out of range",
-            "a bandwidth is at least `1B/s` and at most `1024GiB/s`",
-        )),
+        _ => Err(malformed("out of range", "a bandwidth is at least `1B/s` and at most `1024GiB/s`")),
     }
 }
 
@@ -219,11 +175,7 @@ mod tests {
             ("2d", 172_800_000),
             ("1m500ms", 60_500),
         ] {
-            assert_eq!(
-                duration(text).unwrap(),
-                Duration::from_millis(millis),
-                "{text}"
-            );
+            assert_eq!(duration(text).unwrap(), Duration::from_millis(millis), "{text}");
             assert_eq!(print_duration(Duration::from_millis(millis)), text);
         }
     }
@@ -253,20 +205,11 @@ mod tests {
     fn rates_and_bandwidths() {
         assert_eq!(rate("80/s").unwrap(), 80.0);
         assert_eq!(rate("30/min").unwrap(), 0.5);
-        assert!(
-            rate("80").is_err()
-                && rate("0/s").is_err()
-                && rate("-1/s").is_err()
-                && rate("1e9/s").is_err()
-        );
+        assert!(rate("80").is_err() && rate("0/s").is_err() && rate("-1/s").is_err() && rate("1e9/s").is_err());
         assert!(rate("inf/s").is_err() && rate("NaN/s").is_err() && rate("/s").is_err());
         assert_eq!(bandwidth("1MiB/s").unwrap(), 1 << 20);
         assert_eq!(bandwidth("500kB/s").unwrap(), 500_000);
-        assert!(
-            bandwidth("1MiB").is_err()
-                && bandwidth("1Mib/s").is_err()
-                && bandwidth("0B/s").is_err()
-        );
+        assert!(bandwidth("1MiB").is_err() && bandwidth("1Mib/s").is_err() && bandwidth("0B/s").is_err());
         assert!(bandwidth("99999999999GiB/s").is_err());
         for bytes in [1, 1500, 1024, 1 << 20, 3 << 30] {
             assert_eq!(bandwidth(&print_bandwidth(bytes)).unwrap(), bytes);

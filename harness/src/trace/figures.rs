@@ -19,11 +19,7 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram {
-            buckets: vec![0; 64 * 8],
-            count: 0,
-            worst: Duration::ZERO,
-        }
+        Histogram { buckets: vec![0; 64 * 8], count: 0, worst: Duration::ZERO }
     }
 }
 
@@ -172,10 +168,7 @@ impl Figures {
             What::DialFailed { .. } => self.error("dial"),
             What::ActorStart { .. } => self.actors += 1,
             What::Phase(Phase::Healing) => self.fault_phase = event.at,
-            What::FaultBegin { .. }
-            | What::FaultEnd { .. }
-            | What::Phase(_)
-            | What::Server { .. } => {}
+            What::FaultBegin { .. } | What::FaultEnd { .. } | What::Phase(_) | What::Server { .. } => {}
             _ => return self.quiet(event.at, view),
         }
         self.health(event.at, view);
@@ -250,11 +243,7 @@ impl Figures {
             && view.is_healthy()
         {
             let totals = &view.totals;
-            if totals.waiting == 0
-                && totals.dialling == 0
-                && totals.blocked == 0
-                && last.first_success.is_some()
-            {
+            if totals.waiting == 0 && totals.dialling == 0 && totals.blocked == 0 && last.first_success.is_some() {
                 last.quiet = Some(at - last.at);
             }
         }
@@ -274,10 +263,7 @@ impl Figures {
     /// when it never was.
     #[must_use]
     pub fn goodput_share(&self) -> Option<f64> {
-        let healthy_for = self
-            .fault_phase
-            .saturating_sub(self.faulty_for)
-            .as_secs_f64();
+        let healthy_for = self.fault_phase.saturating_sub(self.faulty_for).as_secs_f64();
         let faulty_for = self.faulty_for.as_secs_f64();
         let healthy_ok = self.statements_ok.saturating_sub(self.faulty_ok);
         if faulty_for == 0.0 || healthy_for == 0.0 || healthy_ok == 0 {
@@ -318,15 +304,8 @@ impl Figures {
             "wait.p99" => time(self.waits.quantile(0.99)),
             "statement.worst" => time(self.statements.worst()),
             "statement.median" => time(self.statements.quantile(0.5)),
-            "recovery.first_success" => time(
-                self.comebacks
-                    .iter()
-                    .filter_map(|back| back.first_success)
-                    .max()?,
-            ),
-            "recovery.full_capacity" => {
-                time(self.comebacks.iter().map(|back| back.full_capacity).max()?)
-            }
+            "recovery.first_success" => time(self.comebacks.iter().filter_map(|back| back.first_success).max()?),
+            "recovery.full_capacity" => time(self.comebacks.iter().map(|back| back.full_capacity).max()?),
             "recovery.quiet" => time(self.comebacks.iter().filter_map(|back| back.quiet).max()?),
             "goodput_share" => self.goodput_share(),
             "virtual_time" => time(self.virtual_time),
@@ -393,17 +372,9 @@ mod tests {
     #[test]
     fn names_are_known() {
         let figures = Figures::default();
-        let unmeasured = [
-            "recovery.first_success",
-            "recovery.full_capacity",
-            "recovery.quiet",
-            "goodput_share",
-        ];
+        let unmeasured = ["recovery.first_success", "recovery.full_capacity", "recovery.quiet", "goodput_share"];
         for name in NAMES {
-            assert!(
-                figures.get(name).is_some() || unmeasured.contains(name),
-                "{name}"
-            );
+            assert!(figures.get(name).is_some() || unmeasured.contains(name), "{name}");
         }
         assert_eq!(figures.get("errors.timeout"), Some(0.0));
         assert_eq!(figures.get("peak_conections"), None);

@@ -23,11 +23,7 @@ impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         // A string, since a float would not keep every microsecond the same in every reader.
-        let at = format!(
-            "{}.{:03}",
-            self.at.as_millis(),
-            self.at.subsec_micros() % 1000
-        );
+        let at = format!("{}.{:03}", self.at.as_millis(), self.at.subsec_micros() % 1000);
         map.serialize_entry("at", &at)?;
         map.serialize_entry("seq", &self.seq)?;
         map.serialize_entry("event", name(&self.what))?;
@@ -93,22 +89,13 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
             map.serialize_entry("app", &**app)
         }
         What::ProcessEnd { process } => map.serialize_entry("process", &process.0),
-        What::PoolBuilt {
-            pool,
-            process,
-            max_size,
-            own,
-        } => {
+        What::PoolBuilt { pool, process, max_size, own } => {
             map.serialize_entry("pool", &pool.0)?;
             map.serialize_entry("process", &process.0)?;
             map.serialize_entry("max_size", max_size)?;
             map.serialize_entry("own", own)
         }
-        What::PoolFailed {
-            pool,
-            process,
-            message,
-        } => {
+        What::PoolFailed { pool, process, message } => {
             map.serialize_entry("pool", &pool.0)?;
             map.serialize_entry("process", &process.0)?;
             map.serialize_entry("message", &**message)
@@ -122,13 +109,7 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
         }
         What::PoolStatus { pool, status } => {
             map.serialize_entry("pool", &pool.0)?;
-            let Status {
-                size,
-                idle,
-                in_use,
-                waiting,
-                max_size,
-            } = status;
+            let Status { size, idle, in_use, waiting, max_size } = status;
             map.serialize_entry("size", size)?;
             map.serialize_entry("idle", idle)?;
             map.serialize_entry("in_use", in_use)?;
@@ -139,11 +120,7 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
             map.serialize_entry("conn", &conn.0)?;
             map.serialize_entry("pool", &pool.0)
         }
-        What::DialFailed {
-            conn,
-            message,
-            code,
-        } => {
+        What::DialFailed { conn, message, code } => {
             map.serialize_entry("conn", &conn.0)?;
             map.serialize_entry("message", &**message)?;
             map.serialize_entry("code", code)
@@ -159,11 +136,7 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
             map.serialize_entry("conn", &conn.0)?;
             map.serialize_entry("message", &**message)
         }
-        What::ActorStart {
-            actor,
-            workload,
-            process,
-        } => {
+        What::ActorStart { actor, workload, process } => {
             map.serialize_entry("actor", &actor.0)?;
             map.serialize_entry("workload", &**workload)?;
             map.serialize_entry("process", &process.0)
@@ -184,11 +157,7 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
             map.serialize_entry("actor", &actor.0)?;
             map.serialize_entry("pool", &pool.0)
         }
-        What::AcquireEnd {
-            actor,
-            pool,
-            result,
-        } => {
+        What::AcquireEnd { actor, pool, result } => {
             map.serialize_entry("actor", &actor.0)?;
             map.serialize_entry("pool", &pool.0)?;
             acquired(result, map)
@@ -198,11 +167,7 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
             map.serialize_entry("conn", &conn.0)?;
             map.serialize_entry("text", &**text)
         }
-        What::SqlEnd {
-            actor,
-            conn,
-            result,
-        } => {
+        What::SqlEnd { actor, conn, result } => {
             map.serialize_entry("actor", &actor.0)?;
             map.serialize_entry("conn", &conn.0)?;
             let (result, detail) = match result {
@@ -214,9 +179,7 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
             map.serialize_entry("result", result)?;
             detail.map_or(Ok(()), |(key, value)| map.serialize_entry(key, value))
         }
-        What::Released { actor, conn }
-        | What::Leaked { actor, conn }
-        | What::Detached { actor, conn } => {
+        What::Released { actor, conn } | What::Leaked { actor, conn } | What::Detached { actor, conn } => {
             map.serialize_entry("actor", &actor.0)?;
             map.serialize_entry("conn", &conn.0)
         }
@@ -239,12 +202,7 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
 
 fn acquired<M: SerializeMap>(result: &Acquired, map: &mut M) -> Result<(), M::Error> {
     match result {
-        Acquired::Lease {
-            conn,
-            pid,
-            session,
-            unread,
-        } => {
+        Acquired::Lease { conn, pid, session, unread } => {
             map.serialize_entry("result", "lease")?;
             map.serialize_entry("conn", &conn.0)?;
             map.serialize_entry("pid", pid)?;
@@ -267,9 +225,7 @@ fn acquired<M: SerializeMap>(result: &Acquired, map: &mut M) -> Result<(), M::Er
 
 fn server_fields<M: SerializeMap>(event: &ServerEvent, map: &mut M) -> Result<(), M::Error> {
     match event {
-        ServerEvent::Lifecycle(lifecycle) => {
-            map.serialize_entry("lifecycle", lifecycle_name(*lifecycle))
-        }
+        ServerEvent::Lifecycle(lifecycle) => map.serialize_entry("lifecycle", lifecycle_name(*lifecycle)),
         ServerEvent::Forked { pid, peer } => {
             map.serialize_entry("pid", pid)?;
             map.serialize_entry("peer", &peer.to_string())
@@ -313,11 +269,7 @@ fn server_fields<M: SerializeMap>(event: &ServerEvent, map: &mut M) -> Result<()
     }
 }
 
-fn optional<M: SerializeMap>(
-    map: &mut M,
-    key: &'static str,
-    value: Option<&String>,
-) -> Result<(), M::Error> {
+fn optional<M: SerializeMap>(map: &mut M, key: &'static str, value: Option<&String>) -> Result<(), M::Error> {
     value.map_or(Ok(()), |value| map.serialize_entry(key, value))
 }
 
@@ -325,15 +277,7 @@ struct Session<'a>(&'a SessionReport);
 
 impl Serialize for Session<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let SessionReport {
-            state,
-            settings,
-            prepared,
-            temporary_tables,
-            channels,
-            advisory_locks,
-            portals,
-        } = self.0;
+        let SessionReport { state, settings, prepared, temporary_tables, channels, advisory_locks, portals } = self.0;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("state", state.as_str())?;
         map.serialize_entry("settings", settings)?;
@@ -391,27 +335,10 @@ mod tests {
 
     #[test]
     fn keys_keep_their_order() {
-        let result = Acquired::Lease {
-            conn: ConnId(2),
-            pid: 41,
-            session: None,
-            unread: 0,
-        };
-        let what = What::AcquireEnd {
-            actor: ActorId(3),
-            pool: PoolId(1),
-            result,
-        };
+        let result = Acquired::Lease { conn: ConnId(2), pid: 41, session: None, unread: 0 };
+        let what = What::AcquireEnd { actor: ActorId(3), pool: PoolId(1), result };
         let mut out = Vec::new();
-        write_line(
-            &mut out,
-            &Event {
-                at: Duration::from_micros(12_004_567),
-                seq: 9,
-                what,
-            },
-        )
-        .unwrap();
+        write_line(&mut out, &Event { at: Duration::from_micros(12_004_567), seq: 9, what }).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "{\"at\":\"12004.567\",\"seq\":9,\"event\":\"acquire_end\",\"actor\":3,\"pool\":1,\"result\":\"lease\",\

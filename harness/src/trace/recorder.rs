@@ -64,12 +64,7 @@ impl Watch {
         // Most events are these, and neither counts nor tells them.
         let plain = matches!(
             kind,
-            Kind::State
-                | Kind::Statement
-                | Kind::StatementEnd
-                | Kind::SqlStart
-                | Kind::Released
-                | Kind::Commit
+            Kind::State | Kind::Statement | Kind::StatementEnd | Kind::SqlStart | Kind::Released | Kind::Commit
         );
         if !plain {
             self.figures.take(event, &self.view);
@@ -148,10 +143,7 @@ impl Recorder {
     /// A recorder that keeps every event and judges nothing: for tests of what records.
     #[must_use]
     pub fn keeping() -> Recorder {
-        Recorder::new(Options {
-            keep: true,
-            ..Options::default()
-        })
+        Recorder::new(Options { keep: true, ..Options::default() })
     }
 
     /// Records that this happened now.
@@ -216,42 +208,21 @@ impl Recorder {
         let Some(watch) = state.watch.take() else {
             return Ok(None);
         };
-        let Watch {
-            view,
-            mut jury,
-            mut figures,
-            story,
-        } = *watch;
+        let Watch { view, mut jury, mut figures, story } = *watch;
         jury.finish(&view);
         figures.finish(&view);
-        Ok(Some(Finished {
-            violations: jury.violations().clone(),
-            view,
-            figures,
-            story,
-        }))
+        Ok(Some(Finished { violations: jury.violations().clone(), view, figures, story }))
     }
 
     /// Looks at the world as the events so far tell it; `None` when nothing is watched. `look` may not record.
     pub fn look<T>(&self, look: impl FnOnce(&View) -> T) -> Option<T> {
-        self.shared
-            .state
-            .lock()
-            .watch
-            .as_ref()
-            .map(|watch| look(&watch.view))
+        self.shared.state.lock().watch.as_ref().map(|watch| look(&watch.view))
     }
 
     /// The violations found so far.
     #[must_use]
     pub fn violations(&self) -> Violations {
-        self.shared
-            .state
-            .lock()
-            .watch
-            .as_ref()
-            .map(|watch| watch.jury.violations().clone())
-            .unwrap_or_default()
+        self.shared.state.lock().watch.as_ref().map(|watch| watch.jury.violations().clone()).unwrap_or_default()
     }
 
     /// The events so far, if they are kept; none otherwise.
@@ -267,11 +238,7 @@ impl State {
             return;
         }
         self.seq += 1;
-        let event = Event {
-            at,
-            seq: self.seq,
-            what,
-        };
+        let event = Event { at, seq: self.seq, what };
         if let What::Connected { conn, pid } = event.what {
             self.by_pid.insert(pid, conn);
         }
@@ -361,10 +328,7 @@ mod tests {
         let events = recorder.events();
         assert_eq!(events.len(), 2);
         assert_eq!((events[0].seq, events[0].at), (1, Duration::ZERO));
-        assert_eq!(
-            (events[1].seq, events[1].at),
-            (2, Duration::from_millis(1500))
-        );
+        assert_eq!((events[1].seq, events[1].at), (2, Duration::from_millis(1500)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -402,25 +366,16 @@ mod tests {
             keep: false,
         });
         recorder.record(What::Phase(Phase::Fault));
-        recorder.record(What::TaskPanicked {
-            message: "index out of bounds".into(),
-        });
+        recorder.record(What::TaskPanicked { message: "index out of bounds".into() });
         assert_eq!(recorder.look(|view| view.phase), Some(Phase::Fault));
-        let finished = recorder
-            .finish()
-            .expect("memory takes everything")
-            .expect("it was watched");
+        let finished = recorder.finish().expect("memory takes everything").expect("it was watched");
         assert_eq!(finished.violations.counts()["no-panic"], 1);
         assert_eq!(finished.figures.events, 2);
         // What comes late is not heard.
         recorder.record(What::Phase(Phase::End));
         let text = String::from_utf8(out.0.lock().clone()).expect("JSON is UTF-8");
         assert_eq!(text.lines().count(), 2);
-        assert!(
-            text.starts_with(
-                "{\"at\":\"0.000\",\"seq\":1,\"event\":\"phase\",\"phase\":\"fault\"}\n"
-            )
-        );
+        assert!(text.starts_with("{\"at\":\"0.000\",\"seq\":1,\"event\":\"phase\",\"phase\":\"fault\"}\n"));
     }
 
     #[test]
@@ -441,153 +396,41 @@ mod tests {
 
         let mut watch = Watch::new(&scenario(), ABLE);
         let (pool, conn, process, pid) = (PoolId(1), ConnId(1), ProcessId(1), 1);
-        let (text, workload, server): (Arc<str>, Arc<str>, Arc<str>) =
-            ("SELECT 1".into(), "w".into(), "db".into());
+        let (text, workload, server): (Arc<str>, Arc<str>, Arc<str>) = ("SELECT 1".into(), "w".into(), "db".into());
         let mut seq = 0;
         let mut take = |at: Duration, what: What| {
             seq += 1;
             watch.take(&Event { at, seq, what });
         };
-        let on = |event| What::Server {
-            server: Arc::clone(&server),
-            event,
-        };
+        let on = |event| What::Server { server: Arc::clone(&server), event };
         let zero = Duration::ZERO;
         take(zero, on(ServerEvent::Lifecycle(Lifecycle::Running)));
-        take(
-            zero,
-            What::ProcessStart {
-                process,
-                app: "web".into(),
-            },
-        );
-        take(
-            zero,
-            What::PoolBuilt {
-                pool,
-                process,
-                max_size: 2,
-                own: false,
-            },
-        );
-        take(
-            zero,
-            What::AcquireStart {
-                actor: ActorId(1),
-                pool,
-            },
-        );
+        take(zero, What::ProcessStart { process, app: "web".into() });
+        take(zero, What::PoolBuilt { pool, process, max_size: 2, own: false });
+        take(zero, What::AcquireStart { actor: ActorId(1), pool });
         take(zero, What::Dial { conn, pool });
-        take(
-            zero,
-            on(ServerEvent::Forked {
-                pid,
-                peer: "10.0.0.1:1".parse().expect("an address"),
-            }),
-        );
-        take(
-            zero,
-            on(ServerEvent::State {
-                pid,
-                state: BackendState::Idle,
-            }),
-        );
+        take(zero, on(ServerEvent::Forked { pid, peer: "10.0.0.1:1".parse().expect("an address") }));
+        take(zero, on(ServerEvent::State { pid, state: BackendState::Idle }));
         take(zero, What::Connected { conn, pid });
-        take(
-            zero,
-            What::AcquireEnd {
-                actor: ActorId(1),
-                pool,
-                result: Acquired::Cancelled,
-            },
-        );
-        take(
-            zero,
-            What::ActorEnd {
-                actor: ActorId(1),
-                end: ActorEnd::Done,
-            },
-        );
+        take(zero, What::AcquireEnd { actor: ActorId(1), pool, result: Acquired::Cancelled });
+        take(zero, What::ActorEnd { actor: ActorId(1), end: ActorEnd::Done });
         let rounds = 300_000_u32;
         let start = std::time::Instant::now();
         for n in 0..rounds {
             let at = Duration::from_millis(u64::from(n));
             let actor = ActorId(n + 2);
-            take(
-                at,
-                What::ActorStart {
-                    actor,
-                    workload: Arc::clone(&workload),
-                    process,
-                },
-            );
+            take(at, What::ActorStart { actor, workload: Arc::clone(&workload), process });
             take(at, What::AcquireStart { actor, pool });
             let session = Some(session(BackendState::Idle));
-            take(
-                at,
-                What::AcquireEnd {
-                    actor,
-                    pool,
-                    result: Acquired::Lease {
-                        conn,
-                        pid,
-                        session,
-                        unread: 0,
-                    },
-                },
-            );
-            take(
-                at,
-                What::SqlStart {
-                    actor,
-                    conn,
-                    text: Arc::clone(&text),
-                },
-            );
-            take(
-                at,
-                on(ServerEvent::State {
-                    pid,
-                    state: BackendState::Active,
-                }),
-            );
-            take(
-                at,
-                on(ServerEvent::Statement {
-                    pid,
-                    text: Arc::clone(&text),
-                }),
-            );
-            take(
-                at,
-                on(ServerEvent::StatementEnd {
-                    pid,
-                    result: Ok(Arc::clone(&text)),
-                }),
-            );
-            take(
-                at,
-                on(ServerEvent::State {
-                    pid,
-                    state: BackendState::Idle,
-                }),
-            );
-            take(
-                at,
-                What::SqlEnd {
-                    actor,
-                    conn,
-                    result: SqlResult::Ok,
-                },
-            );
+            take(at, What::AcquireEnd { actor, pool, result: Acquired::Lease { conn, pid, session, unread: 0 } });
+            take(at, What::SqlStart { actor, conn, text: Arc::clone(&text) });
+            take(at, on(ServerEvent::State { pid, state: BackendState::Active }));
+            take(at, on(ServerEvent::Statement { pid, text: Arc::clone(&text) }));
+            take(at, on(ServerEvent::StatementEnd { pid, result: Ok(Arc::clone(&text)) }));
+            take(at, on(ServerEvent::State { pid, state: BackendState::Idle }));
+            take(at, What::SqlEnd { actor, conn, result: SqlResult::Ok });
             take(at, What::Released { actor, conn });
-            take(
-                at,
-                What::ActorEnd {
-                    actor,
-                    end: ActorEnd::Done,
-                },
-            );
+            take(at, What::ActorEnd { actor, end: ActorEnd::Done });
         }
         let each = start.elapsed() / rounds;
         println!("a query's 11 events: {each:?}, an event: {:?}", each / 11);

@@ -90,70 +90,33 @@ impl Story {
             What::SqlEnd { result, .. } => self.answered(result, at, view),
             What::Server { server, event } => self.server(server, event, at, view),
             What::SqlStart { .. } | What::Released { .. } | What::ActorStart { .. } => {}
-            What::Dial { .. }
-            | What::DialDropped { .. }
-            | What::ConnClosed { .. }
-            | What::PoolStatus { .. } => {}
+            What::Dial { .. } | What::DialDropped { .. } | What::ConnClosed { .. } | What::PoolStatus { .. } => {}
             What::Connected { .. } => {
-                self.fold(
-                    at,
-                    Worth::Detail,
-                    "pool".into(),
-                    "opened a connection",
-                    view,
-                );
+                self.fold(at, Worth::Detail, "pool".into(), "opened a connection", view);
             }
             What::Phase(phase) => self.phase(*phase, at, view),
             What::FaultBegin { text, .. } | What::FaultEnd { text, .. } => {
                 self.landmark(at, "fault".into(), text, view);
             }
             What::ProcessStart { process, app } => {
-                self.fold(
-                    at,
-                    Worth::Turn,
-                    process_name(*process),
-                    &format!("starts ({app})"),
-                    view,
-                );
+                self.fold(at, Worth::Turn, process_name(*process), &format!("starts ({app})"), view);
             }
             What::ProcessEnd { process } => {
                 self.fold(at, Worth::Turn, process_name(*process), "ends", view);
             }
             What::PoolBuilt { max_size, own, .. } => {
                 let worth = if *own { Worth::Detail } else { Worth::Turn };
-                self.fold(
-                    at,
-                    worth,
-                    "pool".into(),
-                    &format!("is built, max_size {max_size}"),
-                    view,
-                );
+                self.fold(at, worth, "pool".into(), &format!("is built, max_size {max_size}"), view);
             }
             What::PoolFailed { message, .. } => {
-                self.fold(
-                    at,
-                    Worth::Trouble,
-                    "pool".into(),
-                    &format!("could not be built: {message}"),
-                    view,
-                );
+                self.fold(at, Worth::Trouble, "pool".into(), &format!("could not be built: {message}"), view);
             }
             What::PoolResized { pool, max_size } => {
-                self.fold(
-                    at,
-                    Worth::Turn,
-                    pool_name(*pool),
-                    &format!("is resized to {max_size}"),
-                    view,
-                );
+                self.fold(at, Worth::Turn, pool_name(*pool), &format!("is resized to {max_size}"), view);
             }
-            What::PoolClosing { .. } => {
-                self.fold(at, Worth::Turn, "pool".into(), "is being closed", view)
-            }
+            What::PoolClosing { .. } => self.fold(at, Worth::Turn, "pool".into(), "is being closed", view),
             What::PoolClosed { .. } => self.fold(at, Worth::Turn, "pool".into(), "is closed", view),
-            What::PoolDropped { .. } => {
-                self.fold(at, Worth::Detail, "pool".into(), "is dropped", view)
-            }
+            What::PoolDropped { .. } => self.fold(at, Worth::Detail, "pool".into(), "is dropped", view),
             What::DialFailed { message, code, .. } => {
                 let text = match code {
                     Some(code) => format!("a dial failed: {code} {message}"),
@@ -162,13 +125,7 @@ impl Story {
                 self.fold(at, Worth::Trouble, "pool".into(), &text, view);
             }
             What::ConnBroken { message, .. } => {
-                self.fold(
-                    at,
-                    Worth::Trouble,
-                    "connection".into(),
-                    &format!("broke: {message}"),
-                    view,
-                );
+                self.fold(at, Worth::Trouble, "connection".into(), &format!("broke: {message}"), view);
             }
             What::ActorEnd { end, .. } => {
                 let text = match end {
@@ -181,54 +138,22 @@ impl Story {
                 };
                 self.fold(at, Worth::Trouble, "actor".into(), text, view);
             }
-            What::Leaked { .. } => {
-                self.fold(at, Worth::Trouble, "actor".into(), "leaked its lease", view)
-            }
+            What::Leaked { .. } => self.fold(at, Worth::Trouble, "actor".into(), "leaked its lease", view),
             What::Detached { .. } => {
-                self.fold(
-                    at,
-                    Worth::Detail,
-                    "actor".into(),
-                    "took a connection out of the pool",
-                    view,
-                );
+                self.fold(at, Worth::Detail, "actor".into(), "took a connection out of the pool", view);
             }
             What::DetachedDropped { .. } => {
-                self.fold(
-                    at,
-                    Worth::Detail,
-                    "actor".into(),
-                    "dropped a detached connection",
-                    view,
-                );
+                self.fold(at, Worth::Detail, "actor".into(), "dropped a detached connection", view);
             }
             What::StepCancelled { step, .. } => {
-                self.fold(
-                    at,
-                    Worth::Detail,
-                    "actor".into(),
-                    &format!("was cancelled in: {step}"),
-                    view,
-                );
+                self.fold(at, Worth::Detail, "actor".into(), &format!("was cancelled in: {step}"), view);
             }
             What::TaskPanicked { message } => {
-                self.fold(
-                    at,
-                    Worth::Trouble,
-                    "run".into(),
-                    &format!("a task panicked: {message}"),
-                    view,
-                );
+                self.fold(at, Worth::Trouble, "run".into(), &format!("a task panicked: {message}"), view);
             }
             What::TasksLeft { count } => {
                 if *count > 0 {
-                    self.fold(
-                        at,
-                        Worth::Trouble,
-                        "run".into(),
-                        &format!("{count} tasks are left"),
-                        view,
-                    );
+                    self.fold(at, Worth::Trouble, "run".into(), &format!("{count} tasks are left"), view);
                 }
             }
         }
@@ -251,13 +176,7 @@ impl Story {
             line.last = at;
             return;
         }
-        self.fold(
-            at,
-            Worth::Trouble,
-            pool_name(pool),
-            "all connections are lent: an acquire must wait",
-            view,
-        );
+        self.fold(at, Worth::Trouble, pool_name(pool), "all connections are lent: an acquire must wait", view);
         self.exhausted = self.open.last().map(|&place| (pool, place));
     }
 
@@ -271,20 +190,12 @@ impl Story {
         let text: Cow<'_, str> = match result {
             Acquired::Lease { .. } => {
                 if view.waited >= LONG_WAIT {
-                    self.fold(
-                        at,
-                        Worth::Trouble,
-                        pool_name(pool),
-                        "an acquire succeeded after a long wait",
-                        view,
-                    );
+                    self.fold(at, Worth::Trouble, pool_name(pool), "an acquire succeeded after a long wait", view);
                     self.lengthen(view.waited);
                 }
                 return;
             }
-            Acquired::Error { kind, message } => {
-                format!("an acquire failed ({}): {message}", kind.as_str()).into()
-            }
+            Acquired::Error { kind, message } => format!("an acquire failed ({}): {message}", kind.as_str()).into(),
             Acquired::Deadline => "an acquire was ended by the actor's own deadline".into(),
             Acquired::Cancelled => return,
             Acquired::Panicked(message) => format!("an acquire panicked: {message}").into(),
@@ -301,21 +212,12 @@ impl Story {
                     && at.saturating_sub(view.took) >= since
                 {
                     self.awaits_success = None;
-                    let text = format!(
-                        "first success, {} after the world was whole again",
-                        exact(at - since)
-                    );
+                    let text = format!("first success, {} after the world was whole again", exact(at - since));
                     self.fold(at, Worth::Turn, "actor".into(), &text, view);
                 }
             }
             SqlResult::Error(code) => {
-                self.fold(
-                    at,
-                    Worth::Trouble,
-                    "actor".into(),
-                    &format!("a statement failed: {code}"),
-                    view,
-                );
+                self.fold(at, Worth::Trouble, "actor".into(), &format!("a statement failed: {code}"), view);
             }
             SqlResult::Broken(message) => {
                 let text = format!("a statement was lost: {message}");
@@ -328,16 +230,9 @@ impl Story {
     fn server(&mut self, server: &str, event: &ServerEvent, at: Duration, view: &View) {
         let text = match event {
             ServerEvent::Lifecycle(lifecycle) => {
-                return self.landmark(
-                    at,
-                    server.to_owned(),
-                    &format!("is {}", lifecycle_name(*lifecycle)),
-                    view,
-                );
+                return self.landmark(at, server.to_owned(), &format!("is {}", lifecycle_name(*lifecycle)), view);
             }
-            ServerEvent::State { .. }
-            | ServerEvent::Statement { .. }
-            | ServerEvent::StatementEnd { .. } => return,
+            ServerEvent::State { .. } | ServerEvent::Statement { .. } | ServerEvent::StatementEnd { .. } => return,
             ServerEvent::Refused { code, .. } => format!("refused a startup: {code}"),
             ServerEvent::Blocked { .. } => "a backend waits for a lock".to_owned(),
             ServerEvent::Gone { reason, .. } => match reason {
@@ -360,18 +255,14 @@ impl Story {
         let text = match phase {
             Phase::Fault => "traffic and faults begin",
             Phase::Healing => "faults end, no actor arrives any more",
-            Phase::Capacity => {
-                "every actor has ended; each pool is asked for max_size connections at once"
-            }
+            Phase::Capacity => "every actor has ended; each pool is asked for max_size connections at once",
             Phase::Closing => {
                 let text = match self.probe {
                     (lent, 0) => {
                         format!("{lent} connections were lent at once; the pools are closed")
                     }
                     (lent, failed) => {
-                        format!(
-                            "{lent} connections were lent at once, {failed} acquires failed; the pools are closed"
-                        )
+                        format!("{lent} connections were lent at once, {failed} acquires failed; the pools are closed")
                     }
                 };
                 return self.landmark(at, "run".into(), &text, view);
@@ -385,17 +276,9 @@ impl Story {
         while let Some(violation) = violations.list().get(self.told) {
             self.told += 1;
             let who = violation.who.to_string();
-            let conn = violation
-                .conn
-                .map_or_else(String::new, |ConnId(id)| format!(", connection {id}"));
+            let conn = violation.conn.map_or_else(String::new, |ConnId(id)| format!(", connection {id}"));
             // Told in full at the end: here it only has its place.
-            self.fold(
-                at,
-                Worth::Turn,
-                "VIOLATION".into(),
-                &format!("{} ({who}{conn})", violation.invariant),
-                view,
-            );
+            self.fold(at, Worth::Turn, "VIOLATION".into(), &format!("{} ({who}{conn})", violation.invariant), view);
         }
     }
 
@@ -434,11 +317,7 @@ impl Story {
 
     fn push(&mut self, at: Duration, worth: Worth, who: String, text: &str, view: &View) {
         if self.lines.len() >= KEPT {
-            self.lines = shorten(
-                std::mem::take(&mut self.lines),
-                KEPT / 2,
-                &mut self.left_out,
-            );
+            self.lines = shorten(std::mem::take(&mut self.lines), KEPT / 2, &mut self.left_out);
             self.open.clear();
             self.exhausted = None;
         }
@@ -465,21 +344,11 @@ impl Story {
 
     /// The story, with its head, the figures, and the verdict as a sentence.
     #[must_use]
-    pub fn render(
-        &self,
-        head: Head<'_>,
-        figures: &Figures,
-        violations: &Violations,
-        verdict: &str,
-    ) -> String {
+    pub fn render(&self, head: Head<'_>, figures: &Figures, violations: &Violations, verdict: &str) -> String {
         let mut left_out = self.left_out;
         let lines = shorten(self.lines.clone(), EVENT_LINES, &mut left_out);
         let mut out = String::new();
-        let _ = writeln!(
-            out,
-            "{}\n{} {}, seed {}\n",
-            head.title, head.pool, head.version, head.seed
-        );
+        let _ = writeln!(out, "{}\n{} {}, seed {}\n", head.title, head.pool, head.version, head.seed);
         let _ = writeln!(
             out,
             "{:>8}  {:<12} {:<66} {:>5} {:>5} {:>5} {:>5} | {:>5} {:>5} {:>5}",
@@ -503,11 +372,7 @@ impl Story {
             );
         }
         if left_out > 0 {
-            let _ = writeln!(
-                out,
-                "          ({} smaller things are left out)",
-                round(left_out)
-            );
+            let _ = writeln!(out, "          ({} smaller things are left out)", round(left_out));
         }
         let _ = writeln!(
             out,
@@ -525,19 +390,11 @@ fn end(out: &mut String, figures: &Figures, violations: &Violations) {
     let mut errors: Vec<(&String, &u64)> = figures.errors.iter().collect();
     errors.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let more = errors.len().saturating_sub(8);
-    let mut list: Vec<String> = errors
-        .iter()
-        .take(8)
-        .map(|(kind, count)| format!("{kind} {count}"))
-        .collect();
+    let mut list: Vec<String> = errors.iter().take(8).map(|(kind, count)| format!("{kind} {count}")).collect();
     if more > 0 {
         list.push(format!("and {more} more kinds"));
     }
-    let list = if list.is_empty() {
-        "none".to_owned()
-    } else {
-        list.join(", ")
-    };
+    let list = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
     let _ = writeln!(
         out,
         "done: {} actors, {} leases, {} statements; errors: {list}",
@@ -545,26 +402,12 @@ fn end(out: &mut String, figures: &Figures, violations: &Violations) {
     );
     let times = |what: &super::figures::Histogram| {
         let (median, p99) = (what.quantile(0.5), what.quantile(0.99));
-        format!(
-            "median {}, 99% {}, worst {}",
-            exact(median),
-            exact(p99),
-            exact(what.worst())
-        )
+        format!("median {}, 99% {}, worst {}", exact(median), exact(p99), exact(what.worst()))
     };
-    let _ = writeln!(
-        out,
-        "wait for a lease: {}; statement: {}",
-        times(&figures.waits),
-        times(&figures.statements)
-    );
+    let _ = writeln!(out, "wait for a lease: {}; statement: {}", times(&figures.waits), times(&figures.statements));
     for back in figures.comebacks.iter().take(3) {
-        let first = back
-            .first_success
-            .map_or("never".to_owned(), |time| format!("after {}", exact(time)));
-        let quiet = back
-            .quiet
-            .map_or("never".to_owned(), |time| format!("after {}", exact(time)));
+        let first = back.first_success.map_or("never".to_owned(), |time| format!("after {}", exact(time)));
+        let quiet = back.quiet.map_or("never".to_owned(), |time| format!("after {}", exact(time)));
         let last = match back.full_capacity {
             Duration::ZERO => "none".to_owned(),
             time => format!("after {}", exact(time)),
@@ -577,18 +420,10 @@ fn end(out: &mut String, figures: &Figures, violations: &Violations) {
         );
     }
     if figures.comebacks.len() > 3 {
-        let _ = writeln!(
-            out,
-            "and {} more times whole again",
-            figures.comebacks.len() - 3
-        );
+        let _ = writeln!(out, "and {} more times whole again", figures.comebacks.len() - 3);
     }
     if let Some(share) = figures.goodput_share() {
-        let _ = writeln!(
-            out,
-            "statements a second while the world was faulty: {:.0} % of the usual",
-            share * 100.0
-        );
+        let _ = writeln!(out, "statements a second while the world was faulty: {:.0} % of the usual", share * 100.0);
     }
     let peaks = &figures.peaks;
     let _ = writeln!(
@@ -615,11 +450,7 @@ fn end(out: &mut String, figures: &Figures, violations: &Violations) {
     }
     let total: u64 = violations.counts().values().sum();
     if total > lines {
-        let counts: Vec<String> = violations
-            .counts()
-            .iter()
-            .map(|(name, count)| format!("{name} {count}"))
-            .collect();
+        let counts: Vec<String> = violations.counts().iter().map(|(name, count)| format!("{name} {count}")).collect();
         let _ = writeln!(out, "violations in all: {}", counts.join(", "));
     }
 }
@@ -653,10 +484,7 @@ fn fold_across(lines: Vec<Line>, worth: Worth) -> Vec<Line> {
     let mut folded: Vec<Line> = Vec::with_capacity(lines.len());
     for line in lines {
         let known = folded.iter_mut().find(|known| {
-            line.worth == worth
-                && known.worth == worth
-                && known.text == line.text
-                && same_kind(&known.who, &line.who)
+            line.worth == worth && known.worth == worth && known.text == line.text && same_kind(&known.who, &line.who)
         });
         match known {
             Some(known) => {
@@ -700,11 +528,7 @@ fn told(line: &Line) -> String {
     if line.count > 1 && line.last.as_millis() / 100 > line.at.as_millis() / 100 {
         let _ = write!(tail, ", until {}", tenths(line.last));
     }
-    let head = if line.count > 1 {
-        format!("×{} ", round(line.count))
-    } else {
-        String::new()
-    };
+    let head = if line.count > 1 { format!("×{} ", round(line.count)) } else { String::new() };
     let room = WIDTH.saturating_sub(head.chars().count() + tail.chars().count());
     format!("{head}{}{tail}", cut(&line.text, room))
 }
@@ -726,11 +550,7 @@ fn tenths(time: Duration) -> String {
 
 /// Short times in milliseconds, others in tenths of a second.
 fn exact(time: Duration) -> String {
-    if time < Duration::from_secs(1) {
-        format!("{} ms", time.as_millis())
-    } else {
-        tenths(time)
-    }
+    if time < Duration::from_secs(1) { format!("{} ms", time.as_millis()) } else { tenths(time) }
 }
 
 /// Small counts as they are, others cut to two digits.
@@ -749,58 +569,31 @@ mod tests {
     use crate::pool::PoolErrorKind;
     use poolproof_sim::postgres::event::{BackendState, Lifecycle};
 
-    const HEAD: Head<'_> = Head {
-        title: "A fast restart of the server under load",
-        pool: "bb8",
-        version: "0.9.1",
-        seed: 7,
-    };
+    const HEAD: Head<'_> =
+        Head { title: "A fast restart of the server under load", pool: "bb8", version: "0.9.1", seed: 7 };
 
     /// A restart every twenty seconds under load, as often as asked.
     fn restarts(times: u32) -> Case {
         let mut case = Case::of(&scenario());
-        case.at(10)
-            .asks(1)
-            .asks(2)
-            .open(1)
-            .open(2)
-            .gets(1, 1)
-            .gets(2, 2);
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
         let (mut actor, mut conn) = (3, 3);
         for n in 0..times {
             let start = u64::from(n) * 20_000;
             for k in 0..300_u64 {
-                case.at(start + 20 + k * 20)
-                    .sql(1, 1, "SELECT 1")
-                    .sql_ends(1, 1, SqlResult::Ok)
-                    .asks(actor);
+                case.at(start + 20 + k * 20).sql(1, 1, "SELECT 1").sql_ends(1, 1, SqlResult::Ok).asks(actor);
                 case.fails(actor, PoolErrorKind::Timeout);
                 actor += 1;
             }
-            case.at(start + 12_000).happens(What::FaultBegin {
-                index: 0,
-                text: "server.restart, fast, down for 3 s".into(),
-            });
-            case.lifecycle(Lifecycle::ShuttingDown)
-                .asks(actor)
-                .at(start + 12_040)
-                .lifecycle(Lifecycle::Down);
+            case.at(start + 12_000)
+                .happens(What::FaultBegin { index: 0, text: "server.restart, fast, down for 3 s".into() });
+            case.lifecycle(Lifecycle::ShuttingDown).asks(actor).at(start + 12_040).lifecycle(Lifecycle::Down);
             for k in 0..5_u64 {
-                case.at(start + 12_100 + k * 100)
-                    .dial(conn)
-                    .dial_fails(conn);
+                case.at(start + 12_100 + k * 100).dial(conn).dial_fails(conn);
                 conn += 1;
             }
-            case.at(start + 15_000)
-                .lifecycle(Lifecycle::StartingUp)
-                .at(start + 15_200)
-                .lifecycle(Lifecycle::Running);
-            case.at(start + 15_300)
-                .state(1, BackendState::Active)
-                .sql(1, 1, "SELECT 1");
-            case.at(start + 15_310)
-                .sql_ends(1, 1, SqlResult::Ok)
-                .fails(actor, PoolErrorKind::Timeout);
+            case.at(start + 15_000).lifecycle(Lifecycle::StartingUp).at(start + 15_200).lifecycle(Lifecycle::Running);
+            case.at(start + 15_300).state(1, BackendState::Active).sql(1, 1, "SELECT 1");
+            case.at(start + 15_310).sql_ends(1, 1, SqlResult::Ok).fails(actor, PoolErrorKind::Timeout);
             actor += 1;
         }
         case
@@ -808,12 +601,7 @@ mod tests {
 
     fn told(case: &mut Case) -> String {
         let found = case.over();
-        case.story.render(
-            HEAD,
-            &case.figures,
-            &found,
-            "as expected: every invariant held",
-        )
+        case.story.render(HEAD, &case.figures, &found, "as expected: every invariant held")
     }
 
     #[test]
@@ -848,21 +636,12 @@ mod tests {
     fn a_few_milliseconds_change_few_lines() {
         let run = |shift: u64| {
             let mut case = Case::new();
-            case.at(1_000 + shift)
-                .asks(1)
-                .open(1)
-                .gets(1, 1)
-                .at(5_010 + shift)
-                .lifecycle(Lifecycle::Down);
+            case.at(1_000 + shift).asks(1).open(1).gets(1, 1).at(5_010 + shift).lifecycle(Lifecycle::Down);
             case.at(8_020 + shift).lifecycle(Lifecycle::Running);
             told(&mut case)
         };
         let body = |story: String| {
-            story
-                .lines()
-                .take_while(|line| !line.starts_with("done"))
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
+            story.lines().take_while(|line| !line.starts_with("done")).map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(body(run(0)), body(run(7)));
     }

@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use poolproof_sim::postgres::event::{BackendState, Lifecycle, Pid, ServerEvent};
 
-use super::event::{
-    Acquired, ActorEnd, ActorId, ConnId, Phase, PoolId, ProcessId, SqlResult, What,
-};
+use super::event::{Acquired, ActorEnd, ActorId, ConnId, Phase, PoolId, ProcessId, SqlResult, What};
 use super::recorder::IntMap;
 use crate::scenario::model::{FaultAction, PoolSettings, Scenario, ServerName};
 
@@ -357,19 +355,12 @@ impl View {
             servers: Vec::new(),
             target: "db",
             lasting: faults.iter().map(|fault| lasts(&fault.action)).collect(),
-            cuts: faults
-                .iter()
-                .map(|fault| cuts_flows(&fault.action))
-                .collect(),
+            cuts: faults.iter().map(|fault| cuts_flows(&fault.action)).collect(),
             repoints: faults.iter().map(|fault| repoints(&fault.action)).collect(),
             active: vec![0; faults.len()],
             epoch: 0,
             idle_flow_timeout: scenario.network.idle_flow_timeout,
-            settings: scenario
-                .apps
-                .iter()
-                .map(|(name, app)| (name.clone(), Arc::new(app.pool.clone())))
-                .collect(),
+            settings: scenario.apps.iter().map(|(name, app)| (name.clone(), Arc::new(app.pool.clone()))).collect(),
         }
     }
 
@@ -381,9 +372,7 @@ impl View {
 
     /// All pools that were ever built.
     pub fn pools(&self) -> impl Iterator<Item = (PoolId, &PoolView)> {
-        (1..)
-            .zip(&self.pools)
-            .filter_map(|(id, pool)| Some((PoolId(id), pool.as_ref()?)))
+        (1..).zip(&self.pools).filter_map(|(id, pool)| Some((PoolId(id), pool.as_ref()?)))
     }
 
     /// A connection, if it was dialled.
@@ -393,13 +382,8 @@ impl View {
     }
 
     /// The connections of a pool that are not [`Class::Nothing`], in no particular order but always the same.
-    pub fn conns_of<'a>(
-        &'a self,
-        pool: &'a PoolView,
-    ) -> impl Iterator<Item = (ConnId, &'a ConnView)> {
-        pool.members
-            .iter()
-            .filter_map(|&id| Some((ConnId(id), self.conn(ConnId(id))?)))
+    pub fn conns_of<'a>(&'a self, pool: &'a PoolView) -> impl Iterator<Item = (ConnId, &'a ConnView)> {
+        pool.members.iter().filter_map(|&id| Some((ConnId(id), self.conn(ConnId(id))?)))
     }
 
     /// An actor, if it has not ended.
@@ -417,10 +401,7 @@ impl View {
     /// The connection of a backend.
     #[must_use]
     pub fn conn_of(&self, pid: Pid) -> Option<ConnId> {
-        self.backends
-            .get(&pid)
-            .filter(|backend| backend.conn != 0)
-            .map(|backend| ConnId(backend.conn))
+        self.backends.get(&pid).filter(|backend| backend.conn != 0).map(|backend| ConnId(backend.conn))
     }
 
     /// What a connection is for its pool.
@@ -433,19 +414,16 @@ impl View {
     #[must_use]
     pub fn is_proven(&self, conn: &ConnView) -> bool {
         conn.proven_epoch == self.epoch
-            && self
-                .idle_flow_timeout
-                .is_none_or(|timeout| self.now.saturating_sub(conn.heard_at) < timeout)
+            && self.idle_flow_timeout.is_none_or(|timeout| self.now.saturating_sub(conn.heard_at) < timeout)
     }
 
     /// Whether any open connection of the pool is not proven.
     #[must_use]
     pub fn has_suspects(&self, pool: &PoolView) -> bool {
         (self.epoch > 0 || self.idle_flow_timeout.is_some())
-            && self.conns_of(pool).any(|(_, conn)| {
-                matches!(conn.class, Class::Idle | Class::Busy | Class::Dead)
-                    && !self.is_proven(conn)
-            })
+            && self
+                .conns_of(pool)
+                .any(|(_, conn)| matches!(conn.class, Class::Idle | Class::Busy | Class::Dead) && !self.is_proven(conn))
     }
 
     /// The acquires that wait for a pool, the oldest first, each with its start.
@@ -460,10 +438,7 @@ impl View {
     }
 
     /// The idle connections of a pool, the longest idle first.
-    pub fn idle_conns<'a>(
-        &'a self,
-        pool: &PoolView,
-    ) -> impl Iterator<Item = (ConnId, &'a ConnView)> {
+    pub fn idle_conns<'a>(&'a self, pool: &PoolView) -> impl Iterator<Item = (ConnId, &'a ConnView)> {
         let mut at = pool.idle.0;
         std::iter::from_fn(move || {
             let conn = self.conn(ConnId(at))?;
@@ -482,10 +457,7 @@ impl View {
     /// The state of a server's life, if it ever said.
     #[must_use]
     pub fn lifecycle(&self, server: &str) -> Option<Lifecycle> {
-        self.servers
-            .iter()
-            .find(|known| &*known.name == server)
-            .map(|known| known.lifecycle)
+        self.servers.iter().find(|known| &*known.name == server).map(|known| known.lifecycle)
     }
 
     /// How many actors have not ended.
@@ -500,35 +472,17 @@ impl View {
         match what {
             What::Server { server, event } => self.server(server, event),
             What::AcquireStart { actor, pool } => self.acquire_start(*actor, *pool),
-            What::AcquireEnd {
-                actor,
-                pool,
-                result,
-            } => self.acquire_end(*actor, *pool, result),
+            What::AcquireEnd { actor, pool, result } => self.acquire_end(*actor, *pool, result),
             What::SqlStart { actor, conn, text } => {
-                let (commits, follows_abandoned) = self
-                    .conn(*conn)
-                    .map_or((0, false), |conn| (conn.commits, conn.in_flight));
+                let (commits, follows_abandoned) =
+                    self.conn(*conn).map_or((0, false), |conn| (conn.commits, conn.in_flight));
                 let text = Arc::clone(text);
-                self.actors.entry(actor.0).or_default().sql = Some(Statement {
-                    conn: *conn,
-                    text,
-                    since: at,
-                    commits,
-                    follows_abandoned,
-                });
+                self.actors.entry(actor.0).or_default().sql =
+                    Some(Statement { conn: *conn, text, since: at, commits, follows_abandoned });
             }
-            What::SqlEnd {
-                actor,
-                conn,
-                result,
-            } => self.sql_end(*actor, *conn, result),
+            What::SqlEnd { actor, conn, result } => self.sql_end(*actor, *conn, result),
             What::Released { actor, conn } => self.release(*actor, *conn),
-            What::ActorStart {
-                actor,
-                workload,
-                process,
-            } => {
+            What::ActorStart { actor, workload, process } => {
                 let actor = self.actors.entry(actor.0).or_default();
                 actor.workload = Some(Arc::clone(workload));
                 actor.process = Some(*process);
@@ -539,9 +493,7 @@ impl View {
                 self.dial_failed(*conn);
                 self.end_conn(*conn, ClientEnd::Closed);
             }
-            What::DialDropped { conn } | What::ConnClosed { conn } => {
-                self.end_conn(*conn, ClientEnd::Closed)
-            }
+            What::DialDropped { conn } | What::ConnClosed { conn } => self.end_conn(*conn, ClientEnd::Closed),
             What::Connected { conn, pid } => self.connected(*conn, *pid),
             What::ConnBroken { conn, .. } => self.end_conn(*conn, ClientEnd::Broken),
             What::Leaked { actor, conn } => {
@@ -572,12 +524,7 @@ impl View {
             What::FaultEnd { index, .. } => self.fault(*index, false),
             What::ProcessStart { process, app } => self.process_start(*process, app),
             What::ProcessEnd { process } => self.process_end(*process),
-            What::PoolBuilt {
-                pool,
-                process,
-                max_size,
-                own,
-            } => self.pool_built(*pool, *process, *max_size, *own),
+            What::PoolBuilt { pool, process, max_size, own } => self.pool_built(*pool, *process, *max_size, *own),
             What::PoolResized { pool, max_size } => {
                 if let Some(pool) = slot(&mut self.pools, pool.0) {
                     pool.max_size_before = pool.max_size_before.max(pool.max_size);
@@ -617,12 +564,7 @@ impl View {
             }
             ServerEvent::RolledBack { .. } => {}
             ServerEvent::Forked { pid, .. } => {
-                let fresh = BackendView {
-                    conn: 0,
-                    state: BackendState::Starting,
-                    blocked: false,
-                    heard_at: self.now,
-                };
+                let fresh = BackendView { conn: 0, state: BackendState::Starting, blocked: false, heard_at: self.now };
                 if self.backends.insert(*pid, fresh).is_none() {
                     self.totals.backends += 1;
                     self.peaks.backends = self.peaks.backends.max(self.totals.backends);
@@ -640,10 +582,7 @@ impl View {
             ServerEvent::Lifecycle(lifecycle) => {
                 match self.servers.iter_mut().find(|known| known.name == *server) {
                     Some(known) => known.lifecycle = *lifecycle,
-                    None => self.servers.push(ServerView {
-                        name: Arc::clone(server),
-                        lifecycle: *lifecycle,
-                    }),
+                    None => self.servers.push(ServerView { name: Arc::clone(server), lifecycle: *lifecycle }),
                 }
                 self.health();
             }
@@ -661,8 +600,7 @@ impl View {
         match (in_transaction(was), in_transaction(state)) {
             (false, true) => {
                 self.totals.in_transaction += 1;
-                self.peaks.in_transaction =
-                    self.peaks.in_transaction.max(self.totals.in_transaction);
+                self.peaks.in_transaction = self.peaks.in_transaction.max(self.totals.in_transaction);
             }
             (true, false) => self.totals.in_transaction -= 1,
             _ => {}
@@ -810,13 +748,8 @@ impl View {
     }
 
     fn sql_end(&mut self, actor: ActorId, conn: ConnId, result: &SqlResult) {
-        let statement = self
-            .actors
-            .get_mut(&actor.0)
-            .and_then(|actor| actor.sql.take());
-        self.took = statement.map_or(Duration::ZERO, |statement| {
-            self.now.saturating_sub(statement.since)
-        });
+        let statement = self.actors.get_mut(&actor.0).and_then(|actor| actor.sql.take());
+        self.took = statement.map_or(Duration::ZERO, |statement| self.now.saturating_sub(statement.since));
         if *result != SqlResult::Ok
             && let Some(conn) = slot(&mut self.conns, conn.0)
         {
@@ -829,10 +762,7 @@ impl View {
         let now = self.now;
         let mut in_flight = false;
         if let Some(actor) = self.actors.get_mut(&id.0) {
-            in_flight = actor
-                .sql
-                .take_if(|statement| statement.conn == conn)
-                .is_some();
+            in_flight = actor.sql.take_if(|statement| statement.conn == conn).is_some();
             if actor.held == Some(conn) {
                 actor.held = None;
             }
@@ -951,19 +881,11 @@ impl View {
     }
 
     fn process_start(&mut self, process: ProcessId, app: &Arc<str>) {
-        let app = self
-            .apps
-            .iter()
-            .position(|known| known == app)
-            .unwrap_or_else(|| {
-                self.apps.push(Arc::clone(app));
-                self.apps.len() - 1
-            });
-        put(
-            &mut self.processes,
-            process.0,
-            ProcessView { app, alive: true },
-        );
+        let app = self.apps.iter().position(|known| known == app).unwrap_or_else(|| {
+            self.apps.push(Arc::clone(app));
+            self.apps.len() - 1
+        });
+        put(&mut self.processes, process.0, ProcessView { app, alive: true });
     }
 
     fn process_end(&mut self, process: ProcessId) {
@@ -971,12 +893,7 @@ impl View {
             process.alive = false;
         }
         let mut conns = Vec::new();
-        for pool in self
-            .pools
-            .iter_mut()
-            .flatten()
-            .filter(|pool| pool.process == process)
-        {
+        for pool in self.pools.iter_mut().flatten().filter(|pool| pool.process == process) {
             pool.ended_at.get_or_insert(self.now);
             conns.extend_from_slice(&pool.members);
         }
@@ -993,10 +910,7 @@ impl View {
     fn pool_built(&mut self, id: PoolId, process: ProcessId, max_size: u32, own: bool) {
         let app = self.process(process).map_or(0, |process| process.app);
         let name = self.apps.get(app);
-        let settings = self
-            .settings
-            .iter()
-            .find(|(known, _)| name.is_some_and(|name| **name == **known));
+        let settings = self.settings.iter().find(|(known, _)| name.is_some_and(|name| **name == **known));
         let settings = settings.map_or_else(Arc::default, |(_, settings)| Arc::clone(settings));
         // A pool that dials while it is being built is known before it is built.
         if self.pool(id).is_none() {
@@ -1026,19 +940,13 @@ impl View {
         }
         if self.lasting.get(index).copied().unwrap_or(false) {
             let active = &mut self.active[index];
-            *active = if begins {
-                *active + 1
-            } else {
-                active.saturating_sub(1)
-            };
+            *active = if begins { *active + 1 } else { active.saturating_sub(1) };
         }
         self.health();
     }
 
     fn health(&mut self) {
-        let serving = self
-            .lifecycle(self.target)
-            .is_none_or(|lifecycle| lifecycle == Lifecycle::Running);
+        let serving = self.lifecycle(self.target).is_none_or(|lifecycle| lifecycle == Lifecycle::Running);
         let healthy = serving && self.active.iter().all(|&active| active == 0);
         if healthy == self.healthy_since.is_some() {
             return;
@@ -1154,9 +1062,7 @@ impl View {
     }
 
     fn unlink_idle(&mut self, id: ConnId, pool: PoolId) {
-        let Some((prev, next)) =
-            slot(&mut self.conns, id.0).and_then(|conn| conn.idle_links.take())
-        else {
+        let Some((prev, next)) = slot(&mut self.conns, id.0).and_then(|conn| conn.idle_links.take()) else {
             return;
         };
         if let Some(links) = slot(&mut self.conns, prev).and_then(|conn| conn.idle_links.as_mut()) {
@@ -1229,10 +1135,7 @@ fn is_orphaned(conn: &ConnView) -> bool {
 }
 
 fn in_transaction(state: BackendState) -> bool {
-    matches!(
-        state,
-        BackendState::IdleInTransaction | BackendState::IdleInTransactionAborted
-    )
+    matches!(state, BackendState::IdleInTransaction | BackendState::IdleInTransactionAborted)
 }
 
 /// Whether the fault lasts, so that nothing is judged by its liveness meanwhile. A stopped server is not counted here:

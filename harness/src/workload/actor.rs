@@ -64,7 +64,7 @@ enum Hold {
 }
 
 impl Hold {
-    fn client(&mut self) -> &mut Client {
+    fn client(&mut self) -> &Client {
         match self {
             Hold::Lease(lease) => lease.client(),
             Hold::Detached(detached) => detached.client(),
@@ -118,10 +118,7 @@ impl Actor {
                         Outcome::Done(result) => result,
                         Outcome::Cancelled => {
                             let step = Arc::clone(text);
-                            self.recorder().record(What::StepCancelled {
-                                actor: self.id,
-                                step,
-                            });
+                            self.recorder().record(What::StepCancelled { actor: self.id, step });
                             Ok(())
                         }
                     }
@@ -142,26 +139,15 @@ impl Actor {
     }
 
     /// [`Actor::run`] inside a step: boxed, since steps nest.
-    fn run_nested<'a>(
-        &'a mut self,
-        steps: &'a [Code],
-    ) -> Pin<Box<dyn Future<Output = StepResult> + Send + 'a>> {
+    fn run_nested<'a>(&'a mut self, steps: &'a [Code]) -> Pin<Box<dyn Future<Output = StepResult> + Send + 'a>> {
         Box::pin(self.run(steps))
     }
 
     async fn perform(&mut self, op: &Op) -> StepResult {
         match op {
             Op::Acquire { deadline } => self.acquire(*deadline).await,
-            Op::Sql {
-                text,
-                prepared,
-                effect,
-            } => {
-                let text = text.fill(Values {
-                    actor: self.id.0,
-                    process: self.process.id.0,
-                    number: self.number,
-                });
+            Op::Sql { text, prepared, effect } => {
+                let text = text.fill(Values { actor: self.id.0, process: self.process.id.0, number: self.number });
                 self.send(text, *prepared, *effect).await
             }
             Op::Hold { min, max } => {
@@ -177,10 +163,7 @@ impl Actor {
             },
             Op::Leak => self.leak(),
             Op::Abandon { after } => {
-                let timer = self
-                    .abandon
-                    .as_ref()
-                    .expect("made for every program that has this step");
+                let timer = self.abandon.as_ref().expect("made for every program that has this step");
                 *timer.lock() = Some(Box::pin(tokio::time::sleep(*after)));
                 Ok(())
             }
@@ -197,18 +180,14 @@ impl Actor {
                     return Err(Failed);
                 }
                 let (id, pool) = self.pool().ok_or(Failed)?;
-                self.recorder().record(What::PoolResized {
-                    pool: id,
-                    max_size: *max_size,
-                });
+                self.recorder().record(What::PoolResized { pool: id, max_size: *max_size });
                 pool.resize(*max_size);
                 Ok(())
             }
             Op::Status => {
                 let (id, pool) = self.pool().ok_or(Failed)?;
                 if let Some(status) = pool.status() {
-                    self.recorder()
-                        .record(What::PoolStatus { pool: id, status });
+                    self.recorder().record(What::PoolStatus { pool: id, status });
                 }
                 Ok(())
             }
@@ -244,15 +223,7 @@ impl Actor {
             return Err(Failed);
         }
         let (pool_id, pool) = self.pool().ok_or(Failed)?;
-        let grip = take_lease(
-            self.recorder(),
-            &self.process,
-            self.id,
-            pool_id,
-            &*pool,
-            deadline,
-        )
-        .await?;
+        let grip = take_lease(self.recorder(), &self.process, self.id, pool_id, &*pool, deadline).await?;
         self.in_transaction = false;
         self.grip = Some(grip);
         Ok(())
@@ -265,11 +236,8 @@ impl Actor {
         let mut open = OpenStatement::start(&self.traffic.recorder, self.id, *conn, &text);
         let client = hold.client();
         // `batch_execute` sends the same Query message as `simple_query`, and keeps no rows.
-        let answer = if prepared {
-            client.query(&*text, &[]).await.map(drop)
-        } else {
-            client.batch_execute(&text).await
-        };
+        let answer =
+            if prepared { client.query(&*text, &[]).await.map(drop) } else { client.batch_execute(&text).await };
         let result = match answer {
             Ok(()) => SqlResult::Ok,
             Err(error) => match error.code() {
@@ -292,9 +260,7 @@ impl Actor {
     /// What `OnError::Rollback` says. Its own failure changes nothing: the actor ends anyway.
     async fn roll_back(&mut self) {
         if self.grip.is_some() && std::mem::take(&mut self.in_transaction) {
-            let _failed = self
-                .send(Arc::clone(&self.traffic.rollback), false, Effect::Ends)
-                .await;
+            let _failed = self.send(Arc::clone(&self.traffic.rollback), false, Effect::Ends).await;
         }
     }
 
@@ -303,9 +269,7 @@ impl Actor {
             min
         } else {
             let (traffic, program, number) = (&self.traffic, &self.program, self.number);
-            let rng = self.rng.get_or_insert_with(|| {
-                Box::new(random::stream(traffic.seed, &program.name, number))
-            });
+            let rng = self.rng.get_or_insert_with(|| Box::new(random::stream(traffic.seed, &program.name, number)));
             random::uniform(&mut **rng, min, max)
         };
         if time.is_zero() {
@@ -324,10 +288,7 @@ impl Actor {
         self.in_transaction = false;
         if !self.process.is_killed() {
             self.recorder().record(match &hold {
-                Hold::Lease(_) => What::Released {
-                    actor: self.id,
-                    conn,
-                },
+                Hold::Lease(_) => What::Released { actor: self.id, conn },
                 Hold::Detached(_) => What::DetachedDropped { conn },
             });
         }
@@ -336,14 +297,8 @@ impl Actor {
 
     fn leak(&mut self) -> StepResult {
         match self.grip.take() {
-            Some(Grip {
-                conn,
-                hold: Hold::Lease(lease),
-            }) => {
-                self.recorder().record(What::Leaked {
-                    actor: self.id,
-                    conn,
-                });
+            Some(Grip { conn, hold: Hold::Lease(lease) }) => {
+                self.recorder().record(What::Leaked { actor: self.id, conn });
                 self.process.leak(lease);
                 Ok(())
             }
@@ -359,20 +314,11 @@ impl Actor {
             return Err(Failed);
         }
         match self.grip.take() {
-            Some(Grip {
-                conn,
-                hold: Hold::Lease(lease),
-            }) => {
-                self.recorder().record(What::Detached {
-                    actor: self.id,
-                    conn,
-                });
+            Some(Grip { conn, hold: Hold::Lease(lease) }) => {
+                self.recorder().record(What::Detached { actor: self.id, conn });
                 match lease.detach() {
                     Some(detached) => {
-                        self.grip = Some(Grip {
-                            conn,
-                            hold: Hold::Detached(detached),
-                        });
+                        self.grip = Some(Grip { conn, hold: Hold::Detached(detached) });
                         Ok(())
                     }
                     None => {
@@ -419,11 +365,7 @@ impl Actor {
             }
             Err(error) => {
                 let message = error.message.into();
-                self.recorder().record(What::PoolFailed {
-                    pool: id,
-                    process: process.id,
-                    message,
-                });
+                self.recorder().record(What::PoolFailed { pool: id, process: process.id, message });
                 Err(Failed)
             }
         }
@@ -468,25 +410,14 @@ async fn take_lease(
             if let Some(conn) = recorder.conn_of(pid) {
                 let hooks = &process.hooks;
                 let (session, unread) = ((hooks.session)(pid), (hooks.unread)(pid));
-                open.end(Acquired::Lease {
-                    conn,
-                    pid,
-                    session,
-                    unread,
-                });
+                open.end(Acquired::Lease { conn, pid, session, unread });
                 return Ok(Grip { conn, hold });
             }
             // Not one of the connector's: nothing that it does could be judged.
             let message = "the pool handed out a client that its connector did not open".into();
-            Acquired::Error {
-                kind: PoolErrorKind::Other,
-                message,
-            }
+            Acquired::Error { kind: PoolErrorKind::Other, message }
         }
-        Some(Ok(Err(PoolError { kind, message }))) => Acquired::Error {
-            kind,
-            message: message.into(),
-        },
+        Some(Ok(Err(PoolError { kind, message }))) => Acquired::Error { kind, message: message.into() },
         Some(Err(panic)) => Acquired::Panicked(panics::message(panic.as_ref())),
         None => Acquired::Deadline,
     };
@@ -509,37 +440,15 @@ impl Probe {
     pub fn new(recorder: Recorder, process: Arc<ProcessContext>) -> Probe {
         let actor = recorder.next_actor();
         let workload = Arc::from("capacity");
-        recorder.record(What::ActorStart {
-            actor,
-            workload,
-            process: process.id,
-        });
-        Probe {
-            recorder,
-            process,
-            actor,
-            grip: None,
-            end: ActorEnd::Killed,
-        }
+        recorder.record(What::ActorStart { actor, workload, process: process.id });
+        Probe { recorder, process, actor, grip: None, end: ActorEnd::Killed }
     }
 
     /// Asks for a lease. Returns whether it got one; dropped before, it was killed while it waited.
     pub async fn acquire(&mut self, pool_id: PoolId, pool: &dyn Pool) -> bool {
-        let result = take_lease(
-            &self.recorder,
-            &self.process,
-            self.actor,
-            pool_id,
-            pool,
-            None,
-        )
-        .await;
+        let result = take_lease(&self.recorder, &self.process, self.actor, pool_id, pool, None).await;
         self.grip = result.ok();
-        self.end = if self.grip.is_some() {
-            ActorEnd::Done
-        } else {
-            ActorEnd::Failed
-        };
+        self.end = if self.grip.is_some() { ActorEnd::Done } else { ActorEnd::Failed };
         self.grip.is_some()
     }
 }
@@ -547,16 +456,10 @@ impl Probe {
 impl Drop for Probe {
     fn drop(&mut self) {
         if let Some(Grip { conn, hold }) = self.grip.take() {
-            self.recorder.record(What::Released {
-                actor: self.actor,
-                conn,
-            });
+            self.recorder.record(What::Released { actor: self.actor, conn });
             drop(hold);
         }
-        self.recorder.record(What::ActorEnd {
-            actor: self.actor,
-            end: self.end.clone(),
-        });
+        self.recorder.record(What::ActorEnd { actor: self.actor, end: self.end.clone() });
     }
 }
 
@@ -571,21 +474,12 @@ struct OpenAcquire {
 impl OpenAcquire {
     fn start(recorder: &Recorder, actor: ActorId, pool: PoolId) -> OpenAcquire {
         recorder.record(What::AcquireStart { actor, pool });
-        OpenAcquire {
-            recorder: recorder.clone(),
-            actor,
-            pool,
-            ended: false,
-        }
+        OpenAcquire { recorder: recorder.clone(), actor, pool, ended: false }
     }
 
     fn end(&mut self, result: Acquired) {
         self.ended = true;
-        self.recorder.record(What::AcquireEnd {
-            actor: self.actor,
-            pool: self.pool,
-            result,
-        });
+        self.recorder.record(What::AcquireEnd { actor: self.actor, pool: self.pool, result });
     }
 }
 
@@ -607,26 +501,13 @@ struct OpenStatement {
 
 impl OpenStatement {
     fn start(recorder: &Recorder, actor: ActorId, conn: ConnId, text: &Arc<str>) -> OpenStatement {
-        recorder.record(What::SqlStart {
-            actor,
-            conn,
-            text: Arc::clone(text),
-        });
-        OpenStatement {
-            recorder: recorder.clone(),
-            actor,
-            conn,
-            ended: false,
-        }
+        recorder.record(What::SqlStart { actor, conn, text: Arc::clone(text) });
+        OpenStatement { recorder: recorder.clone(), actor, conn, ended: false }
     }
 
     fn end(&mut self, result: SqlResult) {
         self.ended = true;
-        self.recorder.record(What::SqlEnd {
-            actor: self.actor,
-            conn: self.conn,
-            result,
-        });
+        self.recorder.record(What::SqlEnd { actor: self.actor, conn: self.conn, result });
     }
 }
 

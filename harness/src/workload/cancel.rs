@@ -59,11 +59,7 @@ impl Moment {
     pub fn of_actor(k: u64) -> Moment {
         let place = k.saturating_sub(1) % u64::from(2 * EVERY_POLL_DEPTH);
         let place = u32::try_from(place).expect("below twice the depth");
-        if place < EVERY_POLL_DEPTH {
-            Moment::Poll(place + 1)
-        } else {
-            Moment::Wake(place - EVERY_POLL_DEPTH + 1)
-        }
+        if place < EVERY_POLL_DEPTH { Moment::Poll(place + 1) } else { Moment::Wake(place - EVERY_POLL_DEPTH + 1) }
     }
 }
 
@@ -81,19 +77,10 @@ impl<'a, T> CancelAt<'a, T> {
     /// Drops `step` at `moment`.
     #[must_use]
     pub fn new(step: Pin<Box<dyn Future<Output = T> + Send + 'a>>, moment: Moment) -> Self {
-        let alarm = Arc::new(Alarm {
-            woken: AtomicBool::new(true),
-            wakes: AtomicU32::new(0),
-            task: AtomicWaker::new(),
-        });
+        let alarm =
+            Arc::new(Alarm { woken: AtomicBool::new(true), wakes: AtomicU32::new(0), task: AtomicWaker::new() });
         let waker = Waker::from(Arc::clone(&alarm));
-        CancelAt {
-            step: Some(step),
-            moment,
-            polls: 0,
-            alarm,
-            waker,
-        }
+        CancelAt { step: Some(step), moment, polls: 0, alarm, waker }
     }
 }
 
@@ -115,10 +102,7 @@ impl<T> Future for CancelAt<'_, T> {
             return Poll::Ready(Outcome::Cancelled);
         }
         this.polls += 1;
-        let step = this
-            .step
-            .as_mut()
-            .expect("not polled after it was complete");
+        let step = this.step.as_mut().expect("not polled after it was complete");
         let polled = step.as_mut().poll(&mut Context::from_waker(&this.waker));
         polled.map(|value| {
             this.step = None;
@@ -296,11 +280,7 @@ mod tests {
         let mut future = CancelAt::new(probe.step(), Moment::Wake(1));
         let count = Arc::new(Count(AtomicU32::new(0)));
         let waker = Waker::from(Arc::clone(&count));
-        assert!(
-            Pin::new(&mut future)
-                .poll(&mut Context::from_waker(&waker))
-                .is_pending()
-        );
+        assert!(Pin::new(&mut future).poll(&mut Context::from_waker(&waker)).is_pending());
         probe.wake();
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
     }
@@ -323,9 +303,6 @@ mod tests {
         assert_eq!(outcome, Outcome::Cancelled);
         assert_eq!(start.elapsed(), Duration::from_millis(20));
         let soon = Box::pin(tokio::time::sleep(Duration::from_millis(5)));
-        assert_eq!(
-            cancel_at(Cancel::After(Duration::from_millis(20)), 1, soon).await,
-            Outcome::Done(())
-        );
+        assert_eq!(cancel_at(Cancel::After(Duration::from_millis(20)), 1, soon).await, Outcome::Done(()));
     }
 }

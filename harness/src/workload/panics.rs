@@ -35,12 +35,7 @@ fn install() {
 
 /// Whether the panic is one that will be caught here.
 fn seen(info: &PanicHookInfo<'_>) -> bool {
-    is_catching()
-        && told(&format!(
-            "{} ({})",
-            text_of(info.payload()),
-            place(info.location())
-        ))
+    is_catching() && told(&format!("{} ({})", text_of(info.payload()), place(info.location())))
 }
 
 fn is_catching() -> bool {
@@ -51,10 +46,7 @@ fn is_catching() -> bool {
 /// For panic hooks: whether a panic of this thread, now, is an actor's (or a pool's, called by one). Then its message is
 /// kept for the trace, and nobody else should report it.
 pub fn told(message: &str) -> bool {
-    is_catching()
-        && LAST
-            .try_with(|last| *last.borrow_mut() = Some(message.to_owned()))
-            .is_ok()
+    is_catching() && LAST.try_with(|last| *last.borrow_mut() = Some(message.to_owned())).is_ok()
 }
 
 /// Runs `code`, and returns its panic as message and place.
@@ -71,8 +63,7 @@ pub fn catch<R>(code: impl FnOnce() -> R) -> Result<R, String> {
 
 /// The message and place of a panic that was just caught by other means below a [`catch`].
 pub fn message(payload: &(dyn Any + Send)) -> String {
-    LAST.with(|last| last.borrow_mut().take())
-        .unwrap_or_else(|| text_of(payload).to_owned())
+    LAST.with(|last| last.borrow_mut().take()).unwrap_or_else(|| text_of(payload).to_owned())
 }
 
 fn text_of(payload: &(dyn Any + Send)) -> &str {
@@ -92,15 +83,8 @@ fn place(location: Option<&Location<'_>>) -> String {
     };
     let path = location.file().replace('\\', "/");
     let parts: Vec<&str> = path.split('/').collect();
-    let src = parts
-        .iter()
-        .rposition(|part| *part == "src")
-        .unwrap_or(parts.len() - 1);
-    format!(
-        "{}:{}",
-        parts[src.saturating_sub(1)..].join("/"),
-        location.line()
-    )
+    let src = parts.iter().rposition(|part| *part == "src").unwrap_or(parts.len() - 1);
+    format!("{}:{}", parts[src.saturating_sub(1)..].join("/"), location.line())
 }
 
 #[cfg(test)]
@@ -110,10 +94,7 @@ mod tests {
     #[test]
     fn a_caught_panic_has_message_and_place() {
         let message = catch(|| panic!("a {}", "reason")).expect_err("it panics");
-        assert!(
-            message.starts_with("a reason (harness/src/workload/panics.rs:"),
-            "{message}"
-        );
+        assert!(message.starts_with("a reason (harness/src/workload/panics.rs:"), "{message}");
         assert_eq!(catch(|| 5), Ok(5));
     }
 

@@ -128,10 +128,7 @@ pub struct Processes {
 
 impl Default for Processes {
     fn default() -> Self {
-        Processes {
-            apps: Mutex::new(IndexMap::new()),
-            starts: watch::Sender::new(0),
-        }
+        Processes { apps: Mutex::new(IndexMap::new()), starts: watch::Sender::new(0) }
     }
 }
 
@@ -175,10 +172,7 @@ impl Processes {
     /// The live process in a seat.
     pub(super) fn at_seat(&self, app: &str, seat: u32) -> Option<Arc<ProcessContext>> {
         let apps = self.apps.lock();
-        apps.get(app)?
-            .iter()
-            .find(|process| process.seat == seat)
-            .cloned()
+        apps.get(app)?.iter().find(|process| process.seat == seat).cloned()
     }
 
     /// Changes with each start.

@@ -30,23 +30,12 @@ pub(super) struct Code {
 
 /// What a step does; see [`Action`].
 pub(super) enum Op {
-    Acquire {
-        deadline: Option<Duration>,
-    },
-    Sql {
-        text: Template,
-        prepared: bool,
-        effect: Effect,
-    },
-    Hold {
-        min: Duration,
-        max: Duration,
-    },
+    Acquire { deadline: Option<Duration> },
+    Sql { text: Template, prepared: bool, effect: Effect },
+    Hold { min: Duration, max: Duration },
     Release,
     Leak,
-    Abandon {
-        after: Duration,
-    },
+    Abandon { after: Duration },
     Panic,
     Detach,
     ClosePool,
@@ -54,14 +43,8 @@ pub(super) enum Op {
     DropPool,
     Resize(u32),
     Status,
-    Spawn {
-        program: usize,
-        wait: bool,
-    },
-    Repeat {
-        times: u32,
-        steps: Box<[Code]>,
-    },
+    Spawn { program: usize, wait: bool },
+    Repeat { times: u32, steps: Box<[Code]> },
 }
 
 /// What a statement does to the transaction, as an application that wrote it knows.
@@ -119,36 +102,21 @@ pub fn needs(scenario: &Scenario) -> BTreeSet<&'static str> {
 fn codes(steps: &[Step], scenario: &Scenario) -> Box<[Code]> {
     let code = |step: &Step| Code {
         op: op(&step.action, scenario),
-        cancel: step
-            .cancel
-            .map(|cancel| (cancel, Arc::from(StepText(&step.action).to_string()))),
+        cancel: step.cancel.map(|cancel| (cancel, Arc::from(StepText(&step.action).to_string()))),
     };
     steps.iter().map(code).collect()
 }
 
 fn op(action: &Action, scenario: &Scenario) -> Op {
-    let simple = |text: &str| Op::Sql {
-        text: Template::new(text),
-        prepared: false,
-        effect: Effect::of(text),
-    };
+    let simple = |text: &str| Op::Sql { text: Template::new(text), prepared: false, effect: Effect::of(text) };
     match action {
-        Action::Acquire { deadline } => Op::Acquire {
-            deadline: *deadline,
-        },
+        Action::Acquire { deadline } => Op::Acquire { deadline: *deadline },
         Action::Sql(text) => simple(text),
-        Action::Prepared(text) => Op::Sql {
-            text: Template::new(text),
-            prepared: true,
-            effect: Effect::of(text),
-        },
+        Action::Prepared(text) => Op::Sql { text: Template::new(text), prepared: true, effect: Effect::of(text) },
         Action::Begin => simple("BEGIN"),
         Action::Commit => simple("COMMIT"),
         Action::Rollback => simple("ROLLBACK"),
-        Action::Hold { min, max } => Op::Hold {
-            min: *min,
-            max: *max,
-        },
+        Action::Hold { min, max } => Op::Hold { min: *min, max: *max },
         Action::Release => Op::Release,
         Action::Leak => Op::Leak,
         Action::Abandon { after } => Op::Abandon { after: *after },
@@ -160,16 +128,10 @@ fn op(action: &Action, scenario: &Scenario) -> Op {
         Action::Resize(max_size) => Op::Resize(*max_size),
         Action::Status => Op::Status,
         Action::Spawn { workload, wait } => Op::Spawn {
-            program: scenario
-                .workloads
-                .get_index_of(workload)
-                .expect("the parser resolved the workload's name"),
+            program: scenario.workloads.get_index_of(workload).expect("the parser resolved the workload's name"),
             wait: *wait,
         },
-        Action::Repeat { times, steps } => Op::Repeat {
-            times: *times,
-            steps: codes(steps, scenario),
-        },
+        Action::Repeat { times, steps } => Op::Repeat { times: *times, steps: codes(steps, scenario) },
     }
 }
 
@@ -233,9 +195,7 @@ impl Template {
         let mut rest = text;
         while let Some(dollar) = rest.find('$') {
             let name = &rest[dollar + 1..];
-            let end = name
-                .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                .unwrap_or(name.len());
+            let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
             let part = match &name[..end] {
                 "actor" => Some(Part::Actor),
                 "process" => Some(Part::Process),
@@ -323,21 +283,14 @@ impl fmt::Display for StepText<'_> {
 mod tests {
     use super::*;
 
-    const VALUES: Values = Values {
-        actor: 12,
-        process: 3,
-        number: 7,
-    };
+    const VALUES: Values = Values { actor: 12, process: 3, number: 7 };
 
     #[test]
     fn variables_are_filled_in_and_postgres_own_dollars_stay() {
         let fill = |text| Template::new(text).fill(VALUES).to_string();
         assert_eq!(fill("SELECT $actor, $process, $n"), "SELECT 12, 3, 7");
         assert_eq!(fill("$actor$n"), "127");
-        assert_eq!(
-            fill("SELECT $1, $$x$$, $name, $actors"),
-            "SELECT $1, $$x$$, $name, $actors"
-        );
+        assert_eq!(fill("SELECT $1, $$x$$, $name, $actors"), "SELECT $1, $$x$$, $name, $actors");
         assert_eq!(fill("at the end $"), "at the end $");
         assert_eq!(fill("ä$n ö"), "ä7 ö");
     }

@@ -42,9 +42,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -56,12 +54,9 @@ mod tests {
         let first = |seed, name, number| stream(seed, name, number).next_u64();
         let one = first(1, "request", 1);
         assert_eq!(one, first(1, "request", 1));
-        for other in [
-            first(2, "request", 1),
-            first(1, "report", 1),
-            first(1, "request", 2),
-            first(1, "request", ARRIVALS),
-        ] {
+        for other in
+            [first(2, "request", 1), first(1, "report", 1), first(1, "request", 2), first(1, "request", ARRIVALS)]
+        {
             assert_ne!(one, other);
         }
     }
@@ -74,19 +69,14 @@ mod tests {
         for _ in 0..4000 {
             counts[uniform(&mut rng, min, max).as_millis() as usize - 5] += 1;
         }
-        assert!(
-            counts.iter().all(|&n| (850..1150).contains(&n)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|&n| (850..1150).contains(&n)), "{counts:?}");
         assert_eq!(uniform(&mut rng, max, max), max);
     }
 
     #[test]
     fn gaps_have_the_mean_of_their_rate() {
         let mut rng = stream(7, "w", ARRIVALS);
-        let total: f64 = (0..20_000)
-            .map(|_| exponential(&mut rng, 80.0).as_secs_f64())
-            .sum();
+        let total: f64 = (0..20_000).map(|_| exponential(&mut rng, 80.0).as_secs_f64()).sum();
         let mean = total / 20_000.0;
         assert!((mean - 1.0 / 80.0).abs() < 0.0004, "{mean}");
     }

@@ -57,33 +57,15 @@ pub(super) trait Kill: Send + Sync {
 
 impl<F: Future<Output = ActorEnd> + Send> Slot<F> {
     pub(super) fn new() -> Arc<Slot<F>> {
-        let state = State {
-            future: Box::pin(None),
-            occupant: None,
-            waker: None,
-        };
-        Arc::new(Slot {
-            state: Mutex::new(state),
-            doomed: AtomicBool::new(false),
-            process: AtomicU32::new(0),
-        })
+        let state = State { future: Box::pin(None), occupant: None, waker: None };
+        Arc::new(Slot { state: Mutex::new(state), doomed: AtomicBool::new(false), process: AtomicU32::new(0) })
     }
 
     /// Puts an actor in the empty slot.
-    pub(super) fn enter(
-        &self,
-        actor: ActorId,
-        process: Arc<ProcessContext>,
-        abandon: Option<AbandonTimer>,
-        future: F,
-    ) {
+    pub(super) fn enter(&self, actor: ActorId, process: Arc<ProcessContext>, abandon: Option<AbandonTimer>, future: F) {
         self.process.store(process.id.0, Ordering::Release);
         let mut state = self.state.lock();
-        state.occupant = Some(Occupant {
-            actor,
-            process,
-            abandon,
-        });
+        state.occupant = Some(Occupant { actor, process, abandon });
         state.future.set(Some(future));
     }
 
@@ -94,11 +76,7 @@ impl<F: Future<Output = ActorEnd> + Send> Slot<F> {
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<ActorEnd>> {
         let mut state = self.state.lock();
-        let State {
-            future,
-            occupant,
-            waker,
-        } = &mut *state;
+        let State { future, occupant, waker } = &mut *state;
         let Some(actor) = future.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
@@ -111,9 +89,7 @@ impl<F: Future<Output = ActorEnd> + Send> Slot<F> {
             Ok(Poll::Pending) => None,
             Err(message) => Some(ActorEnd::Panicked(message)),
         };
-        let timer = occupant
-            .as_ref()
-            .and_then(|occupant| occupant.abandon.as_ref());
+        let timer = occupant.as_ref().and_then(|occupant| occupant.abandon.as_ref());
         if end.is_none() && timer.is_some_and(|timer| elapsed(timer, cx)) {
             end = Some(ActorEnd::Abandoned);
         }
@@ -145,23 +121,16 @@ impl<F: Future<Output = ActorEnd> + Send> Kill for Slot<F> {
             }
             return None;
         };
-        let occupant = state
-            .occupant
-            .take_if(|occupant| of.is_none_or(|id| id == occupant.process.id))?;
+        let occupant = state.occupant.take_if(|occupant| of.is_none_or(|id| id == occupant.process.id))?;
         let panic = panics::catch(|| state.future.set(None)).err();
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
-        Some(Killed {
-            actor: occupant.actor,
-            panic,
-        })
+        Some(Killed { actor: occupant.actor, panic })
     }
 }
 
 fn elapsed(timer: &AbandonTimer, cx: &mut Context<'_>) -> bool {
     let mut timer = timer.lock();
-    timer
-        .as_mut()
-        .is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
+    timer.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
 }

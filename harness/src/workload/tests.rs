@@ -14,8 +14,8 @@ use super::{PLANNED_PANIC, Probe, Traffic};
 use crate::pool::testing::{TestServer, settle};
 use crate::pool::{Adapter, Capabilities, Connector, Lease, Pool, PoolError, by_name};
 use crate::scenario::model::{
-    Action, App, Arrive, Auth, Cancel, Expect, Network, OnError, PoolSettings, Scenario, Server,
-    SocketOptions, Step, Workload,
+    Action, App, Arrive, Auth, Cancel, Expect, Network, OnError, PoolSettings, Scenario, Server, SocketOptions, Step,
+    Workload,
 };
 use crate::trace::What;
 use crate::trace::event::{Acquired, ActorEnd, ActorId, PoolId, ProcessId, SqlResult};
@@ -25,10 +25,7 @@ const fn ms(millis: u64) -> Duration {
 }
 
 fn step(action: Action) -> Step {
-    Step {
-        action,
-        cancel: None,
-    }
+    Step { action, cancel: None }
 }
 
 fn sql(text: &str) -> Step {
@@ -36,10 +33,7 @@ fn sql(text: &str) -> Step {
 }
 
 fn hold(time: Duration) -> Step {
-    step(Action::Hold {
-        min: time,
-        max: time,
-    })
+    step(Action::Hold { min: time, max: time })
 }
 
 fn acquire() -> Step {
@@ -47,10 +41,7 @@ fn acquire() -> Step {
 }
 
 fn cancelled(action: Action, cancel: Cancel) -> Step {
-    Step {
-        action,
-        cancel: Some(cancel),
-    }
+    Step { action, cancel: Some(cancel) }
 }
 
 fn release() -> Step {
@@ -58,14 +49,7 @@ fn release() -> Step {
 }
 
 fn workload(arrive: Arrive, steps: Vec<Step>) -> Workload {
-    Workload {
-        app: "web".into(),
-        arrive,
-        from: Duration::ZERO,
-        until: None,
-        steps,
-        on_error: OnError::Stop,
-    }
+    Workload { app: "web".into(), arrive, from: Duration::ZERO, until: None, steps, on_error: OnError::Stop }
 }
 
 fn once(steps: Vec<Step>) -> Workload {
@@ -73,15 +57,8 @@ fn once(steps: Vec<Step>) -> Workload {
 }
 
 fn scenario(processes: u32, max_size: u32, workloads: Vec<(&str, Workload)>) -> Scenario {
-    let pool = PoolSettings {
-        max_size,
-        ..PoolSettings::default()
-    };
-    let app = App {
-        processes,
-        user: "app".into(),
-        pool,
-    };
+    let pool = PoolSettings { max_size, ..PoolSettings::default() };
+    let app = App { processes, user: "app".into(), pool };
     Scenario {
         title: String::new(),
         story: String::new(),
@@ -107,17 +84,10 @@ fn scenario(processes: u32, max_size: u32, workloads: Vec<(&str, Workload)>) -> 
             bandwidth: None,
             idle_flow_timeout: None,
             dns_ttl: Duration::ZERO,
-            client: SocketOptions {
-                keepalive: None,
-                user_timeout: None,
-                connect_timeout: None,
-            },
+            client: SocketOptions { keepalive: None, user_timeout: None, connect_timeout: None },
         },
         apps: IndexMap::from([("web".to_owned(), app)]),
-        workloads: workloads
-            .into_iter()
-            .map(|(name, workload)| (name.to_owned(), workload))
-            .collect(),
+        workloads: workloads.into_iter().map(|(name, workload)| (name.to_owned(), workload)).collect(),
         faults: Vec::new(),
         expect: Expect {
             until: Duration::from_secs(60),
@@ -154,20 +124,9 @@ impl Stage {
             let process = process(&server, &adapter, &app.pool, seat).await;
             processes.started(process);
         }
-        let traffic = Traffic::start(
-            scenario,
-            1,
-            server.recorder().clone(),
-            Arc::clone(&processes),
-            tokio::time::Instant::now(),
-        );
-        Stage {
-            server,
-            processes,
-            traffic,
-            settings: app.pool.clone(),
-            adapter,
-        }
+        let traffic =
+            Traffic::start(scenario, 1, server.recorder().clone(), Arc::clone(&processes), tokio::time::Instant::now());
+        Stage { server, processes, traffic, settings: app.pool.clone(), adapter }
     }
 
     /// A new process in a seat.
@@ -204,10 +163,7 @@ async fn process(
     settings: &PoolSettings,
     seat: u32,
 ) -> Arc<ProcessContext> {
-    let hooks = WorldHooks {
-        session: Box::new(|_| None),
-        unread: Box::new(|_| 0),
-    };
+    let hooks = WorldHooks { session: Box::new(|_| None), unread: Box::new(|_| 0) };
     let recorder = server.recorder().clone();
     let dialer = server.clone();
     let connector_for = move |pool: PoolId| {
@@ -286,50 +242,23 @@ async fn an_actor_does_its_steps_and_the_trace_has_each() {
             "1 Done",
         ]
     );
-    assert_eq!(
-        stage.server.statements(),
-        ["BEGIN", "SELECT 1, 1, 1", "COMMIT"]
-    );
+    assert_eq!(stage.server.statements(), ["BEGIN", "SELECT 1, 1, 1", "COMMIT"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_step_ends_the_actor_goes_on_or_rolls_back() {
-    let steps = || {
-        vec![
-            acquire(),
-            step(Action::Begin),
-            sql("FAIL"),
-            sql("LATER"),
-            release(),
-        ]
-    };
+    let steps = || vec![acquire(), step(Action::Begin), sql("FAIL"), sql("LATER"), release()];
     let run = async |on_error| {
-        let workload = Workload {
-            on_error,
-            ..once(steps())
-        };
+        let workload = Workload { on_error, ..once(steps()) };
         let stage = Stage::new(&scenario(1, 1, vec![("request", workload)])).await;
         stage.finish().await;
         (stage.story()[3..].to_vec(), stage.server.statements())
     };
-    let failure = [
-        "1 sends BEGIN",
-        "1 gets Ok",
-        "1 sends FAIL",
-        "1 gets Error(\"22012\")",
-    ];
+    let failure = ["1 sends BEGIN", "1 gets Ok", "1 sends FAIL", "1 gets Error(\"22012\")"];
     let (story, _) = run(OnError::Stop).await;
-    assert_eq!(
-        story,
-        [&failure[..], &["1 releases 1", "1 Failed"]].concat()
-    );
+    assert_eq!(story, [&failure[..], &["1 releases 1", "1 Failed"]].concat());
     let (story, _) = run(OnError::Continue).await;
-    let on = [
-        "1 sends LATER",
-        "1 gets Error(\"25P02\")",
-        "1 releases 1",
-        "1 Done",
-    ];
+    let on = ["1 sends LATER", "1 gets Error(\"25P02\")", "1 releases 1", "1 Done"];
     assert_eq!(story, [&failure[..], &on].concat());
     let (story, statements) = run(OnError::Rollback).await;
     let back = ["1 sends ROLLBACK", "1 gets Ok", "1 releases 1", "1 Failed"];
@@ -341,24 +270,13 @@ async fn a_failed_step_ends_the_actor_goes_on_or_rolls_back() {
 async fn an_acquire_ends_by_the_pools_timeout_or_the_actors_deadline() {
     let hog = once(vec![acquire(), hold(Duration::from_secs(50))]);
     let patient = workload(Arrive::At(vec![ms(100)]), vec![acquire()]);
-    let deadline = Action::Acquire {
-        deadline: Some(ms(250)),
-    };
+    let deadline = Action::Acquire { deadline: Some(ms(250)) };
     let hasty = workload(Arrive::At(vec![ms(100)]), vec![step(deadline)]);
-    let stage = Stage::new(&scenario(
-        1,
-        1,
-        vec![("hog", hog), ("patient", patient), ("hasty", hasty)],
-    ))
-    .await;
+    let stage = Stage::new(&scenario(1, 1, vec![("hog", hog), ("patient", patient), ("hasty", hasty)])).await;
     tokio::time::sleep(Duration::from_secs(40)).await;
     let at = |wanted: &str| {
         let events = stage.server.recorder().events();
-        events
-            .iter()
-            .find(|event| words(&event.what).as_deref() == Some(wanted))
-            .unwrap()
-            .at
+        events.iter().find(|event| words(&event.what).as_deref() == Some(wanted)).unwrap().at
     };
     assert_eq!(at("3 gets Deadline"), ms(350));
     assert!((ms(30_100)..ms(30_105)).contains(&at("2 gets timeout")));
@@ -367,26 +285,10 @@ async fn an_acquire_ends_by_the_pools_timeout_or_the_actors_deadline() {
 #[tokio::test(start_paused = true)]
 async fn an_actor_that_is_abandoned_drops_what_it_does_and_has() {
     let repeated = vec![step(Action::Abandon { after: ms(30) })];
-    let steps = vec![
-        acquire(),
-        step(Action::Repeat {
-            times: 1,
-            steps: repeated,
-        }),
-        sql("SLEEP 500"),
-        sql("NEVER"),
-    ];
+    let steps = vec![acquire(), step(Action::Repeat { times: 1, steps: repeated }), sql("SLEEP 500"), sql("NEVER")];
     let stage = Stage::new(&scenario(1, 1, vec![("request", once(steps))])).await;
     stage.finish().await;
-    assert_eq!(
-        stage.story()[3..],
-        [
-            "1 sends SLEEP 500",
-            "1 gets Cancelled",
-            "1 releases 1",
-            "1 Abandoned"
-        ]
-    );
+    assert_eq!(stage.story()[3..], ["1 sends SLEEP 500", "1 gets Cancelled", "1 releases 1", "1 Abandoned"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -397,31 +299,19 @@ async fn an_acquire_dropped_with_its_actor_is_cancelled_in_the_trace() {
     let stage = Stage::new(&scenario(1, 1, vec![("hog", hog), ("waiter", waiter)])).await;
     stage.finish().await;
     let story = stage.story();
-    let place = story
-        .iter()
-        .position(|line| line == "2 gets Cancelled")
-        .unwrap();
+    let place = story.iter().position(|line| line == "2 gets Cancelled").unwrap();
     assert_eq!(story[place + 1], "2 Abandoned");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_the_actors_end_and_gives_the_lease_back() {
-    let workload = workload(
-        Arrive::At(vec![ms(0), ms(50)]),
-        vec![acquire(), step(Action::Panic)],
-    );
+    let workload = workload(Arrive::At(vec![ms(0), ms(50)]), vec![acquire(), step(Action::Panic)]);
     let stage = Stage::new(&scenario(1, 1, vec![("request", workload)])).await;
     stage.finish().await;
     let ends = stage.ends();
-    assert_eq!(
-        ends.len(),
-        2,
-        "the second actor got the connection of the first"
-    );
+    assert_eq!(ends.len(), 2, "the second actor got the connection of the first");
     for end in ends {
-        let ActorEnd::Panicked(message) = end else {
-            panic!("{end:?}")
-        };
+        let ActorEnd::Panicked(message) = end else { panic!("{end:?}") };
         assert!(message.starts_with(PLANNED_PANIC), "{message}");
     }
     assert_eq!(stage.story()[2..4], ["1 has 1", "1 releases 1"]);
@@ -429,12 +319,7 @@ async fn a_panic_is_the_actors_end_and_gives_the_lease_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leaked_lease_stays_open_until_the_process_ends() {
-    let stage = Stage::new(&scenario(
-        1,
-        1,
-        vec![("request", once(vec![acquire(), step(Action::Leak)]))],
-    ))
-    .await;
+    let stage = Stage::new(&scenario(1, 1, vec![("request", once(vec![acquire(), step(Action::Leak)]))])).await;
     stage.finish().await;
     assert_eq!(stage.story()[2..], ["1 has 1", "1 leaks 1", "1 Done"]);
     assert_eq!(stage.server.count(), 1);
@@ -447,54 +332,21 @@ async fn a_leaked_lease_stays_open_until_the_process_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_detached_connection_is_the_actors_own() {
-    let steps = vec![
-        acquire(),
-        step(Action::Detach),
-        sql("SELECT 1"),
-        hold(ms(50)),
-    ];
+    let steps = vec![acquire(), step(Action::Detach), sql("SELECT 1"), hold(ms(50))];
     let scenario = scenario(1, 1, vec![("request", once(steps))]);
-    let stage = Stage::with(
-        &scenario,
-        by_name("deadpool-postgres")
-            .or_else(|| by_name("deadpool"))
-            .unwrap(),
-    )
-    .await;
+    let stage = Stage::with(&scenario, by_name("deadpool-postgres").or_else(|| by_name("deadpool")).unwrap()).await;
     stage.finish().await;
-    assert_eq!(
-        stage.story()[3..],
-        [
-            "1 detaches 1",
-            "1 sends SELECT 1",
-            "1 gets Ok",
-            "1 dropped",
-            "1 Done"
-        ]
-    );
+    assert_eq!(stage.story()[3..], ["1 detaches 1", "1 sends SELECT 1", "1 gets Ok", "1 dropped", "1 Done"]);
     assert_eq!(stage.server.count(), 0, "closed, not returned");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pool_of_ones_own_goes_with_its_actor() {
     let new = || step(Action::NewPool);
-    let steps = vec![
-        new(),
-        acquire(),
-        release(),
-        new(),
-        step(Action::DropPool),
-        acquire(),
-        release(),
-        new(),
-    ];
+    let steps = vec![new(), acquire(), release(), new(), step(Action::DropPool), acquire(), release(), new()];
     let stage = Stage::new(&scenario(1, 1, vec![("request", once(steps))])).await;
     stage.finish().await;
-    let pools: Vec<String> = stage
-        .story()
-        .into_iter()
-        .filter(|line| line.starts_with("pool"))
-        .collect();
+    let pools: Vec<String> = stage.story().into_iter().filter(|line| line.starts_with("pool")).collect();
     assert_eq!(
         pools,
         [
@@ -513,39 +365,19 @@ async fn a_pool_of_ones_own_goes_with_its_actor() {
 async fn closing_and_resizing_are_in_the_trace() {
     let steps = vec![step(Action::Resize(3)), step(Action::ClosePool), acquire()];
     let scenario = scenario(1, 1, vec![("request", once(steps))]);
-    assert_eq!(
-        super::needs(&scenario).into_iter().collect::<Vec<_>>(),
-        ["close", "resize"]
-    );
-    let stage = Stage::with(
-        &scenario,
-        by_name("deadpool-postgres")
-            .or_else(|| by_name("deadpool"))
-            .unwrap(),
-    )
-    .await;
+    assert_eq!(super::needs(&scenario).into_iter().collect::<Vec<_>>(), ["close", "resize"]);
+    let stage = Stage::with(&scenario, by_name("deadpool-postgres").or_else(|| by_name("deadpool")).unwrap()).await;
     stage.finish().await;
     assert_eq!(
         stage.story()[1..],
-        [
-            "pool 1 resized to 3",
-            "pool 1 closing",
-            "pool 1 closed",
-            "1 acquires",
-            "1 gets closed",
-            "1 Failed"
-        ]
+        ["pool 1 resized to 3", "pool 1 closing", "pool 1 closed", "1 acquires", "1 gets closed", "1 Failed"]
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_step_is_no_error() {
-    let steps = vec![
-        acquire(),
-        cancelled(Action::Sql("SLEEP 100".into()), Cancel::After(ms(20))),
-        sql("NEXT"),
-        release(),
-    ];
+    let steps =
+        vec![acquire(), cancelled(Action::Sql("SLEEP 100".into()), Cancel::After(ms(20))), sql("NEXT"), release()];
     let stage = Stage::new(&scenario(1, 1, vec![("request", once(steps))])).await;
     stage.finish().await;
     assert_eq!(
@@ -566,25 +398,13 @@ async fn a_cancelled_step_is_no_error() {
 async fn every_poll_of_an_acquire_is_cancelled_in_turn() {
     let acquire = cancelled(Action::Acquire { deadline: None }, Cancel::EveryPoll);
     let workload = workload(Arrive::Every(ms(100)), vec![acquire, release()]);
-    let workload = Workload {
-        until: Some(ms(1700)),
-        ..workload
-    };
+    let workload = Workload { until: Some(ms(1700)), ..workload };
     let stage = Stage::new(&scenario(1, 1, vec![("request", workload)])).await;
     stage.finish().await;
     let story = stage.story();
-    assert!(
-        !story.contains(&"1 acquires".to_owned()),
-        "instead of its first poll: never called"
-    );
-    assert!(
-        story.contains(&"2 gets Cancelled".to_owned()),
-        "it dials: polled again, but cancelled"
-    );
-    assert!(
-        story.contains(&"17 cancels acquire".to_owned())
-            && !story.contains(&"17 acquires".to_owned())
-    );
+    assert!(!story.contains(&"1 acquires".to_owned()), "instead of its first poll: never called");
+    assert!(story.contains(&"2 gets Cancelled".to_owned()), "it dials: polled again, but cancelled");
+    assert!(story.contains(&"17 cancels acquire".to_owned()) && !story.contains(&"17 acquires".to_owned()));
     assert_eq!(stage.ends().len(), 17);
 }
 
@@ -594,23 +414,12 @@ async fn sigkill_drops_actors_at_once_and_releases_nothing() {
     let workload = workload(Arrive::At(vec![ms(0); 3]), steps);
     let stage = Stage::new(&scenario(2, 1, vec![("request", workload)])).await;
     tokio::time::sleep(ms(100)).await;
-    assert_eq!(
-        stage.traffic.active_actors(),
-        3,
-        "two have a lease, one waits"
-    );
+    assert_eq!(stage.traffic.active_actors(), 3, "two have a lease, one waits");
     let before = stage.story().len();
     let dead = stage.traffic.abort_process(ProcessId(1)).unwrap();
-    assert_eq!(
-        stage.story()[before..],
-        ["1 Killed", "3 gets Cancelled", "3 Killed"]
-    );
+    assert_eq!(stage.story()[before..], ["1 Killed", "3 gets Cancelled", "3 Killed"]);
     assert_eq!(stage.traffic.active_actors(), 1);
-    assert_eq!(
-        Arc::strong_count(&dead),
-        1,
-        "nothing of the process is left"
-    );
+    assert_eq!(Arc::strong_count(&dead), 1, "nothing of the process is left");
     stage.finish().await;
     assert_eq!(stage.ends().last(), Some(&ActorEnd::Done));
     assert_eq!(stage.traffic.own_tasks(), 0);
@@ -619,32 +428,18 @@ async fn sigkill_drops_actors_at_once_and_releases_nothing() {
 #[tokio::test(start_paused = true)]
 async fn workers_go_on_one_after_another_and_return_with_their_process() {
     let steps = vec![acquire(), sql("SELECT 1"), hold(ms(10)), release()];
-    let workload = workload(
-        Arrive::Workers {
-            count: 2,
-            pause: ms(90),
-        },
-        steps,
-    );
+    let workload = workload(Arrive::Workers { count: 2, pause: ms(90) }, steps);
     let stage = Stage::new(&scenario(2, 1, vec![("worker", workload)])).await;
     tokio::time::sleep(ms(450)).await;
     let ended = stage.ends().len();
-    assert_eq!(
-        ended, 10,
-        "two workers, five rounds of 10 + 90 ms (the first dials)"
-    );
+    assert_eq!(ended, 10, "two workers, five rounds of 10 + 90 ms (the first dials)");
     drop(stage.traffic.abort_process(ProcessId(2)));
     tokio::time::sleep(ms(500)).await;
     assert_eq!(stage.ends().len(), ended + 5, "one worker");
     stage.restart(1).await;
     tokio::time::sleep(ms(500)).await;
     assert_eq!(stage.ends().len(), ended + 15, "two again");
-    assert!(
-        stage
-            .story()
-            .iter()
-            .any(|line| line.ends_with("arrives in 3"))
-    );
+    assert!(stage.story().iter().any(|line| line.ends_with("arrives in 3")));
     stage.traffic.stop_arrivals();
     stage.finish().await;
     assert_eq!(stage.traffic.own_tasks(), 0);
@@ -653,13 +448,7 @@ async fn workers_go_on_one_after_another_and_return_with_their_process() {
 #[tokio::test(start_paused = true)]
 async fn workers_that_fail_or_do_nothing_leave_time_to_pass() {
     for steps in [vec![release()], vec![step(Action::Status)], vec![]] {
-        let workload = workload(
-            Arrive::Workers {
-                count: 2,
-                pause: Duration::ZERO,
-            },
-            steps,
-        );
+        let workload = workload(Arrive::Workers { count: 2, pause: Duration::ZERO }, steps);
         let stage = Stage::new(&scenario(1, 1, vec![("worker", workload)])).await;
         tokio::time::sleep(ms(3)).await;
         assert!(stage.ends().len() >= 4);
@@ -670,17 +459,9 @@ async fn workers_that_fail_or_do_nothing_leave_time_to_pass() {
 
 #[tokio::test(start_paused = true)]
 async fn actors_are_spread_over_processes_and_spawned_ones_stay_in_theirs() {
-    let spawn = |wait| {
-        step(Action::Spawn {
-            workload: "child".into(),
-            wait,
-        })
-    };
+    let spawn = |wait| step(Action::Spawn { workload: "child".into(), wait });
     let child = workload(Arrive::Never, vec![hold(ms(50))]);
-    let parent = workload(
-        Arrive::At(vec![ms(0), ms(200)]),
-        vec![spawn(true), spawn(false)],
-    );
+    let parent = workload(Arrive::At(vec![ms(0), ms(200)]), vec![spawn(true), spawn(false)]);
     let stage = Stage::new(&scenario(2, 1, vec![("child", child), ("parent", parent)])).await;
     stage.finish().await;
     tokio::time::sleep(ms(500)).await;
@@ -718,25 +499,15 @@ async fn an_actor_without_a_process_is_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_actor_draws_depends_on_its_number_alone() {
-    let range = step(Action::Hold {
-        min: ms(1),
-        max: ms(1000),
-    });
+    let range = step(Action::Hold { min: ms(1), max: ms(1000) });
     let run = async |arrive: Arrive| {
-        let stage = Stage::new(&scenario(
-            1,
-            1,
-            vec![("request", workload(arrive, vec![range.clone()]))],
-        ))
-        .await;
+        let stage = Stage::new(&scenario(1, 1, vec![("request", workload(arrive, vec![range.clone()]))])).await;
         stage.finish().await;
         let mut held = std::collections::BTreeMap::<ActorId, Duration>::new();
         for event in stage.server.recorder().events() {
             match event.what {
                 What::ActorStart { actor, .. } => drop(held.insert(actor, event.at)),
-                What::ActorEnd { actor, .. } => {
-                    *held.get_mut(&actor).unwrap() = event.at - held[&actor]
-                }
+                What::ActorEnd { actor, .. } => *held.get_mut(&actor).unwrap() = event.at - held[&actor],
                 _ => {}
             }
         }
@@ -745,13 +516,7 @@ async fn what_an_actor_draws_depends_on_its_number_alone() {
     let together = run(Arrive::At(vec![ms(0); 5])).await;
     let apart = run(Arrive::At((0..5).map(|n| ms(n * 2000)).collect())).await;
     assert_eq!(together, apart);
-    assert!(
-        together
-            .values()
-            .collect::<std::collections::BTreeSet<_>>()
-            .len()
-            > 3
-    );
+    assert!(together.values().collect::<std::collections::BTreeSet<_>>().len() > 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -763,24 +528,12 @@ async fn a_probe_keeps_its_lease_until_it_is_dropped() {
     let mut first = Probe::new(recorder.clone(), Arc::clone(&process));
     let mut second = Probe::new(recorder.clone(), Arc::clone(&process));
     assert!(first.acquire(id, &*pool).await);
-    assert!(
-        tokio::time::timeout(ms(100), second.acquire(id, &*pool))
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(ms(100), second.acquire(id, &*pool)).await.is_err());
     drop(second);
     drop(first);
     assert_eq!(
         stage.story()[2..],
-        [
-            "1 acquires",
-            "1 has 1",
-            "2 acquires",
-            "2 gets Cancelled",
-            "2 Killed",
-            "1 releases 1",
-            "1 Done"
-        ]
+        ["1 acquires", "1 has 1", "2 acquires", "2 gets Cancelled", "2 Killed", "1 releases 1", "1 Done"]
     );
 }
 
@@ -822,20 +575,14 @@ async fn a_pool_that_panics_is_told_from_an_actor_that_does() {
     let stage = Stage::with(&scenario, Arc::new(Hostile)).await;
     stage.finish().await;
     let story = stage.story();
-    assert!(
-        story[2].starts_with("1 gets Panicked(\"lost my mind (harness/src/workload/tests.rs:"),
-        "{story:?}"
-    );
+    assert!(story[2].starts_with("1 gets Panicked(\"lost my mind (harness/src/workload/tests.rs:"), "{story:?}");
     assert_eq!(story[3], "1 Failed");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_broken_connection_is_told_from_a_refused_statement() {
     let steps = vec![acquire(), hold(ms(50)), sql("SELECT 1"), sql("SELECT 2")];
-    let workload = Workload {
-        on_error: OnError::Continue,
-        ..once(steps)
-    };
+    let workload = Workload { on_error: OnError::Continue, ..once(steps) };
     let stage = Stage::new(&scenario(1, 1, vec![("request", workload)])).await;
     tokio::time::sleep(ms(20)).await;
     stage.server.kill_all();
@@ -849,8 +596,5 @@ async fn a_broken_connection_is_told_from_a_refused_statement() {
             _ => None,
         })
         .collect();
-    assert!(
-        matches!(results[..], [SqlResult::Broken(_), SqlResult::Broken(_)]),
-        "{results:?}"
-    );
+    assert!(matches!(results[..], [SqlResult::Broken(_), SqlResult::Broken(_)]), "{results:?}");
 }

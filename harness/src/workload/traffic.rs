@@ -85,21 +85,13 @@ impl Traffic {
         });
         for (index, program) in shared.programs.iter().enumerate() {
             if let Arrive::Workers { count, pause } = program.arrive {
-                let seats = scenario
-                    .apps
-                    .get(&*program.app)
-                    .map_or(1, |app| app.processes.max(1));
+                let seats = scenario.apps.get(&*program.app).map_or(1, |app| app.processes.max(1));
                 for worker in 0..count {
-                    Shared::task(
-                        &shared,
-                        work(Arc::clone(&shared), index, worker % seats, pause),
-                    );
+                    Shared::task(&shared, work(Arc::clone(&shared), index, worker % seats, pause));
                 }
             }
             let until = program.until;
-            if let Some(arrivals) =
-                Arrivals::new(&program.arrive, program.from, until, seed, &program.name)
-            {
+            if let Some(arrivals) = Arrivals::new(&program.arrive, program.from, until, seed, &program.name) {
                 Shared::task(&shared, admit(Arc::clone(&shared), index, arrivals));
             }
         }
@@ -180,9 +172,7 @@ impl Shared {
         let program = &shared.programs[index];
         let process = match spawner {
             Some(process) if process.app == program.app => Arc::clone(process),
-            _ => shared
-                .processes
-                .in_turn(&program.app, *shared.numbers[index].lock())?,
+            _ => shared.processes.in_turn(&program.app, *shared.numbers[index].lock())?,
         };
         let (ended, end) = oneshot::channel();
         let slot = Slot::new();
@@ -220,11 +210,7 @@ impl Shared {
         let id = self.recorder.next_actor();
         self.active.fetch_add(1, Ordering::AcqRel);
         let workload = Arc::clone(&self.programs[index].name);
-        self.recorder.record(What::ActorStart {
-            actor: id,
-            workload,
-            process: process.id,
-        });
+        self.recorder.record(What::ActorStart { actor: id, workload, process: process.id });
         Arrived { id, number }
     }
 
@@ -246,9 +232,7 @@ impl Shared {
                 continue;
             }
             if let Some(panic) = killed.panic {
-                self.recorder.record(What::TaskPanicked {
-                    message: panic.into(),
-                });
+                self.recorder.record(What::TaskPanicked { message: panic.into() });
             }
             self.leave(killed.actor, ActorEnd::Killed);
         }
@@ -294,10 +278,7 @@ impl Registered {
         let place = roster.last_slot;
         roster.slots.insert(place, slot);
         drop(roster);
-        Registered {
-            shared: Arc::clone(shared),
-            place,
-        }
+        Registered { shared: Arc::clone(shared), place }
     }
 }
 
@@ -374,11 +355,7 @@ async fn work(shared: Arc<Shared>, index: usize, seat: u32, pause: Duration) {
             shared.leave(arrived.id, end);
         }
         let before = std::mem::replace(&mut now, Instant::now());
-        in_this_instant = if now == before {
-            in_this_instant + 1
-        } else {
-            0
-        };
+        in_this_instant = if now == before { in_this_instant + 1 } else { 0 };
         let pause = if in_this_instant > 0 && (!well || in_this_instant >= INSTANT_ACTORS) {
             pause.max(INSTANT_PAUSE)
         } else {

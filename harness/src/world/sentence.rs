@@ -39,7 +39,9 @@ pub fn begin(action: &FaultAction) -> String {
         FaultAction::ServerSql { server, sql, lasts } => {
             let sql = sql.split_whitespace().collect::<Vec<_>>().join(" ");
             match lasts {
-                Some(lasts) => format!("a DBA's session on {} runs \"{sql}\", and ends after {}", name(*server), time(*lasts)),
+                Some(lasts) => {
+                    format!("a DBA's session on {} runs \"{sql}\", and ends after {}", name(*server), time(*lasts))
+                }
                 None => format!("a DBA's session on {} runs \"{sql}\", and stays", name(*server)),
             }
         }

@@ -280,7 +280,6 @@ impl SimWorld {
     pub fn session(&self, pid: Pid) -> Option<SessionReport> {
         self.sites().find_map(|site| site.server.session_report(pid))
     }
-
 }
 
 /// Waits until the server takes sessions.

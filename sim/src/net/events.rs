@@ -22,12 +22,7 @@ pub(crate) enum Event {
     /// The client's ACK of the SYN-ACK reaches the server.
     Established,
     /// Data, or a FIN, reaches the other end: everything up to `upto`, with the ACK of what `from` had received.
-    Segment {
-        from: usize,
-        upto: u64,
-        ack: u64,
-        sent: Micros,
-    },
+    Segment { from: usize, upto: u64, ack: u64, sent: Micros },
     /// An ACK of `seq` reaches `to`.
     Ack { to: usize, seq: u64 },
     /// `to` learns that its peer reads again, or has waited for room and should look.
@@ -95,13 +90,7 @@ impl Queue {
     pub(crate) fn push(&mut self, at: Micros, tie: u32, flow: FlowId, event: Event) {
         self.order += 1;
         self.touched = true;
-        self.heap.push(Scheduled {
-            at,
-            tie,
-            order: self.order,
-            flow,
-            event,
-        });
+        self.heap.push(Scheduled { at, tie, order: self.order, flow, event });
     }
 
     pub(crate) fn len(&self) -> usize {

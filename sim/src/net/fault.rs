@@ -77,9 +77,7 @@ impl World {
         ids.retain(|&id| {
             self.flow(id).is_some_and(|f| {
                 filter.hosts.iter().all(|h| f.hosts.contains(h))
-                    && filter
-                        .older_than
-                        .is_none_or(|age| now - f.opened_at >= micros(age))
+                    && filter.older_than.is_none_or(|age| now - f.opened_at >= micros(age))
             })
         });
         ids.truncate(filter.at_most.unwrap_or(usize::MAX));
@@ -200,8 +198,7 @@ impl Net {
                 w.flow(id).is_some_and(|f| {
                     (0..2).any(|end| {
                         f.hosts[end] == host.index
-                            && (f.ends[end].is_live()
-                                || matches!(f.ends[end].phase, Phase::SynSent { .. }))
+                            && (f.ends[end].is_live() || matches!(f.ends[end].phase, Phase::SynSent { .. }))
                     })
                 })
             });

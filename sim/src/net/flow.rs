@@ -179,8 +179,7 @@ impl Sender {
     /// The socket is gone: nothing is sent any more. What is on its way still arrives.
     pub(crate) fn purge(&mut self) {
         let sent = self.sent.min(self.end).max(self.arrived.min(self.end));
-        self.bytes
-            .truncate(usize::try_from(sent - self.arrived.min(sent)).unwrap_or(usize::MAX));
+        self.bytes.truncate(usize::try_from(sent - self.arrived.min(sent)).unwrap_or(usize::MAX));
         self.fin = self.fin && self.sent > self.end;
         self.end = sent;
         self.acks.clear();
@@ -291,9 +290,7 @@ impl Flow {
 
     /// A probe from `of` would not be answered by an ACK.
     pub(crate) fn unanswered(&self, of: usize) -> bool {
-        self.loses(of)
-            || self.loses(1 - of)
-            || matches!(self.ends[1 - of].phase, Phase::Gone | Phase::Broken)
+        self.loses(of) || self.loses(1 - of) || matches!(self.ends[1 - of].phase, Phase::Gone | Phase::Broken)
     }
 
     /// Where in the writer's window the next segment may end.
@@ -304,10 +301,6 @@ impl Flow {
             return sender.limit();
         }
         let edge = sender.arrived + receive_buffer.saturating_sub(peer.unread.len()) as u64;
-        if edge >= sender.end {
-            sender.limit()
-        } else {
-            edge.max(sender.sent)
-        }
+        if edge >= sender.end { sender.limit() } else { edge.max(sender.sent) }
     }
 }

@@ -45,20 +45,14 @@ impl World {
         let Phase::SynSent { tries, first } = client.phase else {
             return;
         };
-        let late = client
-            .options
-            .user_timeout
-            .is_some_and(|t| now - first >= micros(t));
+        let late = client.options.user_timeout.is_some_and(|t| now - first >= micros(t));
         if tries >= timers::SYN_RETRIES || late {
             let (local, peer) = (flow.addresses[0], flow.addresses[1]);
             self.report(NetEvent::TimedOut { local, peer });
             self.break_end(id, 0, Some(io::ErrorKind::TimedOut));
             return;
         }
-        client.phase = Phase::SynSent {
-            tries: tries + 1,
-            first,
-        };
+        client.phase = Phase::SynSent { tries: tries + 1, first };
         self.send_syn(id, now);
     }
 
@@ -89,9 +83,7 @@ impl World {
                 return;
             }
             (PortMode::AcceptSilence, _) => None,
-            (PortMode::Open, Some(listener))
-                if listener.queue.len() + listener.pending > listener.backlog =>
-            {
+            (PortMode::Open, Some(listener)) if listener.queue.len() + listener.pending > listener.backlog => {
                 self.syn_lost(id, sent);
                 return;
             }
@@ -142,10 +134,7 @@ impl World {
             self.make_gone(id, 1, now);
             return;
         }
-        flow.ends[1].phase = Phase::SynRcvd {
-            tries: tries + 1,
-            listener,
-        };
+        flow.ends[1].phase = Phase::SynRcvd { tries: tries + 1, listener };
         if flow.loses(1) {
             self.syn_ack_lost(id, now);
         } else {
@@ -201,10 +190,7 @@ impl World {
             return;
         }
         if let Some(listener) = listener {
-            let open = self.hosts[host]
-                .listeners
-                .get_mut(&port)
-                .filter(|l| l.id == listener);
+            let open = self.hosts[host].listeners.get_mut(&port).filter(|l| l.id == listener);
             let Some(open) = open else {
                 self.send_rst(id, 1, now);
                 self.make_gone(id, 1, now);
@@ -226,19 +212,11 @@ impl World {
     /// A server's end that ends during the handshake makes room in the backlog.
     pub(crate) fn leave_backlog(&mut self, id: FlowId, of: usize) {
         let Some(flow) = self.flow(id) else { return };
-        let Phase::SynRcvd {
-            listener: Some(listener),
-            ..
-        } = flow.ends[of].phase
-        else {
+        let Phase::SynRcvd { listener: Some(listener), .. } = flow.ends[of].phase else {
             return;
         };
         let (host, port) = (flow.hosts[of], flow.addresses[of].port());
-        if let Some(open) = self.hosts[host]
-            .listeners
-            .get_mut(&port)
-            .filter(|l| l.id == listener)
-        {
+        if let Some(open) = self.hosts[host].listeners.get_mut(&port).filter(|l| l.id == listener) {
             open.pending -= 1;
         }
     }

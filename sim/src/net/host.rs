@@ -32,36 +32,18 @@ pub struct Host {
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Host")
-            .field("name", &self.name)
-            .field("ip", &self.ip)
-            .finish_non_exhaustive()
+        f.debug_struct("Host").field("name", &self.name).field("ip", &self.ip).finish_non_exhaustive()
     }
 }
 
 /// What code of a dead process gets from every call.
 pub(crate) fn killed() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::ConnectionAborted,
-        "the simulated process is dead",
-    )
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the simulated process is dead")
 }
 
 impl Host {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        index: usize,
-        incarnation: u64,
-        name: Arc<str>,
-        ip: IpAddr,
-    ) -> Host {
-        Host {
-            shared,
-            index,
-            incarnation,
-            name,
-            ip,
-        }
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, incarnation: u64, name: Arc<str>, ip: IpAddr) -> Host {
+        Host { shared, index, incarnation, name, ip }
     }
 
     /// The name it was added with, which also resolves to it.
@@ -108,13 +90,7 @@ impl Host {
             if listeners.contains_key(&port) {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
-            let state = ListenerState {
-                id,
-                backlog,
-                pending: 0,
-                queue: Default::default(),
-                wakers: Vec::new(),
-            };
+            let state = ListenerState { id, backlog, pending: 0, queue: Default::default(), wakers: Vec::new() };
             listeners.insert(port, state);
             Ok(Listener::new(self.clone(), port, id))
         })
@@ -126,12 +102,7 @@ impl Host {
     /// `ConnectionRefused` after a round trip when nobody listens; `TimedOut` after 127 s without an answer
     /// (`tcp_syn_retries` = 6) or after the user timeout; `ConnectionAborted` when this process is dead; an error of kind `Other` for
     /// a name that nobody has.
-    pub async fn connect(
-        &self,
-        name: &str,
-        port: u16,
-        options: &SocketOptions,
-    ) -> io::Result<Stream> {
+    pub async fn connect(&self, name: &str, port: u16, options: &SocketOptions) -> io::Result<Stream> {
         let id = self.shared.with(|w| {
             if !self.alive(w) {
                 return Err(killed());
@@ -139,11 +110,7 @@ impl Host {
             let server = w.resolve(self.index, name)?;
             Ok(w.start_connect(self.index, server, port, *options))
         })?;
-        Connecting {
-            shared: &self.shared,
-            id: Some(id),
-        }
-        .await
+        Connecting { shared: &self.shared, id: Some(id) }.await
     }
 
     /// The process dies (SIGKILL): the kernel closes its sockets, each with a FIN, or a RST if data is unread. Code of
@@ -167,10 +134,7 @@ impl Host {
             w.hosts[self.index].incarnation += 1;
             w.hosts[self.index].incarnation
         });
-        Host {
-            incarnation,
-            ..self.clone()
-        }
+        Host { incarnation, ..self.clone() }
     }
 
     /// The host vanishes: no FIN, no RST. Peers find out by their timers. What is on the wire from it still arrives; what is
@@ -207,38 +171,25 @@ impl World {
         {
             return Ok(to);
         }
-        let to = self
-            .names
-            .get(name)
-            .copied()
-            .or_else(|| name.parse().ok().and_then(|ip| self.host_at(ip)))
-            .ok_or_else(|| {
-                io::Error::other(format!(
-                    "failed to lookup address information: Name or service not known: {name}"
-                ))
-            })?;
+        let to =
+            self.names.get(name).copied().or_else(|| name.parse().ok().and_then(|ip| self.host_at(ip))).ok_or_else(
+                || io::Error::other(format!("failed to lookup address information: Name or service not known: {name}")),
+            )?;
         let ttl = micros(self.hosts[host].dns_ttl);
         if ttl > 0 {
-            self.hosts[host]
-                .dns_cache
-                .insert(name.to_owned(), (to, now + ttl));
+            self.hosts[host].dns_cache.insert(name.to_owned(), (to, now + ttl));
         }
         Ok(to)
     }
 
-    fn start_connect(
-        &mut self,
-        client: usize,
-        server: usize,
-        port: u16,
-        options: SocketOptions,
-    ) -> FlowId {
+    fn start_connect(&mut self, client: usize, server: usize, port: u16, options: SocketOptions) -> FlowId {
         let now = self.now();
         let state = &mut self.hosts[client];
         let local = SocketAddr::new(state.ip, state.next_port);
-        state.next_port = state.next_port.checked_add(1).expect(
-            "a host has 64511 ephemeral ports a run, so that an address names one connection",
-        );
+        state.next_port = state
+            .next_port
+            .checked_add(1)
+            .expect("a host has 64511 ephemeral ports a run, so that an address names one connection");
         let peer = SocketAddr::new(self.hosts[server].ip, port);
         let server_options = SocketOptions::default();
         let id = self.insert_flow(|id| Flow {
@@ -250,14 +201,7 @@ impl World {
             forgotten: false,
             opened: false,
             ends: [
-                End::new(
-                    Phase::SynSent {
-                        tries: 0,
-                        first: now,
-                    },
-                    Holder::Program,
-                    options,
-                ),
+                End::new(Phase::SynSent { tries: 0, first: now }, Holder::Program, options),
                 End::new(Phase::Gone, Holder::Nobody, server_options),
             ],
             paths: Default::default(),
@@ -331,11 +275,9 @@ impl Future for Connecting<'_> {
                     out.remember(&mut end.writer, cx);
                     Poll::Pending
                 }
-                Phase::Broken | Phase::Gone => Poll::Ready(Err(end
-                    .error
-                    .take()
-                    .unwrap_or(io::ErrorKind::ConnectionReset)
-                    .into())),
+                Phase::Broken | Phase::Gone => {
+                    Poll::Ready(Err(end.error.take().unwrap_or(io::ErrorKind::ConnectionReset).into()))
+                }
             }
         });
         match result {

@@ -19,10 +19,7 @@ impl Link {
     /// A link with this one-way delay, no jitter and unlimited bandwidth.
     #[must_use]
     pub fn with_latency(latency: Duration) -> Link {
-        Link {
-            latency,
-            ..Link::default()
-        }
+        Link { latency, ..Link::default() }
     }
 }
 

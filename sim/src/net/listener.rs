@@ -23,20 +23,13 @@ pub struct Listener {
 
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listener")
-            .field("address", &self.local_addr())
-            .finish_non_exhaustive()
+        f.debug_struct("Listener").field("address", &self.local_addr()).finish_non_exhaustive()
     }
 }
 
 impl Listener {
     pub(crate) fn new(host: Host, port: u16, id: u64) -> Listener {
-        Listener {
-            host,
-            port,
-            id,
-            options: SocketOptions::default(),
-        }
+        Listener { host, port, id, options: SocketOptions::default() }
     }
 
     /// What the server sets on each socket it accepts from now on. The default is nothing, as a listening socket without
@@ -58,10 +51,7 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let (id, local, peer) = poll_fn(|cx| {
             self.host.shared.with(|w| {
-                let Some(state) = w.hosts[self.host.index]
-                    .listeners
-                    .get_mut(&self.port)
-                    .filter(|l| l.id == self.id)
+                let Some(state) = w.hosts[self.host.index].listeners.get_mut(&self.port).filter(|l| l.id == self.id)
                 else {
                     return Poll::Ready(Err(killed()));
                 };
@@ -78,10 +68,7 @@ impl Listener {
             })
         })
         .await?;
-        Ok((
-            Stream::new(Arc::clone(&self.host.shared), id, 1, local, peer),
-            peer,
-        ))
+        Ok((Stream::new(Arc::clone(&self.host.shared), id, 1, local, peer), peer))
     }
 }
 
@@ -92,10 +79,7 @@ impl Drop for Listener {
             if listeners.get(&self.port).is_none_or(|l| l.id != self.id) {
                 return;
             }
-            let waiting = listeners
-                .remove(&self.port)
-                .map(|l| l.queue)
-                .unwrap_or_default();
+            let waiting = listeners.remove(&self.port).map(|l| l.queue).unwrap_or_default();
             let now = w.now();
             for id in waiting {
                 w.send_rst(id, 1, now);

@@ -57,9 +57,7 @@ impl Net {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         // A stream of its own, whatever else is drawn from the same seed.
         random.set_stream(u64::from_le_bytes(*b"tcp  net"));
-        Net {
-            shared: Shared::new(random),
-        }
+        Net { shared: Shared::new(random) }
     }
 
     /// A new host with a running process, known to every other by this name.
@@ -71,16 +69,8 @@ impl Net {
         let (index, ip) = self.shared.with(|w| {
             let index = w.hosts.len();
             let number = u16::try_from(index + 1).expect("a network has at most 65 534 hosts");
-            let ip = IpAddr::V4(Ipv4Addr::new(
-                10,
-                0,
-                (number >> 8) as u8,
-                (number & 255) as u8,
-            ));
-            assert!(
-                w.names.insert(name.to_owned(), index).is_none(),
-                "two hosts named {name}"
-            );
+            let ip = IpAddr::V4(Ipv4Addr::new(10, 0, (number >> 8) as u8, (number & 255) as u8));
+            assert!(w.names.insert(name.to_owned(), index).is_none(), "two hosts named {name}");
             w.hosts.push(HostState {
                 ip,
                 powered: true,
@@ -99,8 +89,7 @@ impl Net {
 
     /// Points a DNS name at a host from now on. Hosts with a TTL go on using what they cached.
     pub fn set_name(&self, name: &str, host: &Host) {
-        self.shared
-            .with(|w| w.names.insert(name.to_owned(), host.index));
+        self.shared.with(|w| w.names.insert(name.to_owned(), host.index));
     }
 
     /// The link between two hosts, in one direction or both. What is on its way keeps its arrival.

@@ -39,37 +39,19 @@ pub struct StreamHandle {
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream")
-            .field("local", &self.local)
-            .field("peer", &self.peer)
-            .finish_non_exhaustive()
+        f.debug_struct("Stream").field("local", &self.local).field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for StreamHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamHandle")
-            .field("local", &self.local)
-            .field("peer", &self.peer)
-            .finish_non_exhaustive()
+        f.debug_struct("StreamHandle").field("local", &self.local).field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 
 impl Stream {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        id: FlowId,
-        end: usize,
-        local: SocketAddr,
-        peer: SocketAddr,
-    ) -> Stream {
-        Stream {
-            shared,
-            id,
-            end,
-            local,
-            peer,
-        }
+    pub(crate) fn new(shared: Arc<Shared>, id: FlowId, end: usize, local: SocketAddr, peer: SocketAddr) -> Stream {
+        Stream { shared, id, end, local, peer }
     }
 
     /// This end's address. Together with the peer's it names the connection for the whole run.
@@ -105,8 +87,7 @@ impl Stream {
     /// The peer's FIN, a RST or a timeout is here, even if unread data comes before it (`POLLRDHUP`, see poll(2)).
     #[must_use]
     pub fn is_hungup(&self) -> bool {
-        self.shared
-            .with(|w| w.flow(self.id).is_none_or(|f| hungup(f, self.end)))
+        self.shared.with(|w| w.flow(self.id).is_none_or(|f| hungup(f, self.end)))
     }
 
     /// Waits for [`Stream::is_hungup`].
@@ -162,17 +143,13 @@ impl StreamHandle {
     /// Bytes received and not read; none when the stream is gone.
     #[must_use]
     pub fn unread(&self) -> usize {
-        self.shared
-            .with(|w| w.flow(self.id).map_or(0, |f| f.ends[self.end].unread.len()))
+        self.shared.with(|w| w.flow(self.id).map_or(0, |f| f.ends[self.end].unread.len()))
     }
 
     /// What this end is now.
     #[must_use]
     pub fn state(&self) -> StreamState {
-        self.shared.with(|w| {
-            w.flow(self.id)
-                .map_or(StreamState::Gone, |f| f.ends[self.end].state())
-        })
+        self.shared.with(|w| w.flow(self.id).map_or(StreamState::Gone, |f| f.ends[self.end].state()))
     }
 
     /// Both ends get a RST now.
@@ -187,13 +164,7 @@ impl StreamHandle {
 }
 
 impl World {
-    fn read(
-        &mut self,
-        id: FlowId,
-        of: usize,
-        cx: &Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn read(&mut self, id: FlowId, of: usize, cx: &Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Some((flow, out)) = self.flow_and_out(id) else {
             return Poll::Ready(Err(killed()));
         };
@@ -224,13 +195,7 @@ impl World {
         Poll::Pending
     }
 
-    fn write(
-        &mut self,
-        id: FlowId,
-        of: usize,
-        cx: &Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn write(&mut self, id: FlowId, of: usize, cx: &Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let (send_buffer, receive_buffer) = (self.send_buffer as u64, self.receive_buffer);
         let now = self.now();
         let Some((flow, out)) = self.flow_and_out(id) else {
@@ -241,11 +206,7 @@ impl World {
             return Poll::Ready(Err(killed()));
         }
         if end.phase != Phase::Open {
-            return Poll::Ready(Err(end
-                .error
-                .take()
-                .unwrap_or(io::ErrorKind::BrokenPipe)
-                .into()));
+            return Poll::Ready(Err(end.error.take().unwrap_or(io::ErrorKind::BrokenPipe).into()));
         }
         if end.sender.fin {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -333,23 +294,14 @@ fn deliver(
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.shared.with(|w| w.read(self.id, self.end, cx, buffer))
     }
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.shared
-            .with(|w| w.write(self.id, self.end, cx, &[IoSlice::new(bytes)]))
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.shared.with(|w| w.write(self.id, self.end, cx, &[IoSlice::new(bytes)]))
     }
 
     fn poll_write_vectored(

@@ -20,12 +20,7 @@ impl World {
             Event::SynAck { sent } => self.syn_ack_arrives(id, sent, now),
             Event::SynAckRetry => self.syn_ack_retry(id, now),
             Event::Established => self.establish_server(id),
-            Event::Segment {
-                from,
-                upto,
-                ack,
-                sent,
-            } => self.segment_arrives(id, from, upto, ack, sent, now),
+            Event::Segment { from, upto, ack, sent } => self.segment_arrives(id, from, upto, ack, sent, now),
             Event::Ack { to, seq } => self.ack_arrives(id, to, seq, now),
             Event::Window { to } => self.window_opens(id, to, now),
             Event::Rst { from } => self.rst_arrives(id, from),
@@ -45,10 +40,7 @@ impl World {
         let Some(flow) = self.flow(id) else { return };
         let target = flow.sendable(from, receive_buffer);
         let sender = &flow.ends[from].sender;
-        if flow.ends[from].phase != Phase::Open
-            || sender.retransmission.is_some()
-            || target <= sender.sent
-        {
+        if flow.ends[from].phase != Phase::Open || sender.retransmission.is_some() || target <= sender.sent {
             return;
         }
         self.send(id, from, target, now);
@@ -67,28 +59,10 @@ impl World {
         flow.seen = now;
         let ack = flow.ends[1 - from].sender.arrived;
         let (at, tie) = self.arrival(id, from, if new > 0 { new } else { bytes }, now);
-        self.queue.push(
-            at,
-            tie,
-            id,
-            Event::Segment {
-                from,
-                upto,
-                ack,
-                sent: now,
-            },
-        );
+        self.queue.push(at, tie, id, Event::Segment { from, upto, ack, sent: now });
     }
 
-    fn segment_arrives(
-        &mut self,
-        id: FlowId,
-        from: usize,
-        upto: u64,
-        ack: u64,
-        sent: Micros,
-        now: Micros,
-    ) {
+    fn segment_arrives(&mut self, id: FlowId, from: usize, upto: u64, ack: u64, sent: Micros, now: Micros) {
         let to = 1 - from;
         let receive_buffer = self.receive_buffer;
         let Some(host) = self.flow(id).map(|f| f.hosts[to]) else {
@@ -98,10 +72,7 @@ impl World {
             self.start_retransmission(id, from, sent);
             return;
         }
-        if matches!(
-            self.flow(id).map(|f| f.ends[to].phase),
-            Some(Phase::SynRcvd { .. })
-        ) {
+        if matches!(self.flow(id).map(|f| f.ends[to].phase), Some(Phase::SynRcvd { .. })) {
             self.establish_server(id);
         }
         match self.flow(id).map(|f| f.ends[to].phase) {
@@ -119,11 +90,7 @@ impl World {
         flow.seen = now;
         let reverse_lost = flow.loses(to);
         let [client, server] = &mut flow.ends;
-        let (sender_end, receiver) = if from == 0 {
-            (client, server)
-        } else {
-            (server, client)
-        };
+        let (sender_end, receiver) = if from == 0 { (client, server) } else { (server, client) };
         let sender = &mut sender_end.sender;
         receiver.heard = now;
         receiver.keepalive.probes = 0;
@@ -199,11 +166,7 @@ impl World {
                 self.pump(id, to, now);
             } else if progress {
                 // The rest follows at once, and the backoff starts afresh.
-                sender.retransmission = Some(Retransmission {
-                    shot: 0,
-                    stamp: None,
-                    rto,
-                });
+                sender.retransmission = Some(Retransmission { shot: 0, stamp: None, rto });
                 sender.generation = sender.generation.wrapping_add(1);
                 let generation = sender.generation;
                 self.schedule(now + rto, id, Event::Rto { of: to, generation });
@@ -261,21 +224,10 @@ impl World {
         if end.phase != Phase::Open || end.sender.retransmission.is_some() {
             return;
         }
-        end.sender.retransmission = Some(Retransmission {
-            shot: 0,
-            stamp: None,
-            rto,
-        });
+        end.sender.retransmission = Some(Retransmission { shot: 0, stamp: None, rto });
         end.sender.generation = end.sender.generation.wrapping_add(1);
         let generation = end.sender.generation;
-        self.schedule(
-            (sent + rto).max(now),
-            id,
-            Event::Rto {
-                of: from,
-                generation,
-            },
-        );
+        self.schedule((sent + rto).max(now), id, Event::Rto { of: from, generation });
     }
 
     /// A sender that waits for the window probes it (the persist timer) once window updates can't get through.
@@ -411,11 +363,7 @@ impl World {
             return;
         }
         end.keepalive.probes += 1;
-        self.schedule(
-            now + micros(keepalive.interval).max(1),
-            id,
-            Event::Keepalive { of, generation },
-        );
+        self.schedule(now + micros(keepalive.interval).max(1), id, Event::Keepalive { of, generation });
         if !lost {
             let (at, tie) = self.arrival(id, of, 0, now);
             self.queue.push(at, tie, id, Event::Probe { from: of });
@@ -456,10 +404,7 @@ impl World {
         let refreshed = (0..2).any(|end| {
             flow.ends[end].is_live()
                 && !flow.unanswered(end)
-                && flow.ends[end]
-                    .options
-                    .keepalive
-                    .is_some_and(|k| micros(k.idle) < timeout)
+                && flow.ends[end].options.keepalive.is_some_and(|k| micros(k.idle) < timeout)
         });
         if refreshed {
             flow.seen = now;
@@ -533,11 +478,7 @@ impl World {
         };
         let end = &mut flow.ends[of];
         let handshake = matches!(end.phase, Phase::SynRcvd { .. });
-        end.phase = if end.holder == Holder::Nobody || handshake {
-            Phase::Gone
-        } else {
-            Phase::Broken
-        };
+        end.phase = if end.holder == Holder::Nobody || handshake { Phase::Gone } else { Phase::Broken };
         end.error = error;
         end.sender.purge();
         wake_all(end, |w| out.wake(w));
@@ -611,10 +552,7 @@ impl World {
                 self.make_gone(id, of, now);
             }
         }
-        if self
-            .flow(id)
-            .is_some_and(|f| f.ends.iter().all(|e| e.phase == Phase::Gone))
-        {
+        if self.flow(id).is_some_and(|f| f.ends.iter().all(|e| e.phase == Phase::Gone)) {
             self.remove_flow(id);
         }
     }

@@ -56,9 +56,7 @@ pub(crate) fn rto(round_trip: Micros) -> Micros {
 
 /// From the `shot`-th retransmission (0 is the tail loss probe) to the next one.
 pub(crate) fn backoff(rto: Micros, shot: u32) -> Micros {
-    rto.checked_shl(shot)
-        .filter(|t| *t < RTO_MAX && shot < 32)
-        .unwrap_or(RTO_MAX)
+    rto.checked_shl(shot).filter(|t| *t < RTO_MAX && shot < 32).unwrap_or(RTO_MAX)
 }
 
 /// Keepalive as `setsockopt` sets it: `SO_KEEPALIVE` with `TCP_KEEPIDLE`, `TCP_KEEPINTVL` and `TCP_KEEPCNT`.
@@ -74,11 +72,7 @@ pub struct Keepalive {
 
 impl Default for Keepalive {
     fn default() -> Self {
-        Keepalive {
-            idle: Duration::from_secs(7200),
-            interval: Duration::from_secs(75),
-            count: 9,
-        }
+        Keepalive { idle: Duration::from_secs(7200), interval: Duration::from_secs(75), count: 9 }
     }
 }
 
@@ -97,9 +91,6 @@ impl SocketOptions {
     /// What a PostgreSQL 15 server sets: `tcp_keepalives_*` = 0 (the system's), `tcp_user_timeout` = 0.
     #[must_use]
     pub fn postgres_server() -> Self {
-        SocketOptions {
-            keepalive: Some(Keepalive::default()),
-            user_timeout: None,
-        }
+        SocketOptions { keepalive: Some(Keepalive::default()), user_timeout: None }
     }
 }

@@ -170,11 +170,7 @@ impl Shared {
             return result;
         }
         let out = std::mem::take(&mut world.out);
-        let observers = if out.events.is_empty() {
-            Vec::new()
-        } else {
-            world.observers.clone()
-        };
+        let observers = if out.events.is_empty() { Vec::new() } else { world.observers.clone() };
         drop(world);
         if out.spawn {
             let driver = Running(Arc::downgrade(self));
@@ -224,12 +220,7 @@ async fn drive(running: Running) {
                 world.queue.touched = false;
                 world.run_due();
                 world.driver.armed = world.queue.next_at();
-                if world
-                    .driver
-                    .waker
-                    .as_ref()
-                    .is_none_or(|w| !w.will_wake(cx.waker()))
-                {
+                if world.driver.waker.as_ref().is_none_or(|w| !w.will_wake(cx.waker())) {
                     world.driver.waker = Some(cx.waker().clone());
                 }
                 world.driver.armed.map(|at| world.instant(at))
@@ -297,19 +288,12 @@ impl World {
     // --- flows -------------------------------------------------------------------------------------------------------
 
     pub(crate) fn flow(&mut self, id: FlowId) -> Option<&mut Flow> {
-        self.slots
-            .get_mut(id.slot as usize)?
-            .as_deref_mut()
-            .filter(|f| f.id == id)
+        self.slots.get_mut(id.slot as usize)?.as_deref_mut().filter(|f| f.id == id)
     }
 
     /// A flow, with the outbox beside it: the hot path needs both.
     pub(crate) fn flow_and_out(&mut self, id: FlowId) -> Option<(&mut Flow, &mut Outbox)> {
-        let flow = self
-            .slots
-            .get_mut(id.slot as usize)?
-            .as_deref_mut()
-            .filter(|f| f.id == id)?;
+        let flow = self.slots.get_mut(id.slot as usize)?.as_deref_mut().filter(|f| f.id == id)?;
         Some((flow, &mut self.out))
     }
 
@@ -326,10 +310,7 @@ impl World {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 connections at a time")
         });
-        let id = FlowId {
-            serial: self.serial,
-            slot,
-        };
+        let id = FlowId { serial: self.serial, slot };
         self.slots[slot as usize] = Some(Box::new(build(id)));
         self.refresh(id);
         id
@@ -342,10 +323,7 @@ impl World {
         if let Some(flow) = self.slots[id.slot as usize].take() {
             self.free.push(id.slot);
             if flow.opened {
-                self.report(NetEvent::Closed {
-                    client: flow.addresses[0],
-                    server: flow.addresses[1],
-                });
+                self.report(NetEvent::Closed { client: flow.addresses[0], server: flow.addresses[1] });
             }
         }
     }
@@ -353,11 +331,7 @@ impl World {
     // --- paths -------------------------------------------------------------------------------------------------------
 
     fn path(&self, from: usize, to: usize) -> Path {
-        let local = if from == to {
-            Link::default()
-        } else {
-            self.default_link
-        };
+        let local = if from == to { Link::default() } else { self.default_link };
         let link = self.links.get(&(from, to)).copied().unwrap_or(local);
         let blocked = self.partitions.contains(&(from, to));
         Path {
@@ -379,10 +353,8 @@ impl World {
             return;
         };
         let mut paths = [self.path(client, server), self.path(server, client)];
-        let timeout = [(client, server), (server, client)]
-            .iter()
-            .filter_map(|pair| self.idle_timeouts.get(pair).copied())
-            .min();
+        let timeout =
+            [(client, server), (server, client)].iter().filter_map(|pair| self.idle_timeouts.get(pair).copied()).min();
         let now = self.now();
         let Some(flow) = self.flow(id) else { return };
         if flow.forgotten {
@@ -410,13 +382,7 @@ impl World {
     }
 
     /// When a segment of `bytes` that leaves `from` now is there, and its tiebreak; never before an earlier one.
-    pub(crate) fn arrival(
-        &mut self,
-        id: FlowId,
-        from: usize,
-        bytes: u64,
-        now: Micros,
-    ) -> (Micros, u32) {
+    pub(crate) fn arrival(&mut self, id: FlowId, from: usize, bytes: u64, now: Micros) -> (Micros, u32) {
         let Some(flow) = self.flow(id) else {
             return (now, 0);
         };
@@ -433,11 +399,7 @@ impl World {
         if path.jitter > 0 {
             at += self.random.next_u64() % (path.jitter + 1);
         }
-        let arrival = if at <= last.0 {
-            last
-        } else {
-            (at, self.random.next_u32())
-        };
+        let arrival = if at <= last.0 { last } else { (at, self.random.next_u32()) };
         if let Some(flow) = self.flow(id) {
             flow.ends[from].sender.last_arrival = arrival;
         }
@@ -458,7 +420,6 @@ impl World {
     }
 
     pub(crate) fn addresses(&mut self, id: FlowId, end: usize) -> Option<(SocketAddr, SocketAddr)> {
-        self.flow(id)
-            .map(|f| (f.addresses[end], f.addresses[1 - end]))
+        self.flow(id).map(|f| (f.addresses[end], f.addresses[1 - end]))
     }
 }

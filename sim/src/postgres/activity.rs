@@ -39,8 +39,7 @@ impl Signals {
     /// SIGHUP: the configuration was reloaded. Looked at between statements; wakes nobody.
     pub(super) const CONFIG: Signals = Signals(1 << 7);
     /// All after which the backend may not touch shared memory again.
-    pub(super) const DEADLY: Signals =
-        Signals(Signals::QUIT_STOP.0 | Signals::QUIT_CRASH.0 | Signals::KILL.0);
+    pub(super) const DEADLY: Signals = Signals(Signals::QUIT_STOP.0 | Signals::QUIT_CRASH.0 | Signals::KILL.0);
     /// All that end the session.
     pub(super) const END: Signals = Signals(Signals::DEADLY.0 | Signals::TERMINATE.0);
 
@@ -128,8 +127,7 @@ impl Backend {
 
     /// Takes back those of `signals` that are pending.
     pub(super) fn take(&self, signals: Signals) -> bool {
-        self.pending().has(signals)
-            && self.signals.fetch_and(!signals.0, Ordering::AcqRel) & signals.0 != 0
+        self.pending().has(signals) && self.signals.fetch_and(!signals.0, Ordering::AcqRel) & signals.0 != 0
     }
 
     /// Wakes `waker` at the next signal.

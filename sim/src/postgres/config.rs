@@ -124,16 +124,9 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let role = |name: &str, superuser| Role {
-            name: name.to_owned(),
-            superuser,
-            connection_limit: None,
-            password: None,
-        };
-        let database = |name: &str| Database {
-            name: name.to_owned(),
-            connection_limit: None,
-        };
+        let role =
+            |name: &str, superuser| Role { name: name.to_owned(), superuser, connection_limit: None, password: None };
+        let database = |name: &str| Database { name: name.to_owned(), connection_limit: None };
         Config {
             name: "db".to_owned(),
             version: Version::V15,

@@ -149,11 +149,7 @@ pub struct ObjectFields {
 
 impl PgError {
     /// Any severity.
-    pub fn new(
-        severity: Severity,
-        code: SqlState,
-        message: impl Into<Cow<'static, str>>,
-    ) -> PgError {
+    pub fn new(severity: Severity, code: SqlState, message: impl Into<Cow<'static, str>>) -> PgError {
         PgError {
             severity,
             code,
@@ -183,10 +179,7 @@ impl PgError {
 
     /// SQLSTATE 0A000, naming what this server does not model. `what` completes "poolproof's server does not support …".
     pub fn unsupported(what: impl std::fmt::Display) -> PgError {
-        PgError::error(
-            SqlState::FEATURE_NOT_SUPPORTED,
-            format!("poolproof's server does not support {what}"),
-        )
+        PgError::error(SqlState::FEATURE_NOT_SUPPORTED, format!("poolproof's server does not support {what}"))
     }
 
     /// Adds the DETAIL line.
@@ -220,13 +213,7 @@ impl PgError {
 
 impl std::fmt::Display for PgError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} {} {}",
-            self.severity.as_str(),
-            self.code,
-            self.message
-        )
+        write!(f, "{} {} {}", self.severity.as_str(), self.code, self.message)
     }
 }
 

@@ -69,6 +69,20 @@ pub enum Lifecycle {
     ShuttingDown,
 }
 
+impl Lifecycle {
+    /// As a sentence goes on: "the server is …".
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Lifecycle::Down => "down",
+            Lifecycle::StartingUp => "starting up",
+            Lifecycle::Recovering => "recovering",
+            Lifecycle::Running => "running",
+            Lifecycle::ShuttingDown => "shutting down",
+        }
+    }
+}
+
 /// One thing that happened at the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerEvent {

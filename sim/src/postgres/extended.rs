@@ -40,11 +40,7 @@ enum Progress {
     /// Not executed yet.
     Fresh,
     /// Executed; rows are left.
-    Rows {
-        columns: Arc<[Column]>,
-        rows: std::vec::IntoIter<Vec<Value>>,
-        tag: Arc<str>,
-    },
+    Rows { columns: Arc<[Column]>, rows: std::vec::IntoIter<Vec<Value>>, tag: Arc<str> },
     /// A SELECT whose rows are all handed out: it can be asked again, in vain.
     Exhausted,
     /// Cannot run again.
@@ -69,12 +65,7 @@ impl Portals {
             "" => self.unnamed.as_mut(),
             name => self.named.get_mut(name),
         };
-        portal.ok_or_else(|| {
-            PgError::error(
-                SqlState::INVALID_CURSOR_NAME,
-                format!("portal \"{name}\" does not exist"),
-            )
-        })
+        portal.ok_or_else(|| PgError::error(SqlState::INVALID_CURSOR_NAME, format!("portal \"{name}\" does not exist")))
     }
 
     fn close(&mut self, name: &str) {
@@ -136,10 +127,7 @@ fn is_binary(code: i16) -> Result<bool, PgError> {
     match code {
         0 => Ok(false),
         1 => Ok(true),
-        other => Err(PgError::error(
-            SqlState::INVALID_PARAMETER_VALUE,
-            format!("unsupported format code: {other}"),
-        )),
+        other => Err(PgError::error(SqlState::INVALID_PARAMETER_VALUE, format!("unsupported format code: {other}"))),
     }
 }
 
@@ -215,12 +203,9 @@ impl<S: Socket> Connection<S> {
         };
         self.begin_message(Some(statement.text()))?;
         self.refuse_in_failed(statement.allowed_in_failed())?;
-        let description = self.engine(|engine, session, _| engine.describe(session, &statement, &parse.type_oids))??;
-        let prepared = Prepared {
-            statement,
-            parameters: description.parameters,
-            from_sql: false,
-        };
+        let description =
+            self.engine(|engine, session, _| engine.describe(session, &statement, &parse.type_oids))??;
+        let prepared = Prepared { statement, parameters: description.parameters, from_sql: false };
         if name.is_empty() {
             self.portals.unnamed_statement = Some(prepared);
         } else {
@@ -236,8 +221,8 @@ impl<S: Socket> Connection<S> {
         if name.is_empty() {
             return Ok(());
         }
-        let taken = self.portals.empty.contains(name)
-            || self.engine(|_, session, _| session.prepared.contains_key(name))?;
+        let taken =
+            self.portals.empty.contains(name) || self.engine(|_, session, _| session.prepared.contains_key(name))?;
         if !taken {
             return Ok(());
         }
@@ -288,11 +273,9 @@ impl<S: Socket> Connection<S> {
         let allowed = statement.as_ref().is_none_or(|statement| statement.allowed_in_failed());
         self.refuse_in_failed(allowed && count == 0)?;
         if !portal_name.is_empty() && self.portals.named.contains_key(&portal_name) {
-            return Err(PgError::error(
-                SqlState::DUPLICATE_CURSOR,
-                format!("cursor \"{portal_name}\" already exists"),
-            )
-            .into());
+            return Err(
+                PgError::error(SqlState::DUPLICATE_CURSOR, format!("cursor \"{portal_name}\" already exists")).into()
+            );
         }
         let mut parameters = Vec::with_capacity(count);
         for (index, (raw, kind)) in bind.parameters.iter().zip(&types).enumerate() {
@@ -318,13 +301,7 @@ impl<S: Socket> Connection<S> {
                 .into());
             }
         }
-        let portal = Portal {
-            statement,
-            types,
-            parameters,
-            formats,
-            progress: Progress::Fresh,
-        };
+        let portal = Portal { statement, types, parameters, formats, progress: Progress::Fresh };
         if portal_name.is_empty() {
             self.portals.unnamed = Some(portal);
         } else {
@@ -359,9 +336,7 @@ impl<S: Socket> Connection<S> {
             // In a failed transaction nothing may be looked up in the catalogue, but COMMIT and its like return no rows.
             self.refuse_in_failed(statement.allowed_in_failed())?;
             let oids: Vec<u32> = types.iter().map(|kind| kind.oid()).collect();
-            columns = self
-                .engine(|engine, session, _| engine.describe(session, &statement, &oids))??
-                .columns;
+            columns = self.engine(|engine, session, _| engine.describe(session, &statement, &oids))??.columns;
         }
         let formats = match formats {
             Some(formats) => formats,
@@ -489,13 +464,7 @@ impl<S: Socket> Connection<S> {
 }
 
 /// One parameter of Bind, with the CONTEXT that PostgreSQL adds to what is wrong with it.
-fn decode_parameter(
-    portal: &str,
-    index: usize,
-    raw: Option<&[u8]>,
-    kind: Type,
-    format: i16,
-) -> Result<Value, PgError> {
+fn decode_parameter(portal: &str, index: usize, raw: Option<&[u8]>, kind: Type, format: i16) -> Result<Value, PgError> {
     let whose = match portal {
         "" => "unnamed portal".to_owned(),
         name => format!("portal \"{name}\""),

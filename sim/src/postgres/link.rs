@@ -9,9 +9,13 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
+use std::time::Duration;
+
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, Sleep};
+
+use crate::net::{Keepalive, SocketOptions};
 
 /// The stream that a client is served over.
 pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {
@@ -30,6 +34,28 @@ pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {
 }
 
 impl Socket for tokio::io::DuplexStream {}
+
+impl Socket for crate::net::Stream {
+    fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        crate::net::Stream::poll_hangup(self, cx)
+    }
+
+    fn set_keepalive(&mut self, idle_s: u32, interval_s: u32, count: u32, user_timeout_ms: u32) {
+        let system = Keepalive::default();
+        let seconds = |given: u32, default: Duration| match given {
+            0 => default,
+            given => Duration::from_secs(given.into()),
+        };
+        self.set_options(SocketOptions {
+            keepalive: Some(Keepalive {
+                idle: seconds(idle_s, system.idle),
+                interval: seconds(interval_s, system.interval),
+                count: if count == 0 { system.count } else { count },
+            }),
+            user_timeout: (user_timeout_ms > 0).then(|| Duration::from_millis(user_timeout_ms.into())),
+        });
+    }
+}
 
 /// Bytes that PostgreSQL collects before it sends them unasked (`PQ_SEND_BUFFER_SIZE`).
 const SEND_BUFFER: usize = 8192;
@@ -110,9 +136,7 @@ pub(super) struct Timer {
 impl Timer {
     /// Ready once `deadline` has come.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if sleep.deadline() > deadline || (sleep.is_elapsed() && sleep.deadline() != deadline) {
             sleep.as_mut().reset(deadline);
         }

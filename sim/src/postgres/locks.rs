@@ -151,10 +151,7 @@ impl fmt::Display for Tag {
             Tag::Relation(relation) => write!(f, "relation {relation} of database {DATABASE_OID}"),
             Tag::Tuple(relation, tuple) => {
                 let (page, line) = ctid(tuple);
-                write!(
-                    f,
-                    "tuple ({page},{line}) of relation {relation} of database {DATABASE_OID}"
-                )
+                write!(f, "tuple ({page},{line}) of relation {relation} of database {DATABASE_OID}")
             }
             Tag::Transaction(xid) => write!(f, "transaction {xid}"),
             Tag::AdvisoryBig(key) => {

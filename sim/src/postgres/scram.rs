@@ -68,19 +68,10 @@ impl Verifier {
     /// For a role that does not exist or has no password: an exchange with it looks like any other and fails at its end.
     /// `secret` is the server's own (`mock_authentication_nonce`), so that the salt is always the same for a name.
     fn mock(user: &str, secret: &[u8; 32]) -> Self {
-        let digest: Key = Sha256::new()
-            .chain_update(user)
-            .chain_update(secret)
-            .finalize()
-            .into();
+        let digest: Key = Sha256::new().chain_update(user).chain_update(secret).finalize().into();
         let mut salt = [0; 16];
         salt.copy_from_slice(&digest[..16]);
-        Verifier {
-            salt,
-            iterations: ITERATIONS,
-            stored_key: [0; 32],
-            server_key: [0; 32],
-        }
+        Verifier { salt, iterations: ITERATIONS, stored_key: [0; 32], server_key: [0; 32] }
     }
 }
 
@@ -89,11 +80,7 @@ impl fmt::Display for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [salt, stored, server] =
             [&self.salt[..], &self.stored_key, &self.server_key].map(|bytes| BASE64.encode(bytes));
-        write!(
-            f,
-            "{MECHANISM}${}:{salt}${stored}:{server}",
-            self.iterations
-        )
+        write!(f, "{MECHANISM}${}:{salt}${stored}:{server}", self.iterations)
     }
 }
 
@@ -138,10 +125,7 @@ impl Exchange {
                 ));
             }
             other => {
-                return Err(malformed(format!(
-                    "Unexpected channel-binding flag \"{}\".",
-                    shown(other)
-                )));
+                return Err(malformed(format!("Unexpected channel-binding flag \"{}\".", shown(other))));
             }
         }
         let header_flag = &message[..1];
@@ -150,31 +134,19 @@ impl Exchange {
             malformed(format!("Comma expected, but found character \"{found}\"."))
         })?;
         if rest.starts_with('a') {
-            return Err(unsupported(
-                "client uses authorization identity, but it is not supported",
-            ));
+            return Err(unsupported("client uses authorization identity, but it is not supported"));
         }
         let bare = rest.strip_prefix(',').ok_or_else(|| {
             let found = shown(rest.chars().next());
-            malformed(format!(
-                "Unexpected attribute \"{found}\" in client-first-message."
-            ))
+            malformed(format!("Unexpected attribute \"{found}\" in client-first-message."))
         })?;
         if bare.starts_with('m') {
-            return Err(unsupported(
-                "client requires an unsupported SCRAM extension",
-            ));
+            return Err(unsupported("client requires an unsupported SCRAM extension"));
         }
         let (_user, rest) = attribute('n', bare)?;
         let (client_nonce, _extensions) = attribute('r', rest)?;
-        if !client_nonce
-            .bytes()
-            .all(|byte| (0x21..=0x7e).contains(&byte))
-        {
-            return Err(fatal(
-                SqlState::PROTOCOL_VIOLATION,
-                "non-printable characters in SCRAM nonce",
-            ));
+        if !client_nonce.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+            return Err(fatal(SqlState::PROTOCOL_VIOLATION, "non-printable characters in SCRAM nonce"));
         }
 
         let nonce = format!("{client_nonce}{}", self.nonce);
@@ -230,9 +202,7 @@ impl Proof {
                     _ => return Err(malformed("Malformed proof in client-final-message.")),
                 }
                 if !after.is_empty() {
-                    return Err(malformed(
-                        "Garbage found at the end of client-final-message.",
-                    ));
+                    return Err(malformed("Garbage found at the end of client-final-message."));
                 }
                 // The text before ",p=".
                 break (&message[..start - 1], key);
@@ -250,10 +220,7 @@ impl Proof {
         };
         let (without_proof, proof) = proof;
         if nonce != self.nonce {
-            return Err(
-                fatal(SqlState::PROTOCOL_VIOLATION, "invalid SCRAM response")
-                    .detail("Nonce does not match."),
-            );
+            return Err(fatal(SqlState::PROTOCOL_VIOLATION, "invalid SCRAM response").detail("Nonce does not match."));
         }
 
         let verifier = &self.exchange.verifier;
@@ -271,10 +238,7 @@ impl Proof {
                 format!("password authentication failed for user \"{user}\""),
             ));
         }
-        Ok(format!(
-            "v={}",
-            BASE64.encode(hmac(&verifier.server_key, &signed))
-        ))
+        Ok(format!("v={}", BASE64.encode(hmac(&verifier.server_key, &signed))))
     }
 }
 
@@ -303,14 +267,10 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> Key {
 fn attribute(letter: char, text: &str) -> Result<(&str, &str), PgError> {
     let Some(rest) = text.strip_prefix(letter) else {
         let found = shown(text.chars().next());
-        return Err(malformed(format!(
-            "Expected attribute \"{letter}\" but found \"{found}\"."
-        )));
+        return Err(malformed(format!("Expected attribute \"{letter}\" but found \"{found}\".")));
     };
     let Some(rest) = rest.strip_prefix('=') else {
-        return Err(malformed(format!(
-            "Expected character \"=\" for attribute \"{letter}\"."
-        )));
+        return Err(malformed(format!("Expected character \"=\" for attribute \"{letter}\".")));
     };
     Ok(rest.split_once(',').unwrap_or((rest, "")))
 }
@@ -358,20 +318,10 @@ mod tests {
     fn the_example_of_rfc_7677() {
         let mut salt = [0; 16];
         salt.copy_from_slice(&BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap());
-        let mut exchange = Exchange::new(
-            "user",
-            Some(Verifier::new("pencil", salt)),
-            [0; 18],
-            &[0; 32],
-        );
+        let mut exchange = Exchange::new("user", Some(Verifier::new("pencil", salt)), [0; 18], &[0; 32]);
         exchange.nonce = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0".to_owned();
-        let (first, proof) = exchange
-            .client_first(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO")
-            .unwrap();
-        assert_eq!(
-            first,
-            "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
-        );
+        let (first, proof) = exchange.client_first(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO").unwrap();
+        assert_eq!(first, "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
         let last = proof
             .client_final(
                 b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
@@ -407,26 +357,16 @@ mod tests {
     fn the_drivers_client_gets_in_with_the_right_password_only() {
         for password in ["secret", "", "naïve\u{a0}pass", "\u{7}bell"] {
             let verifier = Verifier::new(password, [3; 16]);
-            assert_eq!(
-                exchange(password, Some(verifier.clone())),
-                Ok(()),
-                "{password:?}"
-            );
+            assert_eq!(exchange(password, Some(verifier.clone())), Ok(()), "{password:?}");
             let error = exchange("wrong", Some(verifier)).unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                "FATAL 28P01 password authentication failed for user \"app\""
-            );
+            assert_eq!(error.to_string(), "FATAL 28P01 password authentication failed for user \"app\"");
         }
     }
 
     #[test]
     fn an_unknown_user_fails_at_the_end_and_with_the_same_words() {
         let error = exchange("secret", None).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "FATAL 28P01 password authentication failed for user \"app\""
-        );
+        assert_eq!(error.to_string(), "FATAL 28P01 password authentication failed for user \"app\"");
         let mock = Verifier::mock("app", &[9; 32]);
         assert_eq!(mock.salt, Verifier::mock("app", &[9; 32]).salt);
         assert_ne!(mock.salt, Verifier::mock("bpp", &[9; 32]).salt);
@@ -439,10 +379,7 @@ mod tests {
             let error = exchange.client_first(message.as_bytes()).unwrap_err();
             format!("{error} | {}", error.detail.as_deref().unwrap_or_default())
         };
-        assert_eq!(
-            first(""),
-            "FATAL 08P01 malformed SCRAM message | The message is empty."
-        );
+        assert_eq!(first(""), "FATAL 08P01 malformed SCRAM message | The message is empty.");
         assert_eq!(
             first("x,,n=,r=abc"),
             "FATAL 08P01 malformed SCRAM message | Unexpected channel-binding flag \"'x'\"."
@@ -455,14 +392,9 @@ mod tests {
             first("n,a=joe,n=,r=abc"),
             "FATAL 0A000 client uses authorization identity, but it is not supported | "
         );
-        let (server_first, proof) = Exchange::new("app", None, [7; 18], &[9; 32])
-            .client_first(b"n,,n=,r=abc")
-            .unwrap();
+        let (server_first, proof) = Exchange::new("app", None, [7; 18], &[9; 32]).client_first(b"n,,n=,r=abc").unwrap();
         assert!(server_first.starts_with("r=abcBwcHBwcHBwcHBwcHBwcHBwcH,s="));
         let error = proof.client_final(b"c=biws,r=abc,p=AAAA").unwrap_err();
-        assert_eq!(
-            error.detail.as_deref(),
-            Some("Malformed proof in client-final-message.")
-        );
+        assert_eq!(error.detail.as_deref(), Some("Malformed proof in client-final-message."));
     }
 }

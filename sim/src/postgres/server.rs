@@ -162,10 +162,7 @@ impl Server {
         let server = Server::on(config, observer, |shared| {
             run_to_end(&mut engine, shared, &owner, &initial_sql)?;
             Settled::of(&mut engine);
-            Ok(Arc::new(Cluster {
-                engine: Mutex::new(engine),
-                servers: Mutex::new(Vec::new()),
-            }))
+            Ok(Arc::new(Cluster { engine: Mutex::new(engine), servers: Mutex::new(Vec::new()) }))
         })?;
         Ok(server)
     }
@@ -179,10 +176,7 @@ impl Server {
     ) -> Result<Server, PgError> {
         config.roles.clone_from(&primary.shared.config.roles);
         config.databases.clone_from(&primary.shared.config.databases);
-        config.standby.get_or_insert(super::config::Standby {
-            hot_standby: true,
-            promotion_time: Duration::ZERO,
-        });
+        config.standby.get_or_insert(super::config::Standby { hot_standby: true, promotion_time: Duration::ZERO });
         let cluster = primary.shared.cluster.read().clone();
         Server::on(config, observer, |_| Ok(cluster))
     }
@@ -208,10 +202,7 @@ impl Server {
                 verifiers.insert(role.name.clone(), Verifier::new(password, salt));
             }
         }
-        let cluster = cluster(&Bootstrap {
-            epoch,
-            unix_time: config.unix_time,
-        })?;
+        let cluster = cluster(&Bootstrap { epoch, unix_time: config.unix_time })?;
         let shared = Arc::new(Shared {
             wants_statements: observer.as_ref().is_some_and(|observer| observer.wants_statements()),
             observer,
@@ -220,10 +211,7 @@ impl Server {
             life: Mutex::new(Life::default()),
             lifecycle: watch::Sender::new(Lifecycle::Down),
             in_recovery: config.standby.is_some().into(),
-            identities: Mutex::new(Identities {
-                entropy,
-                next_pid: config.first_pid,
-            }),
+            identities: Mutex::new(Identities { entropy, next_pid: config.first_pid }),
             settings: Mutex::new(settings),
             verifiers,
             scram_secret,
@@ -439,11 +427,7 @@ fn run_to_end(
                 }
             };
             let kinds = rows.columns.iter().map(|column| column.kind);
-            last = rows
-                .rows
-                .iter()
-                .map(|row| row.iter().zip(kinds.clone()).map(text).collect())
-                .collect();
+            last = rows.rows.iter().map(|row| row.iter().zip(kinds.clone()).map(text).collect()).collect();
         }
         engine.commit_implicit(host, session)
     };
@@ -647,10 +631,7 @@ impl Shared {
         self.registry.lock().leave(backend);
         self.pass_on(&cluster, settled);
         if let Some(reason) = reason {
-            self.emit(ServerEvent::Gone {
-                pid: backend.pid,
-                reason,
-            });
+            self.emit(ServerEvent::Gone { pid: backend.pid, reason });
         }
         self.process_left();
     }

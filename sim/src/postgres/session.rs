@@ -251,7 +251,9 @@ impl<S: Socket> Connection<S> {
             Frontend::FunctionCall => {
                 self.turn = Turn::Ready;
                 self.refuse_in_failed(false)?;
-                self.engine(|engine, session, host| engine.statement_begin(host, session, super::sql::Framing::Single))?;
+                self.engine(|engine, session, host| {
+                    engine.statement_begin(host, session, super::sql::Framing::Single)
+                })?;
                 return Err(PgError::unsupported("the FunctionCall message").into());
             }
             Frontend::Copy => (),
@@ -334,10 +336,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Calls the engine with this session. Error: the session was lost in a crash meanwhile.
-    pub(super) fn engine<R>(
-        &mut self,
-        call: impl FnOnce(&mut Engine, &mut Session, &dyn Host) -> R,
-    ) -> Result<R, End> {
+    pub(super) fn engine<R>(&mut self, call: impl FnOnce(&mut Engine, &mut Session, &dyn Host) -> R) -> Result<R, End> {
         let cluster = self.shared.cluster.read();
         let mut engine = cluster.engine.lock();
         let mut slot = self.backend.session.lock();
@@ -396,10 +395,7 @@ impl<S: Socket> Connection<S> {
             changed
         };
         if changed && self.shared.is_observed() {
-            self.shared.emit(ServerEvent::State {
-                pid: self.backend.pid,
-                state,
-            });
+            self.shared.emit(ServerEvent::State { pid: self.backend.pid, state });
         }
     }
 
@@ -407,20 +403,14 @@ impl<S: Socket> Connection<S> {
     pub(super) fn announce(&mut self, text: &Arc<str>) {
         if self.shared.wants_statements() {
             self.announced = true;
-            self.shared.emit(ServerEvent::Statement {
-                pid: self.backend.pid,
-                text: text.clone(),
-            });
+            self.shared.emit(ServerEvent::Statement { pid: self.backend.pid, text: text.clone() });
         }
     }
 
     /// Tells the observer that the announced statement, if there is one, has ended.
     pub(super) fn announce_end(&mut self, result: Result<Arc<str>, SqlState>) {
         if std::mem::take(&mut self.announced) {
-            self.shared.emit(ServerEvent::StatementEnd {
-                pid: self.backend.pid,
-                result,
-            });
+            self.shared.emit(ServerEvent::StatementEnd { pid: self.backend.pid, result });
         }
     }
 
@@ -484,20 +474,11 @@ impl<S: Socket> Connection<S> {
     fn idle_timeout(&self) -> End {
         let now = Instant::now();
         let (code, message) = if self.idle_deadline.is_none_or(|deadline| deadline > now) {
-            (
-                SqlState::TRANSACTION_TIMEOUT,
-                "terminating connection due to transaction timeout",
-            )
+            (SqlState::TRANSACTION_TIMEOUT, "terminating connection due to transaction timeout")
         } else if self.status == TransactionStatus::Idle {
-            (
-                SqlState::IDLE_SESSION_TIMEOUT,
-                "terminating connection due to idle-session timeout",
-            )
+            (SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout")
         } else {
-            (
-                SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
-                "terminating connection due to idle-in-transaction timeout",
-            )
+            (SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT, "terminating connection due to idle-in-transaction timeout")
         };
         End::Fatal(PgError::fatal(code, message))
     }
@@ -559,10 +540,7 @@ pub(super) fn ended_by(pending: Signals) -> Option<End> {
             "terminating connection due to immediate shutdown command",
         ))
     } else {
-        End::Fatal(PgError::fatal(
-            SqlState::ADMIN_SHUTDOWN,
-            "terminating connection due to administrator command",
-        ))
+        End::Fatal(PgError::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command"))
     })
 }
 

@@ -35,15 +35,10 @@ use super::error::{PgError, SqlState};
 /// 22023 `SET name takes only one argument`.
 pub fn join_values(name: &str, values: &[&str]) -> Result<String, PgError> {
     // Names are never reused for something else, so that the version doesn't matter here.
-    let known = [15, 16, 17]
-        .iter()
-        .find_map(|&version| catalogue::find(name, version));
+    let known = [15, 16, 17].iter().find_map(|&version| catalogue::find(name, version));
     let variable = known.map(|id| &catalogue::CATALOGUE[id]);
     if values.len() > 1 && !variable.is_some_and(|variable| variable.list) {
-        return Err(PgError::error(
-            SqlState::INVALID_PARAMETER_VALUE,
-            format!("SET {name} takes only one argument"),
-        ));
+        return Err(PgError::error(SqlState::INVALID_PARAMETER_VALUE, format!("SET {name} takes only one argument")));
     }
     let quote = variable.is_some_and(|variable| variable.quote);
     let parts = values.iter().map(|value| match quote {
@@ -56,9 +51,7 @@ pub fn join_values(name: &str, values: &[&str]) -> Result<String, PgError> {
 /// `quote_identifier`, without the list of keywords: those are no schema names that anybody uses.
 fn quote_identifier(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     match plain {
         true => name.to_owned(),
         false => format!("\"{}\"", name.replace('"', "\"\"")),
@@ -67,10 +60,7 @@ fn quote_identifier(name: &str) -> String {
 
 /// `unrecognized configuration parameter`, 42704; or 42602 for the name of a custom setting that is none.
 fn unrecognized(name: &str) -> PgError {
-    PgError::error(
-        SqlState::UNDEFINED_OBJECT,
-        format!("unrecognized configuration parameter \"{name}\""),
-    )
+    PgError::error(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""))
 }
 
 /// Whether a client may make up a setting of this name: identifiers separated by dots.
@@ -84,24 +74,16 @@ fn check_custom_name(name: &str) -> Result<(), PgError> {
     }
     let identifier = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii())
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii())
     };
     if name.split('.').all(identifier) {
         return Ok(());
     }
-    Err(PgError::error(
-        SqlState("42602"),
-        format!("invalid configuration parameter name \"{name}\""),
-    )
-    .detail("Custom parameter names must be two or more simple identifiers separated by dots."))
+    Err(PgError::error(SqlState("42602"), format!("invalid configuration parameter name \"{name}\""))
+        .detail("Custom parameter names must be two or more simple identifiers separated by dots."))
 }
 
 /// `parameter cannot be changed …`, 55P02.
 fn unchangeable(name: &str, how: &str) -> PgError {
-    PgError::error(
-        SqlState::CANT_CHANGE_RUNTIME_PARAM,
-        format!("parameter \"{name}\" cannot be {how}"),
-    )
+    PgError::error(SqlState::CANT_CHANGE_RUNTIME_PARAM, format!("parameter \"{name}\" cannot be {how}"))
 }

@@ -82,9 +82,7 @@ impl Registry {
                 ));
             }
         } else if free < config.superuser_reserved_connections {
-            return Err(refused(
-                "remaining connection slots are reserved for roles with the SUPERUSER attribute",
-            ));
+            return Err(refused("remaining connection slots are reserved for roles with the SUPERUSER attribute"));
         } else if free < config.superuser_reserved_connections + config.reserved_connections {
             return Err(refused(
                 "remaining connection slots are reserved for roles with privileges of the \
@@ -103,10 +101,7 @@ impl Registry {
         name: &str,
     ) -> Result<(), PgError> {
         let Some(database) = config.databases.iter().find(|database| database.name == name) else {
-            return Err(PgError::fatal(
-                SqlState::INVALID_CATALOG_NAME,
-                format!("database \"{name}\" does not exist"),
-            ));
+            return Err(PgError::fatal(SqlState::INVALID_CATALOG_NAME, format!("database \"{name}\" does not exist")));
         };
         backend.activity.lock().database = Some(name.to_owned());
         match database.connection_limit {

@@ -58,10 +58,7 @@ impl<S: Socket> Connection<S> {
             return Err(self.refused(End::Fatal(error), true));
         }
         self.started = Started::Slot;
-        self.shared.emit(ServerEvent::Forked {
-            pid: self.backend.pid,
-            peer: self.backend.peer,
-        });
+        self.shared.emit(ServerEvent::Forked { pid: self.backend.pid, peer: self.backend.peer });
         match self.initialise(request, deadline).await {
             Ok(()) => Ok(()),
             Err(end) => Err(self.refused(end, false)),
@@ -110,11 +107,7 @@ impl<S: Socket> Connection<S> {
                     self.shared.cancel_request(pid, secret);
                     return Err(End::Silent(Gone::ClientClosed));
                 }
-                First::Startup {
-                    major,
-                    minor,
-                    parameters,
-                } => return self.startup_message(major, minor, &parameters),
+                First::Startup { major, minor, parameters } => return self.startup_message(major, minor, &parameters),
             };
             self.link.output.extend_from_slice(b"N");
             self.link.flush();
@@ -138,11 +131,7 @@ impl<S: Socket> Connection<S> {
         if major != 3 {
             return Err(unsupported_version(major, minor));
         }
-        let mut request = Request {
-            user: String::new(),
-            database: String::new(),
-            settings: Vec::new(),
-        };
+        let mut request = Request { user: String::new(), database: String::new(), settings: Vec::new() };
         let mut unsupported = Vec::new();
         for (name, value) in wire::startup_parameters(parameters).map_err(End::Fatal)? {
             match name.as_str() {
@@ -197,9 +186,7 @@ impl<S: Socket> Connection<S> {
             let registry = shared.registry.lock();
             let (config, backend) = (&shared.config, &self.backend);
             let superuser = registry.admit_role(config, backend, &request.user).map_err(End::Fatal)?;
-            registry
-                .admit_database(config, backend, superuser, &request.database)
-                .map_err(End::Fatal)?;
+            registry.admit_database(config, backend, superuser, &request.database).map_err(End::Fatal)?;
         }
         self.open_session(request)?;
         let (settings, timeouts) = self.engine(|_, session, _| {
@@ -232,12 +219,7 @@ impl<S: Socket> Connection<S> {
                 database: request.database,
                 settings: request.settings,
             })
-            .map_err(|error| {
-                End::Fatal(PgError {
-                    severity: Severity::Fatal,
-                    ..error
-                })
-            })?;
+            .map_err(|error| End::Fatal(PgError { severity: Severity::Fatal, ..error }))?;
         *self.backend.session.lock() = Some(session);
         Ok(())
     }

@@ -123,14 +123,7 @@ impl<S: Socket> Connection<S> {
     pub(super) async fn sleep(&mut self, time: Duration, event: (&'static str, &'static str)) -> Result<(), Stop> {
         self.backend.activity.lock().wait = Some(event);
         let began = Instant::now();
-        let result = self
-            .wait(Wait {
-                began,
-                lock: None,
-                over: Some(began + time),
-                check_client: None,
-            })
-            .await;
+        let result = self.wait(Wait { began, lock: None, over: Some(began + time), check_client: None }).await;
         self.backend.activity.lock().wait = None;
         result
     }
@@ -168,7 +161,10 @@ impl<S: Socket> Connection<S> {
         poll_fn(|cx| {
             self.backend.register(cx.waker());
             let pending = self.backend.pending();
-            if pending.has(Signals::END) || pending.has(Signals::CANCEL) || (interesting && pending.has(Signals::GRANTED)) {
+            if pending.has(Signals::END)
+                || pending.has(Signals::CANCEL)
+                || (interesting && pending.has(Signals::GRANTED))
+            {
                 return Poll::Ready(());
             }
             match deadline {

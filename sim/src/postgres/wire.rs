@@ -11,9 +11,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use pgwire::messages::extendedquery::{Bind, Close, Describe, Execute, Parse};
 use pgwire::messages::response::{ErrorResponse, NoticeResponse, NotificationResponse};
 use pgwire::messages::simplequery::Query;
-use pgwire::messages::startup::{
-    Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey,
-};
+use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey};
 use pgwire::messages::{DecodeContext, Message, PgWireBackendMessage, ProtocolVersion};
 
 use super::error::{PgError, Severity, SqlState};
@@ -96,10 +94,7 @@ impl Frame {
             return Ok(None);
         }
         input.advance(5);
-        Ok(Some(Frame {
-            kind,
-            body: input.split_to(length - 4),
-        }))
+        Ok(Some(Frame { kind, body: input.split_to(length - 4) }))
     }
 
     /// The raw body of a password message.
@@ -209,11 +204,7 @@ impl Shape<'_> {
     }
 
     fn end(&self) -> Result<(), PgError> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(violation("invalid message format"))
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(violation("invalid message format")) }
     }
 }
 
@@ -233,18 +224,8 @@ pub(super) fn invalid_utf8(from: &[u8]) -> PgError {
         Some(0xf0..=0xf7) => 4,
         _ => 1,
     };
-    let bytes: Vec<String> = from
-        .iter()
-        .take(announced)
-        .map(|byte| format!("0x{byte:02x}"))
-        .collect();
-    PgError::error(
-        SqlState("22021"),
-        format!(
-            "invalid byte sequence for encoding \"UTF8\": {}",
-            bytes.join(" ")
-        ),
-    )
+    let bytes: Vec<String> = from.iter().take(announced).map(|byte| format!("0x{byte:02x}")).collect();
+    PgError::error(SqlState("22021"), format!("invalid byte sequence for encoding \"UTF8\": {}", bytes.join(" ")))
 }
 
 // ---- The first packet ----
@@ -259,11 +240,7 @@ pub(super) enum First {
     /// CancelRequest.
     Cancel { pid: Pid, secret: i32 },
     /// StartupMessage: version and the raw parameters.
-    Startup {
-        major: u16,
-        minor: u16,
-        parameters: Bytes,
-    },
+    Startup { major: u16, minor: u16, parameters: Bytes },
 }
 
 /// The packet has an impossible length, or ends too early: closed without a word.
@@ -289,28 +266,20 @@ pub(super) fn cut_first(input: &mut BytesMut) -> Result<Option<First>, BadPacket
     let major = packet.get_u16();
     let minor = packet.get_u16();
     match (major, minor) {
-        (1234, 5678) if packet.len() == 8 => Ok(Some(First::Cancel {
-            pid: packet.get_i32(),
-            secret: packet.get_i32(),
-        })),
+        (1234, 5678) if packet.len() == 8 => {
+            Ok(Some(First::Cancel { pid: packet.get_i32(), secret: packet.get_i32() }))
+        }
         (1234, 5678) => Err(BadPacket),
         (1234, 5679) => Ok(Some(First::Ssl)),
         (1234, 5680) => Ok(Some(First::Gss)),
-        _ => Ok(Some(First::Startup {
-            major,
-            minor,
-            parameters: packet.freeze(),
-        })),
+        _ => Ok(Some(First::Startup { major, minor, parameters: packet.freeze() })),
     }
 }
 
 /// The name-value pairs of a StartupMessage, in order. Error: FATAL 08P01.
 pub(super) fn startup_parameters(mut raw: &[u8]) -> Result<Vec<(String, String)>, PgError> {
     let layout = || {
-        PgError::fatal(
-            SqlState::PROTOCOL_VIOLATION,
-            "invalid startup packet layout: expected terminator as last byte",
-        )
+        PgError::fatal(SqlState::PROTOCOL_VIOLATION, "invalid startup packet layout: expected terminator as last byte")
     };
     let mut string = || -> Option<String> {
         let end = raw.iter().position(|byte| *byte == 0)?;
@@ -335,9 +304,7 @@ pub(super) fn startup_parameters(mut raw: &[u8]) -> Result<Vec<(String, String)>
 // ---- What the server says ----
 
 fn encode(out: &mut BytesMut, message: &PgWireBackendMessage) {
-    message
-        .encode(out)
-        .expect("messages that the server makes are within pgwire's limits");
+    message.encode(out).expect("messages that the server makes are within pgwire's limits");
 }
 
 /// AuthenticationOk.
@@ -352,32 +319,17 @@ pub(super) fn authentication(out: &mut BytesMut, message: Authentication) {
 
 /// NegotiateProtocolVersion. Like PostgreSQL 15, the whole version number is sent, not the minor one alone.
 pub(super) fn negotiate(out: &mut BytesMut, unsupported: Vec<String>) {
-    encode(
-        out,
-        &PgWireBackendMessage::NegotiateProtocolVersion(NegotiateProtocolVersion::new(
-            3 << 16,
-            unsupported,
-        )),
-    );
+    encode(out, &PgWireBackendMessage::NegotiateProtocolVersion(NegotiateProtocolVersion::new(3 << 16, unsupported)));
 }
 
 /// ParameterStatus.
 pub(super) fn parameter_status(out: &mut BytesMut, name: &str, value: &str) {
-    encode(
-        out,
-        &PgWireBackendMessage::ParameterStatus(ParameterStatus::new(
-            name.to_owned(),
-            value.to_owned(),
-        )),
-    );
+    encode(out, &PgWireBackendMessage::ParameterStatus(ParameterStatus::new(name.to_owned(), value.to_owned())));
 }
 
 /// BackendKeyData.
 pub(super) fn backend_key(out: &mut BytesMut, pid: Pid, secret: i32) {
-    encode(
-        out,
-        &PgWireBackendMessage::BackendKeyData(BackendKeyData::new(pid, SecretKey::I32(secret))),
-    );
+    encode(out, &PgWireBackendMessage::BackendKeyData(BackendKeyData::new(pid, SecretKey::I32(secret))));
 }
 
 /// NotificationResponse.

@@ -8,9 +8,7 @@ use toml::de::DeValue;
 use super::Names;
 use super::server::scalar;
 use super::traffic::push_wrong;
-use crate::scenario::model::{
-    Bound, BoundValue, Comparison, Excuse, Expect, FigureUnit, Known, Operator, SqlCheck,
-};
+use crate::scenario::model::{Bound, BoundValue, Comparison, Excuse, Expect, FigureUnit, Known, Operator, SqlCheck};
 use crate::scenario::reader::{At, Log, Span, Value, suggest};
 use crate::scenario::report::Diagnostic;
 use crate::scenario::steps::Wrong;
@@ -24,37 +22,20 @@ pub(super) fn expect(
 ) -> Option<(Option<Duration>, Option<Expect>)> {
     let mut reader = value.table(log)?;
     let until = reader.need("until", |v, log| v.positive(log));
-    let healing = reader
-        .read("healing", |v, log| v.positive(log))
-        .unwrap_or(Duration::from_secs(120));
-    let holds = reader
-        .read("holds", |v, log| v.list(log, |v| hold(v, log, names)))
-        .unwrap_or_default();
+    let healing = reader.read("healing", |v, log| v.positive(log)).unwrap_or(Duration::from_secs(120));
+    let holds = reader.read("holds", |v, log| v.list(log, |v| hold(v, log, names))).unwrap_or_default();
     let needs = reader
         .read("needs", |v, log| {
             v.list(log, |v| {
                 let name = v.words(log)?;
-                known_name(
-                    log,
-                    "capability",
-                    "undefined_capability",
-                    name,
-                    &v.span,
-                    names.capabilities,
-                );
+                known_name(log, "capability", "undefined_capability", name, &v.span, names.capabilities);
                 Some(name.to_owned())
             })
         })
         .unwrap_or_default();
-    let known = reader
-        .read("known", |v, log| v.list(log, |v| known(v, log, names)))
-        .unwrap_or_default();
-    let excuses = reader
-        .read("excuse", |v, log| v.list(log, |v| excuse(v, log, names)))
-        .unwrap_or_default();
-    let sql = reader
-        .read("sql", |v, log| v.list(log, |v| sql(v, log)))
-        .unwrap_or_default();
+    let known = reader.read("known", |v, log| v.list(log, |v| known(v, log, names))).unwrap_or_default();
+    let excuses = reader.read("excuse", |v, log| v.list(log, |v| excuse(v, log, names))).unwrap_or_default();
+    let sql = reader.read("sql", |v, log| v.list(log, |v| sql(v, log))).unwrap_or_default();
     let mut figures = IndexMap::new();
     if let Some(value) = reader.take("figures") {
         read_figures(&value, log, names, "", &mut figures);
@@ -63,25 +44,15 @@ pub(super) fn expect(
 
     let mut bounds: Vec<Bound> = Vec::new();
     let mut places: Vec<At<String>> = Vec::new();
-    for At {
-        value: (invariant, bound),
-        span,
-    } in holds
-    {
+    for At { value: (invariant, bound), span } in holds {
         if let Some(first) = places.iter().find(|place| place.value == invariant) {
             log.push(
-                Diagnostic::new(
-                    "scenario::duplicate",
-                    span.clone(),
-                    format!("`{invariant}` is in `holds` twice"),
-                )
-                .label("again")
-                .note(first.span.clone(), "first here"),
+                Diagnostic::new("scenario::duplicate", span.clone(), format!("`{invariant}` is in `holds` twice"))
+                    .label("again")
+                    .note(first.span.clone(), "first here"),
             );
         }
-        if let Some(excused) = excuses
-            .iter()
-            .find(|excuse| excuse.value.invariant == invariant)
+        if let Some(excused) = excuses.iter().find(|excuse| excuse.value.invariant == invariant)
             && excused.value.pool.is_none()
         {
             log.push(
@@ -95,15 +66,9 @@ pub(super) fn expect(
             );
         }
         if let Some(value) = bound {
-            bounds.push(Bound {
-                invariant: invariant.clone(),
-                value,
-            });
+            bounds.push(Bound { invariant: invariant.clone(), value });
         }
-        places.push(At {
-            value: invariant,
-            span,
-        });
+        places.push(At { value: invariant, span });
     }
     let expect = until.map(|until| Expect {
         until,
@@ -136,29 +101,14 @@ fn known_name(log: &Log<'_>, what: &str, code: &str, name: &str, span: &Span, kn
 }
 
 /// `"recovery within 1s of server-up"`, `"bounded-bypass at most 3"`, or a name alone.
-fn hold(
-    value: &Value<'_, '_>,
-    log: &Log<'_>,
-    names: &Names<'_>,
-) -> Option<At<(String, Option<BoundValue>)>> {
+fn hold(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<At<(String, Option<BoundValue>)>> {
     let text = value.words(log)?;
     match bound(text) {
         Ok((name, bound)) => {
             let at = text.find(name).unwrap_or(0);
-            let span =
-                crate::scenario::reader::inside(log.text, &value.span, text, at, at + name.len());
-            known_name(
-                log,
-                "invariant",
-                "undefined_invariant",
-                name,
-                &span,
-                names.invariants,
-            );
-            Some(At {
-                value: (name.to_owned(), bound),
-                span,
-            })
+            let span = crate::scenario::reader::inside(log.text, &value.span, text, at, at + name.len());
+            known_name(log, "invariant", "undefined_invariant", name, &span, names.invariants);
+            Some(At { value: (name.to_owned(), bound), span })
         }
         Err(wrong) => {
             push_wrong(log, "scenario::bad_bound", text, &value.span, wrong);
@@ -168,7 +118,8 @@ fn hold(
 }
 
 fn bound(text: &str) -> Result<(&str, Option<BoundValue>), Wrong> {
-    const FORMS: &str = "a bound is `NAME within DURATION` (for recovery also `… of server-up`) or `NAME at most COUNT`";
+    const FORMS: &str =
+        "a bound is `NAME within DURATION` (for recovery also `… of server-up`) or `NAME at most COUNT`";
     let place = |part: &str| {
         let start = part.as_ptr() as usize - text.as_ptr() as usize;
         start..start + part.len()
@@ -181,45 +132,23 @@ fn bound(text: &str) -> Result<(&str, Option<BoundValue>), Wrong> {
     match words[..] {
         [name] => Ok((name, None)),
         [name, "within", time] | [name @ "recovery", "within", time, "of", "server-up"] => {
-            let value = units::duration(time)
-                .map_err(|bad| wrong(time, format!("`{time}` is not a duration"), &bad.label))?;
+            let value =
+                units::duration(time).map_err(|bad| wrong(time, format!("`{time}` is not a duration"), &bad.label))?;
             Ok((name, Some(BoundValue::Within(value))))
         }
         [name, "at", "most", count] => match count.parse() {
-            Ok(number) if count.bytes().all(|b| b.is_ascii_digit()) => {
-                Ok((name, Some(BoundValue::AtMost(number))))
-            }
-            _ => Err(wrong(
-                count,
-                format!("`{count}` is not a count"),
-                "expected a whole number",
-            )),
+            Ok(number) if count.bytes().all(|b| b.is_ascii_digit()) => Ok((name, Some(BoundValue::AtMost(number)))),
+            _ => Err(wrong(count, format!("`{count}` is not a count"), "expected a whole number")),
         },
-        [_, "within"] | [_, "at"] | [_, "at", "most"] => Err(wrong(
-            words[words.len() - 1],
-            "the bound is missing".to_owned(),
-            "expected a bound after this",
-        )),
-        [_, "within", _, extra, ..] | [_, "at", "most", _, extra, ..] => Err(wrong(
-            extra,
-            format!("`{extra}` is too much"),
-            "nothing is expected here",
-        )),
-        [_, "at", other, ..] => Err(wrong(
-            other,
-            format!("`most` was expected, not `{other}`"),
-            "expected `most`",
-        )),
-        [_, other, ..] => Err(wrong(
-            other,
-            format!("`{other}` gives no bound"),
-            "expected `within` or `at most`",
-        )),
-        [] => Err(wrong(
-            text,
-            "the name is missing".to_owned(),
-            "expected an invariant's name",
-        )),
+        [_, "within"] | [_, "at"] | [_, "at", "most"] => {
+            Err(wrong(words[words.len() - 1], "the bound is missing".to_owned(), "expected a bound after this"))
+        }
+        [_, "within", _, extra, ..] | [_, "at", "most", _, extra, ..] => {
+            Err(wrong(extra, format!("`{extra}` is too much"), "nothing is expected here"))
+        }
+        [_, "at", other, ..] => Err(wrong(other, format!("`most` was expected, not `{other}`"), "expected `most`")),
+        [_, other, ..] => Err(wrong(other, format!("`{other}` gives no bound"), "expected `within` or `at most`")),
+        [] => Err(wrong(text, "the name is missing".to_owned(), "expected an invariant's name")),
     }
 }
 
@@ -255,37 +184,18 @@ fn known(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<Know
         Some(link.to_owned())
     });
     reader.finish();
-    Some(Known {
-        pool: pool?,
-        versions: versions?,
-        violates: violates?,
-        link: link?,
-    })
+    Some(Known { pool: pool?, versions: versions?, violates: violates?, link: link? })
 }
 
 fn pool(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<String> {
     let name = value.words(log)?;
-    known_name(
-        log,
-        "pool",
-        "undefined_pool",
-        name,
-        &value.span,
-        names.pools,
-    );
+    known_name(log, "pool", "undefined_pool", name, &value.span, names.pools);
     Some(name.to_owned())
 }
 
 fn invariant(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<String> {
     let name = value.words(log)?;
-    known_name(
-        log,
-        "invariant",
-        "undefined_invariant",
-        name,
-        &value.span,
-        names.invariants,
-    );
+    known_name(log, "invariant", "undefined_invariant", name, &value.span, names.invariants);
     Some(name.to_owned())
 }
 
@@ -297,14 +207,7 @@ fn excuse(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<At<
     let why = reader.need("why", |v, log| v.words(log));
     reader.finish();
     let invariant = invariant?;
-    Some(At {
-        span: invariant.span,
-        value: Excuse {
-            invariant: invariant.value,
-            pool,
-            why: why?.trim().to_owned(),
-        },
-    })
+    Some(At { span: invariant.span, value: Excuse { invariant: invariant.value, pool, why: why?.trim().to_owned() } })
 }
 
 /// `[[expect.sql]]`
@@ -317,10 +220,7 @@ fn sql(value: &Value<'_, '_>, log: &Log<'_>) -> Option<SqlCheck> {
         _ => scalar(v, log),
     });
     reader.finish();
-    Some(SqlCheck {
-        query: query?.trim().to_owned(),
-        equals: equals?,
-    })
+    Some(SqlCheck { query: query?.trim().to_owned(), equals: equals? })
 }
 
 /// `[expect.figures]`: dotted names may be written as tables.
@@ -332,44 +232,27 @@ fn read_figures(
     figures: &mut IndexMap<String, Comparison>,
 ) {
     for (key, value) in value.named(log).unwrap_or_default() {
-        let name = if prefix.is_empty() {
-            key.value.to_owned()
-        } else {
-            format!("{prefix}.{}", key.value)
-        };
+        let name = if prefix.is_empty() { key.value.to_owned() } else { format!("{prefix}.{}", key.value) };
         if let DeValue::Table(_) = value.raw {
             read_figures(&value, log, names, &name, figures);
             continue;
         }
-        let known = names
-            .figures
-            .iter()
-            .any(|known| match known.strip_suffix(".*") {
-                Some(stem) => name
-                    .strip_prefix(stem)
-                    .is_some_and(|rest| rest.len() > 1 && rest.starts_with('.')),
-                None => *known == name,
-            });
+        let known = names.figures.iter().any(|known| match known.strip_suffix(".*") {
+            Some(stem) => name.strip_prefix(stem).is_some_and(|rest| rest.len() > 1 && rest.starts_with('.')),
+            None => *known == name,
+        });
         if !known && !names.figures.is_empty() || name.trim().is_empty() {
             log.push(
-                Diagnostic::new(
-                    "scenario::undefined_figure",
-                    key.span.clone(),
-                    format!("there is no figure `{name}`"),
-                )
-                .label("unknown figure")
-                .maybe_help(suggest(&name, names.figures.iter().copied())),
+                Diagnostic::new("scenario::undefined_figure", key.span.clone(), format!("there is no figure `{name}`"))
+                    .label("unknown figure")
+                    .maybe_help(suggest(&name, names.figures.iter().copied())),
             );
         }
         if let DeValue::Integer(number) = value.raw {
             log.push(
-                Diagnostic::new(
-                    "scenario::bad_comparison",
-                    value.span.clone(),
-                    "a comparison is a string",
-                )
-                .label("how is it compared?")
-                .help(format!("like \"= {0}\" or \"<= {0}\"", number.as_str())),
+                Diagnostic::new("scenario::bad_comparison", value.span.clone(), "a comparison is a string")
+                    .label("how is it compared?")
+                    .help(format!("like \"= {0}\" or \"<= {0}\"", number.as_str())),
             );
             continue;
         }
@@ -380,12 +263,8 @@ fn read_figures(
             Ok(comparison) => {
                 if figures.insert(name.clone(), comparison).is_some() {
                     log.push(
-                        Diagnostic::new(
-                            "scenario::duplicate",
-                            key.span,
-                            format!("the figure `{name}` is given twice"),
-                        )
-                        .label("again"),
+                        Diagnostic::new("scenario::duplicate", key.span, format!("the figure `{name}` is given twice"))
+                            .label("again"),
                     );
                 }
             }
@@ -406,14 +285,9 @@ fn comparison(text: &str) -> Result<Comparison, Wrong> {
     ];
     let start = text.len() - text.trim_start().len();
     let trimmed = text.trim();
-    let wrong = |span, message: String, label: &str| Wrong {
-        help: Some(FORMS.to_owned()),
-        ..Wrong::new(span, message, label)
-    };
-    let Some((symbol, operator)) = OPERATORS
-        .into_iter()
-        .find(|(symbol, _)| trimmed.starts_with(symbol))
-    else {
+    let wrong =
+        |span, message: String, label: &str| Wrong { help: Some(FORMS.to_owned()), ..Wrong::new(span, message, label) };
+    let Some((symbol, operator)) = OPERATORS.into_iter().find(|(symbol, _)| trimmed.starts_with(symbol)) else {
         return Err(wrong(
             start..start + trimmed.len(),
             "this is no comparison".to_owned(),
@@ -424,45 +298,24 @@ fn comparison(text: &str) -> Result<Comparison, Wrong> {
     let span = start + trimmed.len() - number.len()..start + trimmed.len();
     let plain = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        digits
-            .then(|| text.parse::<f64>().ok())
-            .flatten()
-            .filter(|number| *number <= 1e15)
+        digits.then(|| text.parse::<f64>().ok()).flatten().filter(|number| *number <= 1e15)
     };
     if let Some(value) = plain(number) {
-        return Ok(Comparison {
-            operator,
-            value,
-            unit: FigureUnit::Count,
-        });
+        return Ok(Comparison { operator, value, unit: FigureUnit::Count });
     }
     if let Some(percent) = number.strip_suffix('%') {
         return match plain(percent.trim_end()) {
-            Some(percent) if percent <= 100.0 => Ok(Comparison {
-                operator,
-                value: percent / 100.0,
-                unit: FigureUnit::Share,
-            }),
-            _ => Err(wrong(
-                span,
-                format!("`{number}` is not a share"),
-                "expected `0%` to `100%`",
-            )),
+            Some(percent) if percent <= 100.0 => {
+                Ok(Comparison { operator, value: percent / 100.0, unit: FigureUnit::Share })
+            }
+            _ => Err(wrong(span, format!("`{number}` is not a share"), "expected `0%` to `100%`")),
         };
     }
     match units::duration(number) {
-        Ok(time) => Ok(Comparison {
-            operator,
-            value: time.as_secs_f64(),
-            unit: FigureUnit::Seconds,
-        }),
+        Ok(time) => Ok(Comparison { operator, value: time.as_secs_f64(), unit: FigureUnit::Seconds }),
         Err(_) => Err(wrong(
             span,
-            if number.is_empty() {
-                "the number is missing".to_owned()
-            } else {
-                format!("`{number}` is no number")
-            },
+            if number.is_empty() { "the number is missing".to_owned() } else { format!("`{number}` is no number") },
             "expected a number, a share or a duration",
         )),
     }

@@ -6,9 +6,7 @@ use indexmap::IndexMap;
 
 use super::server::{scalar, setting_name};
 use super::traffic::{check_app, check_role};
-use crate::scenario::model::{
-    App, BackendFilter, Direction, Fault, FaultAction, ServerName, StopMode,
-};
+use crate::scenario::model::{App, BackendFilter, Direction, Fault, FaultAction, ServerName, StopMode};
 use crate::scenario::reader::{At, Log, Reader, Value, nearest, suggest};
 use crate::scenario::report::Diagnostic;
 
@@ -33,12 +31,7 @@ pub const FAULTS: &[FaultKind] = &[
         takes: &["server", "mode"],
         meaning: "Stops the server: smart, fast (the default) or immediate.",
     },
-    FaultKind {
-        name: "server.start",
-        needs: &[],
-        takes: &["server"],
-        meaning: "Starts a server that was stopped.",
-    },
+    FaultKind { name: "server.start", needs: &[], takes: &["server"], meaning: "Starts a server that was stopped." },
     FaultKind {
         name: "server.restart",
         needs: &["down_for"],
@@ -81,12 +74,7 @@ pub const FAULTS: &[FaultKind] = &[
         takes: &["server", "app", "state", "older_than", "count"],
         meaning: "Cancels the statements of sessions as pg_cancel_backend does.",
     },
-    FaultKind {
-        name: "server.promote",
-        needs: &[],
-        takes: &[],
-        meaning: "The standby becomes a primary.",
-    },
+    FaultKind { name: "server.promote", needs: &[], takes: &[], meaning: "The standby becomes a primary." },
     FaultKind {
         name: "server.set",
         needs: &["setting", "value"],
@@ -135,12 +123,7 @@ pub const FAULTS: &[FaultKind] = &[
         takes: &["older_than", "app"],
         meaning: "Both ends of existing flows get a RST.",
     },
-    FaultKind {
-        name: "net.refuse",
-        needs: &[],
-        takes: &["for"],
-        meaning: "Connects are refused (a RST).",
-    },
+    FaultKind { name: "net.refuse", needs: &[], takes: &["for"], meaning: "Connects are refused (a RST)." },
     FaultKind {
         name: "net.lose_connects",
         needs: &[],
@@ -200,15 +183,8 @@ pub(super) fn fault(value: &Value<'_, '_>, log: &Log<'_>, world: &World<'_>) -> 
         && at.value >= until
     {
         log.push(
-            Diagnostic::new(
-                "scenario::out_of_order",
-                at.span.clone(),
-                "this fault comes after the end",
-            )
-            .label(format!(
-                "`until` in `[expect]` is {}",
-                crate::scenario::units::print_duration(until)
-            )),
+            Diagnostic::new("scenario::out_of_order", at.span.clone(), "this fault comes after the end")
+                .label(format!("`until` in `[expect]` is {}", crate::scenario::units::print_duration(until))),
         );
     }
     let every = reader.read("every", |v, log| v.positive(log));
@@ -217,49 +193,30 @@ pub(super) fn fault(value: &Value<'_, '_>, log: &Log<'_>, world: &World<'_>) -> 
         let found = FAULTS.iter().find(|kind| kind.name == name);
         if found.is_none() {
             log.push(
-                Diagnostic::new(
-                    "scenario::unknown_fault",
-                    v.span.clone(),
-                    format!("there is no fault `{name}`"),
-                )
-                .label("unknown fault")
-                .maybe_help(near_fault(name)),
+                Diagnostic::new("scenario::unknown_fault", v.span.clone(), format!("there is no fault `{name}`"))
+                    .label("unknown fault")
+                    .maybe_help(near_fault(name)),
             );
         }
         found
     });
     let Some(kind) = kind else {
         // Without its kind nothing is known of the other keys, except those of no kind at all.
-        for known in FAULTS
-            .iter()
-            .flat_map(|kind| kind.needs.iter().chain(kind.takes))
-        {
+        for known in FAULTS.iter().flat_map(|kind| kind.needs.iter().chain(kind.takes)) {
             reader.take(known);
         }
         reader.finish();
         return None;
     };
-    let action = action(
-        kind.name,
-        &mut Keys {
-            reader: &mut reader,
-            world,
-        },
-    );
+    let action = action(kind.name, &mut Keys { reader: &mut reader, world });
     reader.finish();
-    Some(Fault {
-        at: at?.value,
-        every,
-        action: action?,
-    })
+    Some(Fault { at: at?.value, every, action: action? })
 }
 
 fn near_fault(name: &str) -> Option<String> {
     let names = FAULTS.iter().map(|kind| kind.name);
     // `restart` is meant as `server.restart`.
-    let same_verb = names
-        .clone()
-        .find(|known| known.split_once('.').is_some_and(|(_, verb)| verb == name));
+    let same_verb = names.clone().find(|known| known.split_once('.').is_some_and(|(_, verb)| verb == name));
     let near = same_verb.or_else(|| nearest(name, names.clone()));
     match near {
         Some(near) => Some(format!("did you mean `{near}`?")),
@@ -270,49 +227,21 @@ fn near_fault(name: &str) -> Option<String> {
 /// Reads the keys of a kind. Every key is read before any is found missing, so that all mistakes are reported.
 fn action(kind: &str, keys: &mut Keys<'_, '_, '_, '_>) -> Option<FaultAction> {
     Some(match kind {
-        "server.stop" => FaultAction::ServerStop {
-            server: keys.server(),
-            mode: keys.mode(),
-        },
-        "server.start" => FaultAction::ServerStart {
-            server: keys.server(),
-        },
+        "server.stop" => FaultAction::ServerStop { server: keys.server(), mode: keys.mode() },
+        "server.start" => FaultAction::ServerStart { server: keys.server() },
         "server.restart" => {
             let (server, mode, down_for) = (keys.server(), keys.mode(), keys.need_time("down_for"));
-            FaultAction::ServerRestart {
-                server,
-                mode,
-                down_for: down_for?,
-            }
+            FaultAction::ServerRestart { server, mode, down_for: down_for? }
         }
-        "server.crash_backend" => FaultAction::ServerCrashBackend {
-            server: keys.server(),
-            filter: keys.filter(),
-        },
-        "server.kill" => FaultAction::ServerKill {
-            server: keys.server(),
-            down_for: keys.time("down_for"),
-        },
-        "server.power_loss" => FaultAction::ServerPowerLoss {
-            server: keys.server(),
-            down_for: keys.time("down_for"),
-        },
+        "server.crash_backend" => FaultAction::ServerCrashBackend { server: keys.server(), filter: keys.filter() },
+        "server.kill" => FaultAction::ServerKill { server: keys.server(), down_for: keys.time("down_for") },
+        "server.power_loss" => FaultAction::ServerPowerLoss { server: keys.server(), down_for: keys.time("down_for") },
         "server.slow" => {
             let (server, by, lasts) = (keys.server(), keys.need_positive("by"), keys.lasts());
-            FaultAction::ServerSlow {
-                server,
-                by: by?,
-                lasts,
-            }
+            FaultAction::ServerSlow { server, by: by?, lasts }
         }
-        "server.terminate" => FaultAction::ServerTerminate {
-            server: keys.server(),
-            filter: keys.filter(),
-        },
-        "server.cancel" => FaultAction::ServerCancel {
-            server: keys.server(),
-            filter: keys.filter(),
-        },
+        "server.terminate" => FaultAction::ServerTerminate { server: keys.server(), filter: keys.filter() },
+        "server.cancel" => FaultAction::ServerCancel { server: keys.server(), filter: keys.filter() },
         "server.promote" => {
             if !keys.world.standby {
                 let span = keys.reader.span.clone();
@@ -328,29 +257,17 @@ fn action(kind: &str, keys: &mut Keys<'_, '_, '_, '_>) -> Option<FaultAction> {
                 Some(name.to_owned())
             });
             let value = keys.reader.need("value", |v, log| scalar(v, log));
-            FaultAction::ServerSet {
-                server,
-                setting: setting?,
-                value: value?,
-            }
+            FaultAction::ServerSet { server, setting: setting?, value: value? }
         }
         "server.sql" => {
             let server = keys.server();
-            let sql = keys.reader.need("sql", |v, log| {
-                v.words(log).map(|sql| sql.trim().to_owned())
-            });
+            let sql = keys.reader.need("sql", |v, log| v.words(log).map(|sql| sql.trim().to_owned()));
             let lasts = keys.lasts();
-            FaultAction::ServerSql {
-                server,
-                sql: sql?,
-                lasts,
-            }
+            FaultAction::ServerSql { server, sql: sql?, lasts }
         }
         "server.occupy" => {
             let server = keys.server();
-            let sessions = keys
-                .reader
-                .need("sessions", |v, log| v.count(log, 1..=10_000));
+            let sessions = keys.reader.need("sessions", |v, log| v.count(log, 1..=10_000));
             let user = keys.reader.read_at("user", |v, log| v.words(log));
             if let Some(user) = &user {
                 check_role(keys.reader.log, user.value, &user.span, keys.world.roles);
@@ -364,28 +281,17 @@ fn action(kind: &str, keys: &mut Keys<'_, '_, '_, '_>) -> Option<FaultAction> {
             }
         }
         "net.latency" => {
-            let (latency, jitter, lasts) =
-                (keys.need_time("latency"), keys.time("jitter"), keys.lasts());
-            FaultAction::NetLatency {
-                latency: latency?,
-                jitter: jitter.unwrap_or_default(),
-                lasts,
-            }
+            let (latency, jitter, lasts) = (keys.need_time("latency"), keys.time("jitter"), keys.lasts());
+            FaultAction::NetLatency { latency: latency?, jitter: jitter.unwrap_or_default(), lasts }
         }
         "net.bandwidth" => {
             let bandwidth = keys.reader.need("bandwidth", |v, log| v.bandwidth(log));
             let lasts = keys.lasts();
-            FaultAction::NetBandwidth {
-                bytes_per_second: bandwidth?,
-                lasts,
-            }
+            FaultAction::NetBandwidth { bytes_per_second: bandwidth?, lasts }
         }
         "net.partition" => {
-            let directions = [
-                ("both", Direction::Both),
-                ("to-server", Direction::ToServer),
-                ("to-app", Direction::ToApp),
-            ];
+            let directions =
+                [("both", Direction::Both), ("to-server", Direction::ToServer), ("to-app", Direction::ToApp)];
             FaultAction::NetPartition {
                 app: keys.app(),
                 direction: keys
@@ -395,68 +301,37 @@ fn action(kind: &str, keys: &mut Keys<'_, '_, '_, '_>) -> Option<FaultAction> {
                 lasts: keys.lasts(),
             }
         }
-        "net.forget" => FaultAction::NetForget {
-            older_than: keys.positive("older_than"),
-            app: keys.app(),
-        },
-        "net.reset" => FaultAction::NetReset {
-            older_than: keys.positive("older_than"),
-            app: keys.app(),
-        },
-        "net.refuse" => FaultAction::NetRefuse {
-            lasts: keys.lasts(),
-        },
-        "net.lose_connects" => FaultAction::NetLoseConnects {
-            lasts: keys.lasts(),
-        },
-        "net.accept_silence" => FaultAction::NetAcceptSilence {
-            lasts: keys.lasts(),
-        },
+        "net.forget" => FaultAction::NetForget { older_than: keys.positive("older_than"), app: keys.app() },
+        "net.reset" => FaultAction::NetReset { older_than: keys.positive("older_than"), app: keys.app() },
+        "net.refuse" => FaultAction::NetRefuse { lasts: keys.lasts() },
+        "net.lose_connects" => FaultAction::NetLoseConnects { lasts: keys.lasts() },
+        "net.accept_silence" => FaultAction::NetAcceptSilence { lasts: keys.lasts() },
         "net.idle_flow_timeout" => {
             let (timeout, lasts) = (keys.need_positive("timeout"), keys.lasts());
-            FaultAction::NetIdleFlowTimeout {
-                timeout: timeout?,
-                lasts,
-            }
+            FaultAction::NetIdleFlowTimeout { timeout: timeout?, lasts }
         }
         "dns.repoint" => {
-            let to = keys
-                .reader
-                .need_at("to", |v, log| v.choice(log, &SERVERS))?;
+            let to = keys.reader.need_at("to", |v, log| v.choice(log, &SERVERS))?;
             keys.exists(&to);
             FaultAction::DnsRepoint { to: to.value }
         }
         "app.kill" => {
             let (app, process, restart_after) = keys.process();
-            FaultAction::AppKill {
-                app: app?,
-                process,
-                restart_after,
-            }
+            FaultAction::AppKill { app: app?, process, restart_after }
         }
         "app.power_loss" => {
             let (app, process, restart_after) = keys.process();
-            FaultAction::AppPowerLoss {
-                app: app?,
-                process,
-                restart_after,
-            }
+            FaultAction::AppPowerLoss { app: app?, process, restart_after }
         }
         _ => unreachable!("{kind} is in FAULTS but isn't read"),
     })
 }
 
-const SERVERS: [(&str, ServerName); 2] = [
-    ("db", ServerName::Primary),
-    ("standby", ServerName::Standby),
-];
+const SERVERS: [(&str, ServerName); 2] = [("db", ServerName::Primary), ("standby", ServerName::Standby)];
 
 impl Keys<'_, '_, '_, '_> {
     fn server(&mut self) -> ServerName {
-        let Some(server) = self
-            .reader
-            .read_at("server", |v, log| v.choice(log, &SERVERS))
-        else {
+        let Some(server) = self.reader.read_at("server", |v, log| v.choice(log, &SERVERS)) else {
             return ServerName::Primary;
         };
         self.exists(&server);
@@ -478,14 +353,8 @@ impl Keys<'_, '_, '_, '_> {
     }
 
     fn mode(&mut self) -> StopMode {
-        let modes = [
-            ("smart", StopMode::Smart),
-            ("fast", StopMode::Fast),
-            ("immediate", StopMode::Immediate),
-        ];
-        self.reader
-            .read("mode", |v, log| v.choice(log, &modes))
-            .unwrap_or(StopMode::Fast)
+        let modes = [("smart", StopMode::Smart), ("fast", StopMode::Fast), ("immediate", StopMode::Immediate)];
+        self.reader.read("mode", |v, log| v.choice(log, &modes)).unwrap_or(StopMode::Fast)
     }
 
     fn time(&mut self, key: &'static str) -> Option<Duration> {
@@ -510,12 +379,7 @@ impl Keys<'_, '_, '_, '_> {
 
     fn app(&mut self) -> Option<String> {
         let app = self.reader.read_at("app", |v, log| v.words(log))?;
-        check_app(
-            self.reader.log,
-            app.value,
-            &app.span,
-            self.world.apps.keys().map(String::as_str),
-        );
+        check_app(self.reader.log, app.value, &app.span, self.world.apps.keys().map(String::as_str));
         Some(app.value.to_owned())
     }
 
@@ -524,21 +388,13 @@ impl Keys<'_, '_, '_, '_> {
             ("idle", "idle"),
             ("active", "active"),
             ("idle in transaction", "idle in transaction"),
-            (
-                "idle in transaction (aborted)",
-                "idle in transaction (aborted)",
-            ),
+            ("idle in transaction (aborted)", "idle in transaction (aborted)"),
         ];
         BackendFilter {
             app: self.app(),
-            state: self
-                .reader
-                .read("state", |v, log| v.choice(log, &STATES))
-                .map(str::to_owned),
+            state: self.reader.read("state", |v, log| v.choice(log, &STATES)).map(str::to_owned),
             older_than: self.positive("older_than"),
-            count: self
-                .reader
-                .read("count", |v, log| v.count(log, 1..=262_143)),
+            count: self.reader.read("count", |v, log| v.count(log, 1..=262_143)),
         }
     }
 
@@ -547,19 +403,12 @@ impl Keys<'_, '_, '_, '_> {
         let app = self.reader.need_at("app", |v, log| v.words(log));
         let mut processes = 1000;
         if let Some(app) = &app {
-            check_app(
-                self.reader.log,
-                app.value,
-                &app.span,
-                self.world.apps.keys().map(String::as_str),
-            );
+            check_app(self.reader.log, app.value, &app.span, self.world.apps.keys().map(String::as_str));
             if let Some(app) = self.world.apps.get(app.value) {
                 processes = app.value.processes;
             }
         }
-        let process = self
-            .reader
-            .read("process", |v, log| v.count(log, 1..=processes));
+        let process = self.reader.read("process", |v, log| v.count(log, 1..=processes));
         let restart_after = self.time("restart_after");
         (app.map(|app| app.value.to_owned()), process, restart_after)
     }

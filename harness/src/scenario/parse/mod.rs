@@ -67,10 +67,7 @@ pub fn check(name: &str, text: &str, names: &Names<'_>) -> Checked {
     let mut scenario = top(&log, document.get_ref(), names);
     let mut found = log.into_inner();
     if !syntax.is_empty() {
-        let mut syntax: Vec<Diagnostic> = syntax
-            .iter()
-            .map(|error| syntax_error(text, error))
-            .collect();
+        let mut syntax: Vec<Diagnostic> = syntax.iter().map(|error| syntax_error(text, error)).collect();
         syntax.sort_by_key(|d| d.span.start);
         // What follows in the same line follows from the first one.
         syntax.dedup_by_key(|d| lines_of(text, &(d.span.start..d.span.start)));
@@ -78,9 +75,7 @@ pub fn check(name: &str, text: &str, names: &Names<'_>) -> Checked {
         found.retain(|d| {
             d.code != "scenario::missing_key"
                 && !d.code.starts_with("scenario::undefined")
-                && !lines
-                    .iter()
-                    .any(|line| d.span.start <= line.end && line.start <= d.span.end)
+                && !lines.iter().any(|line| d.span.start <= line.end && line.start <= d.span.end)
         });
         found.extend(syntax);
     }
@@ -88,10 +83,7 @@ pub fn check(name: &str, text: &str, names: &Names<'_>) -> Checked {
     if report.has_errors() {
         scenario = None;
     }
-    debug_assert!(
-        scenario.is_some() || report.has_errors(),
-        "a scenario was refused without a reason"
-    );
+    debug_assert!(scenario.is_some() || report.has_errors(), "a scenario was refused without a reason");
     Checked { scenario, report }
 }
 
@@ -119,14 +111,8 @@ fn lines_of(text: &str, span: &Span) -> Span {
     let bytes = text.as_bytes();
     let start = span.start.min(bytes.len());
     let end = span.end.clamp(start, bytes.len());
-    let line_start = bytes[..start]
-        .iter()
-        .rposition(|b| *b == b'\n')
-        .map_or(0, |at| at + 1);
-    let line_end = bytes[end..]
-        .iter()
-        .position(|b| *b == b'\n')
-        .map_or(bytes.len(), |at| end + at);
+    let line_start = bytes[..start].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let line_end = bytes[end..].iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| end + at);
     line_start..line_end
 }
 
@@ -137,13 +123,9 @@ fn top(log: &Log<'_>, document: &DeTable<'_>, names: &Names<'_>) -> Option<Scena
         let title = v.words(log)?;
         if title.contains('\n') {
             log.push(
-                Diagnostic::new(
-                    "scenario::bad_value",
-                    v.span.clone(),
-                    "`title` has more than one line",
-                )
-                .label("one line")
-                .help("what happens is told in `story`"),
+                Diagnostic::new("scenario::bad_value", v.span.clone(), "`title` has more than one line")
+                    .label("one line")
+                    .help("what happens is told in `story`"),
             );
         }
         Some(title.trim().to_owned())
@@ -155,28 +137,13 @@ fn top(log: &Log<'_>, document: &DeTable<'_>, names: &Names<'_>) -> Option<Scena
     let standby_here = standby.is_some();
     let network = server::network(top.take("network"), log);
     let roles: Vec<&str> = server.roles.keys().map(String::as_str).collect();
-    let apps = top
-        .need("app", |v, log| traffic::apps(v, log, &roles))
-        .unwrap_or_default();
+    let apps = top.need("app", |v, log| traffic::apps(v, log, &roles)).unwrap_or_default();
     let app_names: Vec<&str> = apps.keys().map(String::as_str).collect();
     let expect = top.need("expect", |v, log| expect::expect(v, log, names));
     let until = expect.as_ref().and_then(|(until, _)| *until);
-    let workloads = top
-        .need("workload", |v, log| {
-            traffic::workloads(v, log, &app_names, until)
-        })
-        .unwrap_or_default();
-    let world = fault::World {
-        apps: &apps,
-        standby: standby_here,
-        roles: &roles,
-        until,
-    };
-    let faults = top
-        .read("fault", |v, log| {
-            v.list(log, |v| fault::fault(v, log, &world))
-        })
-        .unwrap_or_default();
+    let workloads = top.need("workload", |v, log| traffic::workloads(v, log, &app_names, until)).unwrap_or_default();
+    let world = fault::World { apps: &apps, standby: standby_here, roles: &roles, until };
+    let faults = top.read("fault", |v, log| v.list(log, |v| fault::fault(v, log, &world))).unwrap_or_default();
     top.finish();
     semantics::workloads(log, &workloads, &apps);
 
@@ -187,14 +154,8 @@ fn top(log: &Log<'_>, document: &DeTable<'_>, names: &Names<'_>) -> Option<Scena
         server,
         standby,
         network,
-        apps: apps
-            .into_iter()
-            .map(|(name, app)| (name, app.value))
-            .collect(),
-        workloads: workloads
-            .into_iter()
-            .map(|(name, draft)| Some((name, draft.workload?)))
-            .collect::<Option<_>>()?,
+        apps: apps.into_iter().map(|(name, app)| (name, app.value)).collect(),
+        workloads: workloads.into_iter().map(|(name, draft)| Some((name, draft.workload?))).collect::<Option<_>>()?,
         faults,
         expect: expect?.1?,
     })
@@ -207,13 +168,9 @@ fn seeds(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Vec<u64>> {
     const MOST: u64 = 10_000;
     let wrong = |label: String| {
         log.push(
-            Diagnostic::new(
-                "scenario::bad_value",
-                value.span.clone(),
-                "these are no seeds",
-            )
-            .label(label)
-            .help("seeds are listed (`[1, 2, 3]`) or given as a range (`\"1..=8\"`)"),
+            Diagnostic::new("scenario::bad_value", value.span.clone(), "these are no seeds")
+                .label(label)
+                .help("seeds are listed (`[1, 2, 3]`) or given as a range (`\"1..=8\"`)"),
         );
     };
     let Some(text) = value.raw.as_str() else {
@@ -225,12 +182,7 @@ fn seeds(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Vec<u64>> {
         return Some(seeds);
     };
     let bounds = text.split_once("..=").and_then(|(first, last)| {
-        let digits = |text: &str| {
-            text.bytes()
-                .all(|b| b.is_ascii_digit())
-                .then(|| text.parse::<u64>().ok())
-                .flatten()
-        };
+        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
         Some((digits(first)?, digits(last)?))
     });
     match bounds {
@@ -255,17 +207,11 @@ fn seeds(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Vec<u64>> {
 /// Whether a name of an app or a workload is a plain word; it becomes part of traces and of steps.
 fn plain_name(log: &Log<'_>, what: &str, name: &str, span: &Span) {
     let plain = name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if !plain || name.len() > 63 {
         log.push(
-            Diagnostic::new(
-                "scenario::bad_name",
-                span.clone(),
-                format!("`{name}` is no name for {what}"),
-            )
-            .label("letters, digits, `_` and `-`, up to 63, a letter first"),
+            Diagnostic::new("scenario::bad_name", span.clone(), format!("`{name}` is no name for {what}"))
+                .label("letters, digits, `_` and `-`, up to 63, a letter first"),
         );
     }
 }

@@ -5,9 +5,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use toml::de::DeValue;
 
-use crate::scenario::model::{
-    Auth, Cost, Keepalive, Network, Role, Server, SocketOptions, Standby,
-};
+use crate::scenario::model::{Auth, Cost, Keepalive, Network, Role, Server, SocketOptions, Standby};
 use crate::scenario::reader::{Log, Value};
 use crate::scenario::report::Diagnostic;
 
@@ -39,9 +37,7 @@ pub(super) fn server(value: Option<Value<'_, '_>>, log: &Log<'_>) -> Server {
         server.version = version;
     }
     let slots = reader.read_at("max_connections", |v, log| v.count(log, 1..=MAX_BACKENDS));
-    let reserved = reader.read_at("superuser_reserved_connections", |v, log| {
-        v.count(log, 0..=MAX_BACKENDS)
-    });
+    let reserved = reader.read_at("superuser_reserved_connections", |v, log| v.count(log, 0..=MAX_BACKENDS));
     if let Some(slots) = &slots {
         server.max_connections = slots.value;
     }
@@ -52,13 +48,9 @@ pub(super) fn server(value: Option<Value<'_, '_>>, log: &Log<'_>) -> Server {
         && let Some(place) = reserved.or(slots)
     {
         // PostgreSQL's own words.
-        let (reserved, slots) = (
-            server.superuser_reserved_connections,
-            server.max_connections,
-        );
-        let message = format!(
-            "superuser_reserved_connections ({reserved}) must be less than max_connections ({slots})"
-        );
+        let (reserved, slots) = (server.superuser_reserved_connections, server.max_connections);
+        let message =
+            format!("superuser_reserved_connections ({reserved}) must be less than max_connections ({slots})");
         log.push(
             Diagnostic::new("scenario::out_of_range", place.span, message)
                 .label("a PostgreSQL with these settings doesn't start"),
@@ -70,17 +62,10 @@ pub(super) fn server(value: Option<Value<'_, '_>>, log: &Log<'_>) -> Server {
     }
     server.settings = reader.read("settings", settings).unwrap_or_default();
     server.roles = reader.read("role", roles).unwrap_or_default();
-    server.database_connection_limit = reader.read("database_connection_limit", |v, log| {
-        v.count(log, 0..=MAX_BACKENDS)
-    });
-    server.sql = reader
-        .read("sql", |v, log| v.string(log))
-        .unwrap_or_default()
-        .trim()
-        .to_owned();
-    server.costs = reader
-        .read("cost", |v, log| v.list(log, |v| cost(v, log)))
-        .unwrap_or_default();
+    server.database_connection_limit =
+        reader.read("database_connection_limit", |v, log| v.count(log, 0..=MAX_BACKENDS));
+    server.sql = reader.read("sql", |v, log| v.string(log)).unwrap_or_default().trim().to_owned();
+    server.costs = reader.read("cost", |v, log| v.list(log, |v| cost(v, log))).unwrap_or_default();
     for (key, field) in [
         ("startup_time", &mut server.startup_time),
         ("recovery_time", &mut server.recovery_time),
@@ -121,17 +106,11 @@ fn settings(value: &Value<'_, '_>, log: &Log<'_>) -> Option<IndexMap<String, Str
 /// Whether this can be the name of a setting.
 pub(super) fn setting_name(log: &Log<'_>, name: &str, span: &std::ops::Range<usize>) {
     let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
     if !plain {
         log.push(
-            Diagnostic::new(
-                "scenario::bad_name",
-                span.clone(),
-                format!("`{name}` is not the name of a setting"),
-            )
-            .label("expected a name of postgresql.conf, like `idle_session_timeout`"),
+            Diagnostic::new("scenario::bad_name", span.clone(), format!("`{name}` is not the name of a setting"))
+                .label("expected a name of postgresql.conf, like `idle_session_timeout`"),
         );
     }
 }
@@ -153,20 +132,14 @@ fn roles(value: &Value<'_, '_>, log: &Log<'_>) -> Option<IndexMap<String, Role>>
     for (name, value) in value.named(log)? {
         if name.value.trim().is_empty() {
             log.push(
-                Diagnostic::new("scenario::bad_name", name.span.clone(), "a role has a name")
-                    .label("it is empty"),
+                Diagnostic::new("scenario::bad_name", name.span.clone(), "a role has a name").label("it is empty"),
             );
         }
         let mut role = Role::default();
         if let Some(mut reader) = value.table(log) {
-            role.superuser = reader
-                .read("superuser", |v, log| v.boolean(log))
-                .unwrap_or_default();
-            role.connection_limit =
-                reader.read("connection_limit", |v, log| v.count(log, 0..=MAX_BACKENDS));
-            role.password = reader
-                .read("password", |v, log| v.words(log))
-                .map(str::to_owned);
+            role.superuser = reader.read("superuser", |v, log| v.boolean(log)).unwrap_or_default();
+            role.connection_limit = reader.read("connection_limit", |v, log| v.count(log, 0..=MAX_BACKENDS));
+            role.password = reader.read("password", |v, log| v.words(log)).map(str::to_owned);
             reader.finish();
         }
         roles.insert(name.value.to_owned(), role);
@@ -185,11 +158,7 @@ fn cost(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Cost> {
         reader.need("takes", |v, log| v.duration(log));
     }
     reader.finish();
-    Some(Cost {
-        like: like?,
-        takes: takes.unwrap_or_default(),
-        per_row: per_row.unwrap_or_default(),
-    })
+    Some(Cost { like: like?, takes: takes.unwrap_or_default(), per_row: per_row.unwrap_or_default() })
 }
 
 /// A LIKE pattern: `%`, `_`, and `\` before a character that means itself.
@@ -209,14 +178,10 @@ fn like(value: &Value<'_, '_>, log: &Log<'_>) -> Option<String> {
     }
     if !pattern.contains(['%', '_']) {
         log.push(
-            Diagnostic::new(
-                "scenario::odd_pattern",
-                value.span.clone(),
-                "this pattern has no wildcard",
-            )
-            .label("only a statement that is exactly this")
-            .help("`%` stands for any text: `UPDATE account%`")
-            .warning(),
+            Diagnostic::new("scenario::odd_pattern", value.span.clone(), "this pattern has no wildcard")
+                .label("only a statement that is exactly this")
+                .help("`%` stands for any text: `UPDATE account%`")
+                .warning(),
         );
     }
     Some(pattern.to_owned())
@@ -224,10 +189,7 @@ fn like(value: &Value<'_, '_>, log: &Log<'_>) -> Option<String> {
 
 /// `[standby]`
 pub(super) fn standby(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Standby> {
-    let mut standby = Standby {
-        hot_standby: true,
-        promotion_time: MS(500),
-    };
+    let mut standby = Standby { hot_standby: true, promotion_time: MS(500) };
     if let Some(mut reader) = value.table(log) {
         if let Some(hot) = reader.read("hot_standby", |v, log| v.boolean(log)) {
             standby.hot_standby = hot;
@@ -249,11 +211,7 @@ pub(super) fn network(value: Option<Value<'_, '_>>, log: &Log<'_>) -> Network {
         bandwidth: None,
         idle_flow_timeout: None,
         dns_ttl: Duration::ZERO,
-        client: SocketOptions {
-            keepalive: Some(DEFAULT_KEEPALIVE),
-            user_timeout: None,
-            connect_timeout: None,
-        },
+        client: SocketOptions { keepalive: Some(DEFAULT_KEEPALIVE), user_timeout: None, connect_timeout: None },
     };
     let Some(mut reader) = value.and_then(|v| v.table(log)) else {
         return network;
@@ -265,9 +223,7 @@ pub(super) fn network(value: Option<Value<'_, '_>>, log: &Log<'_>) -> Network {
         network.jitter = jitter;
     }
     network.bandwidth = reader.read("bandwidth", |v, log| v.bandwidth(log));
-    network.idle_flow_timeout = reader
-        .read("idle_flow_timeout", |v, log| v.timeout(log))
-        .flatten();
+    network.idle_flow_timeout = reader.read("idle_flow_timeout", |v, log| v.timeout(log)).flatten();
     if let Some(ttl) = reader.read("dns_ttl", |v, log| v.duration(log)) {
         network.dns_ttl = ttl;
     }
@@ -275,12 +231,8 @@ pub(super) fn network(value: Option<Value<'_, '_>>, log: &Log<'_>) -> Network {
         if let Some(keepalive) = client.read("keepalive", keepalive) {
             network.client.keepalive = keepalive;
         }
-        network.client.user_timeout = client
-            .read("user_timeout", |v, log| v.timeout(log))
-            .flatten();
-        network.client.connect_timeout = client
-            .read("connect_timeout", |v, log| v.timeout(log))
-            .flatten();
+        network.client.user_timeout = client.read("user_timeout", |v, log| v.timeout(log)).flatten();
+        network.client.connect_timeout = client.read("connect_timeout", |v, log| v.timeout(log)).flatten();
         client.finish();
     }
     reader.finish();
@@ -289,11 +241,8 @@ pub(super) fn network(value: Option<Value<'_, '_>>, log: &Log<'_>) -> Network {
 
 /// libpq and tokio-postgres switch keepalives on; tokio-postgres sets `tcp_keepalive_time` to two hours, which is also
 /// Linux's default, and leaves `_intvl` and `_probes` at Linux's 75 s and 9 (tcp(7)).
-pub(in crate::scenario) const DEFAULT_KEEPALIVE: Keepalive = Keepalive {
-    idle: Duration::from_secs(7200),
-    interval: Duration::from_secs(75),
-    count: 9,
-};
+pub(in crate::scenario) const DEFAULT_KEEPALIVE: Keepalive =
+    Keepalive { idle: Duration::from_secs(7200), interval: Duration::from_secs(75), count: 9 };
 
 /// `false`, or the timers.
 fn keepalive(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Option<Keepalive>> {

@@ -6,9 +6,7 @@ use indexmap::IndexMap;
 use toml::de::DeValue;
 
 use super::plain_name;
-use crate::scenario::model::{
-    Action, App, Arrive, Cancel, OnError, Order, PoolSettings, Reset, Step, Workload,
-};
+use crate::scenario::model::{Action, App, Arrive, Cancel, OnError, Order, PoolSettings, Reset, Step, Workload};
 use crate::scenario::reader::{At, Log, Reader, Span, Value, inside, suggest};
 use crate::scenario::report::Diagnostic;
 use crate::scenario::steps::{self, Wrong};
@@ -21,53 +19,32 @@ pub(super) fn check_role(log: &Log<'_>, role: &str, span: &Span, roles: &[&str])
     if !roles.contains(&role) && !DEFAULT_ROLES.contains(&role) {
         let known: Vec<&str> = DEFAULT_ROLES.iter().chain(roles).copied().collect();
         log.push(
-            Diagnostic::new(
-                "scenario::undefined_role",
-                span.clone(),
-                format!("there is no role `{role}`"),
-            )
-            .label("unknown role")
-            .help(
-                suggest(role, known).unwrap_or_default()
-                    + &format!("; a role is defined by `[server.role.{role}]`"),
-            ),
+            Diagnostic::new("scenario::undefined_role", span.clone(), format!("there is no role `{role}`"))
+                .label("unknown role")
+                .help(
+                    suggest(role, known).unwrap_or_default()
+                        + &format!("; a role is defined by `[server.role.{role}]`"),
+                ),
         );
     }
 }
 
 /// Says that an app doesn't exist.
-pub(super) fn check_app<'n>(
-    log: &Log<'_>,
-    app: &str,
-    span: &Span,
-    apps: impl IntoIterator<Item = &'n str> + Clone,
-) {
+pub(super) fn check_app<'n>(log: &Log<'_>, app: &str, span: &Span, apps: impl IntoIterator<Item = &'n str> + Clone) {
     if !apps.clone().into_iter().any(|known| known == app) {
         log.push(
-            Diagnostic::new(
-                "scenario::undefined_app",
-                span.clone(),
-                format!("there is no app `{app}`"),
-            )
-            .label("unknown app")
-            .maybe_help(suggest(app, apps)),
+            Diagnostic::new("scenario::undefined_app", span.clone(), format!("there is no app `{app}`"))
+                .label("unknown app")
+                .maybe_help(suggest(app, apps)),
         );
     }
 }
 
-pub(super) fn apps(
-    value: &Value<'_, '_>,
-    log: &Log<'_>,
-    roles: &[&str],
-) -> Option<IndexMap<String, At<App>>> {
+pub(super) fn apps(value: &Value<'_, '_>, log: &Log<'_>, roles: &[&str]) -> Option<IndexMap<String, At<App>>> {
     let mut apps = IndexMap::new();
     for (name, value) in value.named(log)? {
         plain_name(log, "an app", name.value, &name.span);
-        let mut app = App {
-            processes: 1,
-            user: "app".to_owned(),
-            pool: PoolSettings::default(),
-        };
+        let mut app = App { processes: 1, user: "app".to_owned(), pool: PoolSettings::default() };
         if let Some(mut reader) = value.table(log) {
             if let Some(processes) = reader.read("processes", |v, log| v.count(log, 1..=1000)) {
                 app.processes = processes;
@@ -102,10 +79,7 @@ fn pool_settings(mut reader: Reader<'_, '_, '_>) -> PoolSettings {
             let mut diagnostic = Diagnostic::new(
                 "scenario::out_of_range",
                 min_idle.span,
-                format!(
-                    "`min_idle` is larger than `max_size`, which is {}",
-                    pool.max_size
-                ),
+                format!("`min_idle` is larger than `max_size`, which is {}", pool.max_size),
             )
             .label(format!("at most {}", pool.max_size));
             if let Some(max_size) = max_size.filter(|_| !max_size_wrong) {
@@ -117,26 +91,14 @@ fn pool_settings(mut reader: Reader<'_, '_, '_>) -> PoolSettings {
     if let Some(timeout) = reader.read("acquire_timeout", |v, log| v.timeout(log)) {
         pool.acquire_timeout = timeout;
     }
-    pool.idle_timeout = reader
-        .read("idle_timeout", |v, log| v.timeout(log))
-        .flatten();
-    pool.max_lifetime = reader
-        .read("max_lifetime", |v, log| v.timeout(log))
-        .flatten();
-    pool.test_on_acquire = reader
-        .read("test_on_acquire", |v, log| v.boolean(log))
-        .unwrap_or_default();
-    let resets = [
-        ("none", Reset::None),
-        ("rollback", Reset::Rollback),
-        ("discard", Reset::Discard),
-    ];
+    pool.idle_timeout = reader.read("idle_timeout", |v, log| v.timeout(log)).flatten();
+    pool.max_lifetime = reader.read("max_lifetime", |v, log| v.timeout(log)).flatten();
+    pool.test_on_acquire = reader.read("test_on_acquire", |v, log| v.boolean(log)).unwrap_or_default();
+    let resets = [("none", Reset::None), ("rollback", Reset::Rollback), ("discard", Reset::Discard)];
     if let Some(reset) = reader.read("reset_on_return", |v, log| v.choice(log, &resets)) {
         pool.reset_on_return = reset;
     }
-    pool.order = reader.read("order", |v, log| {
-        v.choice(log, &[("fifo", Order::Fifo), ("lifo", Order::Lifo)])
-    });
+    pool.order = reader.read("order", |v, log| v.choice(log, &[("fifo", Order::Fifo), ("lifo", Order::Lifo)]));
     reader.finish();
     pool
 }
@@ -174,28 +136,13 @@ pub(super) fn workloads(
     let mut workloads = IndexMap::new();
     for (name, value) in value.named(log)? {
         plain_name(log, "a workload", name.value, &name.span);
-        workloads.insert(
-            name.value.to_owned(),
-            workload(&value, log, apps, end, name.span),
-        );
+        workloads.insert(name.value.to_owned(), workload(&value, log, apps, end, name.span));
     }
     Some(workloads)
 }
 
-fn workload(
-    value: &Value<'_, '_>,
-    log: &Log<'_>,
-    apps: &[&str],
-    end: Option<Duration>,
-    span: Span,
-) -> Draft {
-    let mut draft = Draft {
-        span,
-        steps: Vec::new(),
-        never: None,
-        app: None,
-        workload: None,
-    };
+fn workload(value: &Value<'_, '_>, log: &Log<'_>, apps: &[&str], end: Option<Duration>, span: Span) -> Draft {
+    let mut draft = Draft { span, steps: Vec::new(), never: None, app: None, workload: None };
     let Some(mut reader) = value.table(log) else {
         return draft;
     };
@@ -208,25 +155,15 @@ fn workload(
     let from = reader.read_at("from", |v, log| v.duration(log));
     let until = reader.read_at("until", |v, log| v.positive(log));
     let steps = reader.need_at("steps", |v, log| steps_of(v, log, 0));
-    let choices = [
-        ("stop", OnError::Stop),
-        ("continue", OnError::Continue),
-        ("rollback", OnError::Rollback),
-    ];
-    let on_error = reader
-        .read("on_error", |v, log| v.choice(log, &choices))
-        .unwrap_or(OnError::Stop);
+    let choices = [("stop", OnError::Stop), ("continue", OnError::Continue), ("rollback", OnError::Rollback)];
+    let on_error = reader.read("on_error", |v, log| v.choice(log, &choices)).unwrap_or(OnError::Stop);
     reader.finish();
 
     if let Some(steps) = steps {
         if steps.value.is_empty() && value_is_empty_array(log, &steps.span) {
             log.push(
-                Diagnostic::new(
-                    "scenario::empty",
-                    steps.span,
-                    "a workload without steps does nothing",
-                )
-                .label("at least one step"),
+                Diagnostic::new("scenario::empty", steps.span, "a workload without steps does nothing")
+                    .label("at least one step"),
             );
         }
         draft.steps = steps.value;
@@ -247,9 +184,7 @@ fn workload(
 
 /// Whether the array in the file is empty, rather than full of mistakes that are reported already.
 fn value_is_empty_array(log: &Log<'_>, span: &Span) -> bool {
-    log.text
-        .get(span.clone())
-        .is_some_and(|raw| !raw.contains(['"', '\'', '{']))
+    log.text.get(span.clone()).is_some_and(|raw| !raw.contains(['"', '\'', '{']))
 }
 
 /// Warns of traffic that never comes, and refuses times that make no sense together.
@@ -262,12 +197,9 @@ fn never_starts(
 ) {
     let start = from.map(|from| from.value).unwrap_or_default();
     if let Some(until) = until.filter(|until| until.value <= start) {
-        let mut diagnostic = Diagnostic::new(
-            "scenario::out_of_order",
-            until.span.clone(),
-            "the workload ends before it begins",
-        )
-        .label("must be later than `from`");
+        let mut diagnostic =
+            Diagnostic::new("scenario::out_of_order", until.span.clone(), "the workload ends before it begins")
+                .label("must be later than `from`");
         if let Some(from) = from {
             diagnostic = diagnostic.note(from.span.clone(), "it begins here");
         }
@@ -277,30 +209,18 @@ fn never_starts(
     let Some(end) = end else { return };
     if let Some(from) = from.filter(|from| from.value >= end) {
         log.push(
-            Diagnostic::new(
-                "scenario::never_starts",
-                from.span.clone(),
-                "this workload never starts",
-            )
-            .label("at or after the end (`until` in `[expect]`)")
-            .warning(),
+            Diagnostic::new("scenario::never_starts", from.span.clone(), "this workload never starts")
+                .label("at or after the end (`until` in `[expect]`)")
+                .warning(),
         );
     }
-    if let Some(At {
-        value: Arrive::At(times),
-        span,
-    }) = arrive
-    {
+    if let Some(At { value: Arrive::At(times), span }) = arrive {
         let (first, last) = (start, until.map_or(end, |until| until.value.min(end)));
         if times.iter().any(|at| *at < first || *at >= last) {
             log.push(
-                Diagnostic::new(
-                    "scenario::never_starts",
-                    span.clone(),
-                    "some of these actors never start",
-                )
-                .label("a time outside of `from` and `until`")
-                .warning(),
+                Diagnostic::new("scenario::never_starts", span.clone(), "some of these actors never start")
+                    .label("a time outside of `from` and `until`")
+                    .warning(),
             );
         }
     }
@@ -310,11 +230,7 @@ fn arrive(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Arrive> {
     const HELP: &str = "it is \"never\", { every = \"5s\" }, { at = [\"1s\"] }, { poisson = \"80/s\" }, \
                         { burst = 50, every = \"10s\" } or { workers = 20, pause = \"10ms\" }";
     let wrong = |message: &str, label: &str| {
-        log.push(
-            Diagnostic::new("scenario::bad_value", value.span.clone(), message)
-                .label(label)
-                .help(HELP),
-        );
+        log.push(Diagnostic::new("scenario::bad_value", value.span.clone(), message).label(label).help(HELP));
     };
     match value.raw {
         DeValue::String(text) if text == "never" => return Some(Arrive::Never),
@@ -340,10 +256,7 @@ fn arrive(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Arrive> {
                 wrong("how actors arrive is missing", "no arrival");
             }
         } else {
-            wrong(
-                "actors arrive in one way",
-                &format!("choose one of {}", kinds.join(", ")),
-            );
+            wrong("actors arrive in one way", &format!("choose one of {}", kinds.join(", ")));
         }
         return None;
     };
@@ -355,30 +268,16 @@ fn arrive(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Arrive> {
             }
             Arrive::At(times)
         }
-        "poisson" => Arrive::Poisson {
-            per_second: reader
-                .read("poisson", |v, log| v.rate(log))
-                .unwrap_or_default(),
-        },
+        "poisson" => Arrive::Poisson { per_second: reader.read("poisson", |v, log| v.rate(log)).unwrap_or_default() },
         "burst" => Arrive::Burst {
-            count: reader
-                .read("burst", |v, log| v.count(log, 1..=steps::MOST))
-                .unwrap_or_default(),
+            count: reader.read("burst", |v, log| v.count(log, 1..=steps::MOST)).unwrap_or_default(),
             every: reader.read("every", |v, log| v.positive(log)),
         },
         "workers" => Arrive::Workers {
-            count: reader
-                .read("workers", |v, log| v.count(log, 1..=100_000))
-                .unwrap_or_default(),
-            pause: reader
-                .read("pause", |v, log| v.duration(log))
-                .unwrap_or_default(),
+            count: reader.read("workers", |v, log| v.count(log, 1..=100_000)).unwrap_or_default(),
+            pause: reader.read("pause", |v, log| v.duration(log)).unwrap_or_default(),
         },
-        _ => Arrive::Every(
-            reader
-                .read("every", |v, log| v.positive(log))
-                .unwrap_or_default(),
-        ),
+        _ => Arrive::Every(reader.read("every", |v, log| v.positive(log)).unwrap_or_default()),
     };
     reader.finish();
     Some(arrive)
@@ -397,11 +296,7 @@ fn step(value: &Value<'_, '_>, log: &Log<'_>, depth: usize) -> Option<DraftStep>
         DeValue::String(text) => match steps::step(text) {
             Ok(step) => {
                 variables(log, text, &span);
-                Some(DraftStep {
-                    span,
-                    step,
-                    body: Vec::new(),
-                })
+                Some(DraftStep { span, step, body: Vec::new() })
             }
             Err(wrong) => {
                 push_wrong(log, "scenario::bad_step", text, &span, wrong);
@@ -411,13 +306,9 @@ fn step(value: &Value<'_, '_>, log: &Log<'_>, depth: usize) -> Option<DraftStep>
         DeValue::Table(_) => repetition(value, log, depth),
         _ => {
             log.push(
-                Diagnostic::new(
-                    "scenario::wrong_type",
-                    span,
-                    "a step is a string or a repetition",
-                )
-                .label("expected a step")
-                .help("like \"acquire\", or { repeat = 3, steps = [\"acquire\", \"release\"] }"),
+                Diagnostic::new("scenario::wrong_type", span, "a step is a string or a repetition")
+                    .label("expected a step")
+                    .help("like \"acquire\", or { repeat = 3, steps = [\"acquire\", \"release\"] }"),
             );
             None
         }
@@ -427,12 +318,8 @@ fn step(value: &Value<'_, '_>, log: &Log<'_>, depth: usize) -> Option<DraftStep>
 fn repetition(value: &Value<'_, '_>, log: &Log<'_>, depth: usize) -> Option<DraftStep> {
     if depth >= DEEPEST {
         log.push(
-            Diagnostic::new(
-                "scenario::too_deep",
-                value.span.clone(),
-                "too many repetitions inside each other",
-            )
-            .label(format!("at most {DEEPEST}")),
+            Diagnostic::new("scenario::too_deep", value.span.clone(), "too many repetitions inside each other")
+                .label(format!("at most {DEEPEST}")),
         );
         return None;
     }
@@ -445,22 +332,15 @@ fn repetition(value: &Value<'_, '_>, log: &Log<'_>, depth: usize) -> Option<Draf
     let body = body?;
     if body.value.is_empty() && value_is_empty_array(log, &body.span) {
         log.push(
-            Diagnostic::new(
-                "scenario::empty",
-                body.span,
-                "a repetition without steps does nothing",
-            )
-            .label("at least one step"),
+            Diagnostic::new("scenario::empty", body.span, "a repetition without steps does nothing")
+                .label("at least one step"),
         );
     }
     let body = body.value;
     Some(DraftStep {
         span: value.span.clone(),
         step: Step {
-            action: Action::Repeat {
-                times: times?,
-                steps: body.iter().map(|draft| draft.step.clone()).collect(),
-            },
+            action: Action::Repeat { times: times?, steps: body.iter().map(|draft| draft.step.clone()).collect() },
             cancel,
         },
         body,
@@ -482,11 +362,7 @@ fn cancel(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Cancel> {
 /// Logs what is wrong in a text, at its place in the file.
 pub(super) fn push_wrong(log: &Log<'_>, code: &'static str, text: &str, span: &Span, wrong: Wrong) {
     let place = inside(log.text, span, text, wrong.span.start, wrong.span.end);
-    log.push(
-        Diagnostic::new(code, place, wrong.message)
-            .label(wrong.label)
-            .maybe_help(wrong.help),
-    );
+    log.push(Diagnostic::new(code, place, wrong.message).label(wrong.label).maybe_help(wrong.help));
 }
 
 /// Warns of `$names` that no variable has. `$1` and `$tag$ … $tag$` are PostgreSQL's own.
@@ -494,9 +370,7 @@ fn variables(log: &Log<'_>, text: &str, span: &Span) {
     const KNOWN: [&str; 2] = ["actor", "process"];
     for (at, _) in text.match_indices('$') {
         let rest = &text[at + 1..];
-        let length = rest
-            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .unwrap_or(rest.len());
+        let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
         let name = &rest[..length];
         let quote = rest[length..].starts_with('$') || text[..at].matches('$').count() % 2 == 1;
         if name.starts_with(|c: char| c.is_ascii_alphabetic()) && !KNOWN.contains(&name) && !quote {

@@ -90,10 +90,7 @@ async fn a_reset_is_told_once_to_whoever_asks_first() {
     tokio::time::sleep(ms(5)).await;
     drop(server);
     tokio::time::sleep(ms(5)).await;
-    assert_eq!(
-        write(&mut client, "y").await,
-        Err(ErrorKind::ConnectionReset)
-    );
+    assert_eq!(write(&mut client, "y").await, Err(ErrorKind::ConnectionReset));
     assert_eq!(write(&mut client, "y").await, Err(ErrorKind::BrokenPipe));
     assert_eq!(read(&mut client).await, Ok("".into()));
 }
@@ -149,13 +146,8 @@ async fn bandwidth_is_shared_by_the_streams_of_a_link() {
     let pair = Pair::new(ms(0));
     let (mut a, mut a_server) = pair.streams().await;
     let (mut b, mut b_server) = pair.streams().await;
-    let slow = Link {
-        bandwidth: Some(10_000),
-        latency: ms(10),
-        ..Link::default()
-    };
-    pair.net
-        .set_link(&pair.web, &pair.db, Direction::AToB, slow);
+    let slow = Link { bandwidth: Some(10_000), latency: ms(10), ..Link::default() };
+    pair.net.set_link(&pair.web, &pair.db, Direction::AToB, slow);
     a.write_all(&[1; 1000]).await.unwrap();
     b.write_all(&[2; 1000]).await.unwrap();
     let mut buffer = [0; 1000];
@@ -169,17 +161,10 @@ async fn bandwidth_is_shared_by_the_streams_of_a_link() {
 /// When each of ten messages arrives, for a seed.
 async fn arrivals(seed: u64) -> Vec<u128> {
     let net = Net::new(seed);
-    net.set_default_link(Link {
-        latency: ms(5),
-        jitter: ms(20),
-        bandwidth: None,
-    });
+    net.set_default_link(Link { latency: ms(5), jitter: ms(20), bandwidth: None });
     let (web, db) = (net.add_host("web"), net.add_host("db"));
     let listener = db.listen(1, 1).unwrap();
-    let mut client = web
-        .connect("db", 1, &SocketOptions::default())
-        .await
-        .unwrap();
+    let mut client = web.connect("db", 1, &SocketOptions::default()).await.unwrap();
     let (mut server, _) = listener.accept().await.unwrap();
     let start = Instant::now();
     tokio::spawn(async move {
@@ -214,11 +199,7 @@ async fn wake_order(seed: u64) -> Vec<usize> {
     let order = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
     let mut clients = Vec::new();
     for n in 0..8 {
-        clients.push(
-            web.connect("db", 1, &SocketOptions::default())
-                .await
-                .unwrap(),
-        );
+        clients.push(web.connect("db", 1, &SocketOptions::default()).await.unwrap());
         let (mut server, _) = listener.accept().await.unwrap();
         let order = std::sync::Arc::clone(&order);
         tokio::spawn(async move {
@@ -247,16 +228,9 @@ async fn names_are_repointed_and_cached_for_their_ttl() {
     let pair = Pair::new(ms(1));
     let standby = pair.net.add_host("standby");
     let _there = standby.listen(5432, 1).unwrap();
-    let dial = || async {
-        pair.web
-            .connect("primary", 5432, &SocketOptions::default())
-            .await
-    };
+    let dial = || async { pair.web.connect("primary", 5432, &SocketOptions::default()).await };
     let unknown = dial().await.unwrap_err();
-    assert!(
-        unknown.to_string().contains("failed to lookup address"),
-        "{unknown}"
-    );
+    assert!(unknown.to_string().contains("failed to lookup address"), "{unknown}");
     pair.net.set_name("primary", &pair.db);
     pair.web.set_dns_ttl(s(30));
     assert_eq!(dial().await.unwrap().peer_addr().ip(), pair.db.ip());

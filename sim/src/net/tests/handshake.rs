@@ -8,10 +8,7 @@ async fn a_closed_port_refuses_after_a_round_trip() {
     let pair = Pair::new(ms(5));
     drop(pair.listener);
     let (took, result) = timed(pair.web.connect("db", 5432, &SocketOptions::default())).await;
-    assert_eq!(
-        (took, result.unwrap_err().kind()),
-        (10, ErrorKind::ConnectionRefused)
-    );
+    assert_eq!((took, result.unwrap_err().kind()), (10, ErrorKind::ConnectionRefused));
     assert!(pair.net.flows().is_empty());
 }
 
@@ -21,10 +18,7 @@ async fn a_refusing_port_leaves_its_listener_and_its_connections_alone() {
     let (mut client, mut server) = pair.streams().await;
     pair.net.set_port_mode(&pair.db, 5432, PortMode::Refuse);
     let (took, result) = timed(pair.dial()).await;
-    assert_eq!(
-        (took, result.unwrap_err().kind()),
-        (10, ErrorKind::ConnectionRefused)
-    );
+    assert_eq!((took, result.unwrap_err().kind()), (10, ErrorKind::ConnectionRefused));
     write(&mut client, "on").await.unwrap();
     assert_eq!(read(&mut server).await, Ok("on".into()));
     pair.net.set_port_mode(&pair.db, 5432, PortMode::Open);
@@ -36,10 +30,7 @@ async fn lost_syns_are_repeated_with_backoff_and_given_up_after_127_s() {
     let pair = Pair::new(ms(5));
     pair.net.set_port_mode(&pair.db, 5432, PortMode::LoseSyn);
     let (took, result) = timed(pair.dial()).await;
-    assert_eq!(
-        (took, result.unwrap_err().kind()),
-        (127_000, ErrorKind::TimedOut)
-    );
+    assert_eq!((took, result.unwrap_err().kind()), (127_000, ErrorKind::TimedOut));
     assert!(pair.net.flows().is_empty());
 }
 
@@ -68,15 +59,9 @@ async fn a_user_timeout_ends_a_lost_connect() {
     let pair = Pair::new(ms(5));
     pair.net.set_port_mode(&pair.db, 5432, PortMode::LoseSyn);
     for (timeout, expected) in [(ms(2500), 2500), (s(10), 10_000), (ms(300), 1000)] {
-        let options = SocketOptions {
-            user_timeout: Some(timeout),
-            ..SocketOptions::default()
-        };
+        let options = SocketOptions { user_timeout: Some(timeout), ..SocketOptions::default() };
         let (took, result) = timed(pair.web.connect("db", 5432, &options)).await;
-        assert_eq!(
-            (took, result.unwrap_err().kind()),
-            (expected, ErrorKind::TimedOut)
-        );
+        assert_eq!((took, result.unwrap_err().kind()), (expected, ErrorKind::TimedOut));
     }
 }
 
@@ -84,43 +69,28 @@ async fn a_user_timeout_ends_a_lost_connect() {
 async fn silence_after_accept_takes_what_fits_and_answers_nothing() {
     let pair = Pair::new(ms(5));
     pair.net.set_buffers(1000, 1000);
-    pair.net
-        .set_port_mode(&pair.db, 5432, PortMode::AcceptSilence);
+    pair.net.set_port_mode(&pair.db, 5432, PortMode::AcceptSilence);
     let (took, client) = timed(pair.dial()).await;
     let mut client = client.unwrap();
     assert_eq!(took, 10);
     let writes = async { while client.write(&[0; 100]).await.is_ok() {} };
     assert!(tokio::time::timeout(s(3600), writes).await.is_err());
-    assert!(
-        tokio::time::timeout(s(86_400), read(&mut client))
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(s(86_400), read(&mut client)).await.is_err());
     // The hung process is killed: what it never read makes it a RST.
     pair.db.kill_sockets();
-    assert_eq!(
-        timed(read(&mut client)).await,
-        (5, Err(ErrorKind::ConnectionReset))
-    );
+    assert_eq!(timed(read(&mut client)).await, (5, Err(ErrorKind::ConnectionReset)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_backlog_drops_syns_and_takes_a_repetition_when_there_is_room() {
     let pair = Pair::new(ms(0));
     let listener = pair.db.listen(7000, 2).unwrap();
-    let dial = || async {
-        pair.web
-            .connect("db", 7000, &SocketOptions::default())
-            .await
-    };
+    let dial = || async { pair.web.connect("db", 7000, &SocketOptions::default()).await };
     let mut held = Vec::new();
     for _ in 0..3 {
         held.push(timed(dial()).await);
     }
-    assert!(
-        held.iter()
-            .all(|(took, result)| *took == 0 && result.is_ok())
-    );
+    assert!(held.iter().all(|(took, result)| *took == 0 && result.is_ok()));
     let (took, result) = timed(async {
         tokio::join!(dial(), async {
             tokio::time::sleep(ms(1500)).await;
@@ -138,10 +108,7 @@ async fn closing_a_listener_resets_what_it_had_not_accepted() {
     let mut client = pair.dial().await.unwrap();
     tokio::time::sleep(ms(5)).await;
     drop(pair.listener);
-    assert_eq!(
-        timed(read(&mut client)).await,
-        (5, Err(ErrorKind::ConnectionReset))
-    );
+    assert_eq!(timed(read(&mut client)).await, (5, Err(ErrorKind::ConnectionReset)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,11 +119,7 @@ async fn a_dropped_connect_leaves_nothing_at_the_server() {
         assert!(dial.is_err());
         tokio::time::sleep(ms(100)).await;
         assert!(pair.net.flows().is_empty(), "{:?}", pair.net.flows());
-        assert!(
-            tokio::time::timeout(s(1), pair.listener.accept())
-                .await
-                .is_err()
-        );
+        assert!(tokio::time::timeout(s(1), pair.listener.accept()).await.is_err());
     }
 }
 

@@ -15,8 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::{
-    Direction, FlowFilter, Host, Keepalive, Link, Listener, Net, PortMode, SocketOptions, Stream,
-    StreamState,
+    Direction, FlowFilter, Host, Keepalive, Link, Listener, Net, PortMode, SocketOptions, Stream, StreamState,
 };
 
 /// A client `web` and a server `db` that listens on 5432, a fixed latency apart.
@@ -41,18 +40,11 @@ impl Pair {
         net.set_default_link(Link::with_latency(latency));
         let (web, db) = (net.add_host("web"), net.add_host("db"));
         let listener = db.listen(5432, 128).unwrap();
-        Pair {
-            net,
-            web,
-            db,
-            listener,
-        }
+        Pair { net, web, db, listener }
     }
 
     async fn dial(&self) -> io::Result<Stream> {
-        self.web
-            .connect("db", 5432, &SocketOptions::default())
-            .await
+        self.web.connect("db", 5432, &SocketOptions::default()).await
     }
 
     /// An established connection: client's and server's end, the handshake's last ACK arrived.

@@ -8,14 +8,8 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn written_during_a_partition_arrives_at_the_next_retransmission_after_healing() {
-    for (healed, arrives) in [
-        (100, 204),
-        (300, 408),
-        (700, 816),
-        (1000, 1632),
-        (100_000, 104_448),
-        (300_000, 328_896),
-    ] {
+    for (healed, arrives) in [(100, 204), (300, 408), (700, 816), (1000, 1632), (100_000, 104_448), (300_000, 328_896)]
+    {
         let pair = Pair::new(ms(0));
         let (mut client, mut server) = pair.streams().await;
         pair.net.partition(&pair.web, &pair.db, Direction::Both);
@@ -28,11 +22,7 @@ async fn written_during_a_partition_arrives_at_the_next_retransmission_after_hea
             .0
         })
         .await;
-        assert_eq!(
-            (took, got),
-            (arrives, Ok("late".into())),
-            "healed at {healed}"
-        );
+        assert_eq!((took, got), (arrives, Ok("late".into())), "healed at {healed}");
         // And the way back works at once.
         write(&mut server, "ok").await.unwrap();
         assert_eq!(timed(read(&mut client)).await, (0, Ok("ok".into())));
@@ -45,10 +35,7 @@ async fn unacknowledged_data_is_given_up_after_tcp_retries2() {
     let (mut client, server) = pair.streams().await;
     pair.net.partition(&pair.web, &pair.db, Direction::Both);
     write(&mut client, "lost").await.unwrap();
-    assert_eq!(
-        timed(read(&mut client)).await,
-        (928_896, Err(ErrorKind::TimedOut))
-    );
+    assert_eq!(timed(read(&mut client)).await, (928_896, Err(ErrorKind::TimedOut)));
     assert_eq!(read(&mut client).await, Ok("".into()));
     assert_eq!(write(&mut client, "x").await, Err(ErrorKind::BrokenPipe));
     assert_eq!(server.unread(), 0);
@@ -58,17 +45,11 @@ async fn unacknowledged_data_is_given_up_after_tcp_retries2() {
 async fn a_user_timeout_ends_it_sooner() {
     for (timeout, expected) in [(500, 908), (3000, 3408)] {
         let pair = Pair::new(ms(0));
-        let options = SocketOptions {
-            user_timeout: Some(ms(timeout)),
-            ..SocketOptions::default()
-        };
+        let options = SocketOptions { user_timeout: Some(ms(timeout)), ..SocketOptions::default() };
         let (mut client, _server) = pair.streams_with(options).await;
         pair.net.partition(&pair.web, &pair.db, Direction::Both);
         write(&mut client, "lost").await.unwrap();
-        assert_eq!(
-            timed(read(&mut client)).await,
-            (expected, Err(ErrorKind::TimedOut))
-        );
+        assert_eq!(timed(read(&mut client)).await, (expected, Err(ErrorKind::TimedOut)));
     }
 }
 
@@ -80,10 +61,7 @@ async fn lost_acks_deliver_the_data_once_and_time_the_sender_out() {
     pair.net.partition(&pair.db, &pair.web, Direction::AToB);
     write(&mut client, "once").await.unwrap();
     assert_eq!(timed(read(&mut server)).await, (0, Ok("once".into())));
-    assert_eq!(
-        timed(read(&mut client)).await,
-        (928_896, Err(ErrorKind::TimedOut))
-    );
+    assert_eq!(timed(read(&mut client)).await, (928_896, Err(ErrorKind::TimedOut)));
     assert_eq!(server.unread(), 0);
 }
 
@@ -99,11 +77,7 @@ async fn an_ack_that_comes_with_data_stops_the_retransmission() {
     assert_eq!(read(&mut client).await, Ok("answer".into()));
     pair.net.partition(&pair.web, &pair.db, Direction::Both);
     // Nothing is unacknowledged now, and there is no keepalive: it never learns.
-    assert!(
-        tokio::time::timeout(s(1_000_000), read(&mut client))
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(s(1_000_000), read(&mut client)).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,11 +100,7 @@ async fn what_is_on_the_wire_arrives_and_what_leaves_later_does_not() {
     pair.net.partition(&pair.web, &pair.db, Direction::AToB);
     write(&mut client, "b").await.unwrap();
     assert_eq!(timed(read(&mut server)).await, (5, Ok("a".into())));
-    assert!(
-        tokio::time::timeout(s(10), read(&mut server))
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(s(10), read(&mut server)).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,10 +108,7 @@ async fn a_connect_into_a_partition_waits_for_its_syns() {
     let pair = Pair::new(ms(0));
     pair.net.partition(&pair.db, &pair.web, Direction::AToB);
     let (took, result) = timed(pair.dial()).await;
-    assert_eq!(
-        (took, result.unwrap_err().kind()),
-        (127_000, ErrorKind::TimedOut)
-    );
+    assert_eq!((took, result.unwrap_err().kind()), (127_000, ErrorKind::TimedOut));
 }
 
 /// The client closed during the partition. The kernel sends the FIN again for `tcp_orphan_retries`, then never.

@@ -36,10 +36,7 @@ async fn play(seed: u64, steps: Vec<Step>) {
     let (web, db) = (net.add_host("web"), net.add_host("db"));
     net.set_buffers(2000, 1500);
     let listener = db.listen(1, 1).unwrap();
-    let mut client = web
-        .connect("db", 1, &SocketOptions::default())
-        .await
-        .unwrap();
+    let mut client = web.connect("db", 1, &SocketOptions::default()).await.unwrap();
     let (mut server, _) = listener.accept().await.unwrap();
     let (mut written, mut got) = (0, 0);
     let mut buffer = vec![0; 3000];
@@ -52,15 +49,9 @@ async fn play(seed: u64, steps: Vec<Step>) {
                 }
             }
             Step::Read(n) => {
-                if let Ok(result) = tokio::time::timeout(ms(1), server.read(&mut buffer[..n])).await
-                {
+                if let Ok(result) = tokio::time::timeout(ms(1), server.read(&mut buffer[..n])).await {
                     let n = result.unwrap();
-                    assert!(
-                        buffer[..n]
-                            .iter()
-                            .enumerate()
-                            .all(|(i, b)| *b == byte(got + i))
-                    );
+                    assert!(buffer[..n].iter().enumerate().all(|(i, b)| *b == byte(got + i)));
                     got += n;
                 }
             }
@@ -69,11 +60,7 @@ async fn play(seed: u64, steps: Vec<Step>) {
             Step::Partition(true, direction) => net.partition(&db, &web, direction),
             Step::Heal => net.heal(&web, &db),
             Step::Latency(latency, jitter) => {
-                net.set_default_link(Link {
-                    latency: ms(latency),
-                    jitter: ms(jitter),
-                    bandwidth: None,
-                });
+                net.set_default_link(Link { latency: ms(latency), jitter: ms(jitter), bandwidth: None });
             }
         }
     }
@@ -81,16 +68,8 @@ async fn play(seed: u64, steps: Vec<Step>) {
     net.heal(&web, &db);
     drop(client);
     loop {
-        let n = tokio::time::timeout(s(600), server.read(&mut buffer))
-            .await
-            .expect("the rest arrives")
-            .unwrap();
-        assert!(
-            buffer[..n]
-                .iter()
-                .enumerate()
-                .all(|(i, b)| *b == byte(got + i))
-        );
+        let n = tokio::time::timeout(s(600), server.read(&mut buffer)).await.expect("the rest arrives").unwrap();
+        assert!(buffer[..n].iter().enumerate().all(|(i, b)| *b == byte(got + i)));
         got += n;
         if n == 0 {
             break;

@@ -22,12 +22,7 @@ pub(super) enum Outcome {
 
 /// Looks for a cycle of waits through `pid`, and for a way out of it.
 pub(super) fn check(table: &LockTable, pid: Pid) -> Outcome {
-    let mut search = Search {
-        table,
-        constraints: Vec::new(),
-        orders: Vec::new(),
-        visited: HashSet::default(),
-    };
+    let mut search = Search { table, constraints: Vec::new(), orders: Vec::new(), visited: HashSet::default() };
     if !search.is_stuck(pid) {
         return Outcome::Rearranged(search.orders);
     }
@@ -147,11 +142,9 @@ impl Search<'_> {
         let constraints: Vec<&Constraint> = constraints.collect();
         let mut order = Vec::with_capacity(remaining.len());
         while !remaining.is_empty() {
-            let free = remaining.iter().rposition(|pid| {
-                !constraints
-                    .iter()
-                    .any(|c| c.waiter == *pid && remaining.contains(&c.blocker))
-            })?;
+            let free = remaining
+                .iter()
+                .rposition(|pid| !constraints.iter().any(|c| c.waiter == *pid && remaining.contains(&c.blocker)))?;
             order.push(remaining.remove(free));
         }
         order.reverse();
@@ -183,18 +176,11 @@ impl Search<'_> {
             return false;
         };
         let conflicts = wait.mode.conflict_mask();
-        let hop = Hop {
-            pid,
-            mode: wait.mode,
-            tag: object.tag,
-        };
+        let hop = Hop { pid, mode: wait.mode, tag: object.tag };
 
         // Hard edges first: whom both kinds of edge lead to is hard-blocking.
         for claim in &object.claims {
-            if claim.pid != pid
-                && claim.held & conflicts != 0
-                && self.leads_back(claim.pid, start, cycle)
-            {
+            if claim.pid != pid && claim.held & conflicts != 0 && self.leads_back(claim.pid, start, cycle) {
                 cycle.hops.push(hop);
                 return true;
             }
@@ -207,15 +193,9 @@ impl Search<'_> {
         };
         for other in queue.into_iter().take_while(|other| *other != pid) {
             let asks = object.queue.iter().find(|waiter| waiter.pid == other);
-            if asks.is_some_and(|waiter| waiter.mode.bit() & conflicts != 0)
-                && self.leads_back(other, start, cycle)
-            {
+            if asks.is_some_and(|waiter| waiter.mode.bit() & conflicts != 0) && self.leads_back(other, start, cycle) {
                 cycle.hops.push(hop);
-                cycle.soft.push(Constraint {
-                    waiter: pid,
-                    blocker: other,
-                    object: index,
-                });
+                cycle.soft.push(Constraint { waiter: pid, blocker: other, object: index });
                 return true;
             }
         }

@@ -41,28 +41,15 @@ struct Model {
 
 impl Model {
     fn holders_in_the_way(&self, w: &Waits) -> Vec<Pid> {
-        let others = self
-            .held
-            .iter()
-            .filter(|h| h.tag == w.tag && h.pid != w.pid);
-        others
-            .filter(|h| h.mode.conflicts(w.mode))
-            .map(|h| h.pid)
-            .collect()
+        let others = self.held.iter().filter(|h| h.tag == w.tag && h.pid != w.pid);
+        others.filter(|h| h.mode.conflicts(w.mode)).map(|h| h.pid).collect()
     }
 
     fn take(&mut self, w: &Waits) {
-        let same =
-            |h: &&Held| h.pid == w.pid && h.tag == w.tag && h.mode == w.mode && h.hold == w.hold;
+        let same = |h: &&Held| h.pid == w.pid && h.tag == w.tag && h.mode == w.mode && h.hold == w.hold;
         let first = self.held.iter().find(same).map(|h| h.at);
         self.count += 1;
-        self.held.push(Held {
-            pid: w.pid,
-            tag: w.tag,
-            mode: w.mode,
-            hold: w.hold,
-            at: first.unwrap_or(self.count),
-        });
+        self.held.push(Held { pid: w.pid, tag: w.tag, mode: w.mode, hold: w.hold, at: first.unwrap_or(self.count) });
     }
 
     fn grant_from_queue(&mut self, w: Waits) {
@@ -78,19 +65,13 @@ impl Model {
             return Grant::Granted;
         }
         let holds = |mode: &dyn Fn(Mode) -> bool, pid: Pid, held: &[Held]| {
-            held.iter()
-                .any(|h| h.pid == pid && h.tag == w.tag && mode(h.mode))
+            held.iter().any(|h| h.pid == pid && h.tag == w.tag && mode(h.mode))
         };
         if holds(&|mode| mode == w.mode, w.pid, &self.held) {
             self.take(&w);
             return Grant::Granted;
         }
-        let queue: Vec<Waits> = self
-            .queue
-            .iter()
-            .filter(|q| q.tag == w.tag)
-            .cloned()
-            .collect();
+        let queue: Vec<Waits> = self.queue.iter().filter(|q| q.tag == w.tag).cloned().collect();
         let free = self.holders_in_the_way(&w).is_empty();
         if free && !queue.iter().any(|q| q.mode.conflicts(w.mode)) {
             self.take(&w);
@@ -100,21 +81,15 @@ impl Model {
             return Grant::Refused;
         }
         // The first waiter that my locks are in the way of.
-        let place = queue
-            .iter()
-            .position(|q| holds(&|mode| mode.conflicts(q.mode), w.pid, &self.held));
+        let place = queue.iter().position(|q| holds(&|mode| mode.conflicts(q.mode), w.pid, &self.held));
         let Some(place) = place else {
             self.queue.push(w);
             return Grant::Queued;
         };
         let behind = &queue[place];
         if holds(&|mode| mode.conflicts(w.mode), behind.pid, &self.held) {
-            let edge = |from: &Waits, to: &Waits| Edge {
-                waiter: from.pid,
-                mode: from.mode,
-                tag: from.tag,
-                blocker: to.pid,
-            };
+            let edge =
+                |from: &Waits, to: &Waits| Edge { waiter: from.pid, mode: from.mode, tag: from.tag, blocker: to.pid };
             return Grant::Deadlock(Box::new([edge(&w, behind), edge(behind, &w)]));
         }
         if free && !queue[..place].iter().any(|q| q.mode.conflicts(w.mode)) {
@@ -136,13 +111,8 @@ impl Model {
 
     fn blocking_at(&self, at: usize) -> Vec<Pid> {
         let w = &self.queue[at];
-        let ahead = self.queue[..at]
-            .iter()
-            .filter(|q| q.tag == w.tag && q.mode.conflicts(w.mode));
-        let mut pids: Vec<Pid> = ahead
-            .map(|q| q.pid)
-            .chain(self.holders_in_the_way(w))
-            .collect();
+        let ahead = self.queue[..at].iter().filter(|q| q.tag == w.tag && q.mode.conflicts(w.mode));
+        let mut pids: Vec<Pid> = ahead.map(|q| q.pid).chain(self.holders_in_the_way(w)).collect();
         pids.sort_unstable();
         pids.dedup();
         pids
@@ -170,11 +140,7 @@ impl Model {
         loop {
             let before = waiting.len();
             let still = waiting.clone();
-            waiting.retain(|pid| {
-                self.blocking(*pid)
-                    .iter()
-                    .any(|blocker| still.contains(blocker))
-            });
+            waiting.retain(|pid| self.blocking(*pid).iter().any(|blocker| still.contains(blocker)));
             if waiting.is_empty() || waiting.len() == before {
                 return !waiting.is_empty();
             }
@@ -185,11 +151,7 @@ impl Model {
     fn is_deadlocked(&self) -> bool {
         fn orders(chosen: &mut Vec<Waits>, left: &[Waits], model: &Model) -> bool {
             if left.is_empty() {
-                let model = Model {
-                    held: model.held.clone(),
-                    queue: chosen.clone(),
-                    ..Model::default()
-                };
+                let model = Model { held: model.held.clone(), queue: chosen.clone(), ..Model::default() };
                 return model.has_cycle();
             }
             (0..left.len()).all(|at| {
@@ -204,12 +166,7 @@ impl Model {
     }
 
     fn rows(&self) -> Vec<LockRow> {
-        let row = |tag, pid, mode, granted| LockRow {
-            tag,
-            pid,
-            mode,
-            granted,
-        };
+        let row = |tag, pid, mode, granted| LockRow { tag, pid, mode, granted };
         let held = self.held.iter().map(|h| row(h.tag, h.pid, h.mode, true));
         let waits = self.queue.iter().map(|q| row(q.tag, q.pid, q.mode, false));
         let mut rows: Vec<LockRow> = held.chain(waits).collect();
@@ -234,11 +191,7 @@ enum Call {
 const PIDS: std::ops::RangeInclusive<Pid> = 1..=5;
 
 fn call() -> impl Strategy<Value = Call> {
-    let tag = prop_oneof![
-        Just(Tag::Relation(1)),
-        Just(Tag::Relation(2)),
-        Just(Tag::AdvisoryBig(3))
-    ];
+    let tag = prop_oneof![Just(Tag::Relation(1)), Just(Tag::Relation(2)), Just(Tag::AdvisoryBig(3))];
     let mode = prop::sample::select(&Mode::ALL[..]);
     let hold = prop_oneof![3 => Just(Hold::Transaction), 1 => Just(Hold::Session)];
     let patience = prop_oneof![5 => Just(Patience::Queue), 1 => Just(Patience::NoWait)];
@@ -276,15 +229,7 @@ fn agree(calls: Vec<Call>) -> Result<(u32, u32), TestCaseError> {
                     continue;
                 }
                 let ours = table.lock(pid, tag, mode, hold, patience);
-                let theirs = model.lock(
-                    Waits {
-                        pid,
-                        tag,
-                        mode,
-                        hold,
-                    },
-                    patience,
-                );
+                let theirs = model.lock(Waits { pid, tag, mode, hold }, patience);
                 prop_assert_eq!(&ours, &theirs);
                 // Each waiter checks at once, so that there is never an old cycle somewhere else.
                 if ours == Grant::Queued {
@@ -296,10 +241,7 @@ fn agree(calls: Vec<Call>) -> Result<(u32, u32), TestCaseError> {
                             prop_assert_eq!(edges[0].waiter, pid);
                             for (edge, next) in edges.iter().zip(edges.iter().cycle().skip(1)) {
                                 prop_assert_eq!(edge.blocker, next.waiter);
-                                prop_assert_eq!(
-                                    Some((edge.tag, edge.mode)),
-                                    table.waiting_for(edge.waiter)
-                                );
+                                prop_assert_eq!(Some((edge.tag, edge.mode)), table.waiting_for(edge.waiter));
                                 prop_assert!(model.blocking(edge.waiter).contains(&edge.blocker));
                             }
                             deadlocks += 1;
@@ -319,9 +261,7 @@ fn agree(calls: Vec<Call>) -> Result<(u32, u32), TestCaseError> {
                                     model.grant_from_queue(w);
                                 }
                                 let order = table.queue_order();
-                                model
-                                    .queue
-                                    .sort_by_key(|q| order.iter().position(|pid| *pid == q.pid));
+                                model.queue.sort_by_key(|q| order.iter().position(|pid| *pid == q.pid));
                                 prop_assert!(!model.has_cycle());
                             }
                         }
@@ -329,10 +269,7 @@ fn agree(calls: Vec<Call>) -> Result<(u32, u32), TestCaseError> {
                 }
             }
             Call::Unlock(pid, tag, mode, hold) => {
-                let found = model
-                    .held
-                    .iter()
-                    .rposition(|h| (h.pid, h.tag, h.mode, h.hold) == (pid, tag, mode, hold));
+                let found = model.held.iter().rposition(|h| (h.pid, h.tag, h.mode, h.hold) == (pid, tag, mode, hold));
                 prop_assert_eq!(table.unlock(pid, tag, mode, hold), found.is_some());
                 if let Some(found) = found {
                     model.held.remove(found);
@@ -348,27 +285,20 @@ fn agree(calls: Vec<Call>) -> Result<(u32, u32), TestCaseError> {
                 model.give_up(pid);
                 for advisory in [false, true] {
                     // One by one, in the order of acquisition, as the order of the grants depends on it.
-                    let ends = |h: &Held| {
-                        h.pid == pid
-                            && h.hold == Hold::Transaction
-                            && h.tag.is_advisory() == advisory
-                    };
+                    let ends =
+                        |h: &Held| h.pid == pid && h.hold == Hold::Transaction && h.tag.is_advisory() == advisory;
                     end_each(&mut model, ends);
                 }
             }
             Call::UnlockAdvisory(pid) => {
                 table.release_session_advisory(pid);
-                end_each(&mut model, |h| {
-                    h.pid == pid && h.hold == Hold::Session && h.tag.is_advisory()
-                });
+                end_each(&mut model, |h| h.pid == pid && h.hold == Hold::Session && h.tag.is_advisory());
             }
             Call::Gone(pid) => {
                 table.release_all(pid);
                 model.give_up(pid);
                 for advisory in [false, true] {
-                    end_each(&mut model, |h| {
-                        h.pid == pid && h.tag.is_advisory() == advisory
-                    });
+                    end_each(&mut model, |h| h.pid == pid && h.tag.is_advisory() == advisory);
                 }
                 model.granted.retain(|granted| *granted != pid);
             }
@@ -379,10 +309,7 @@ fn agree(calls: Vec<Call>) -> Result<(u32, u32), TestCaseError> {
                 model.give_up(pid);
                 for advisory in [false, true] {
                     end_each(&mut model, |h| {
-                        h.pid == pid
-                            && h.hold == Hold::Transaction
-                            && h.tag.is_advisory() == advisory
-                            && h.at > theirs
+                        h.pid == pid && h.hold == Hold::Transaction && h.tag.is_advisory() == advisory && h.at > theirs
                     });
                 }
             }
@@ -402,17 +329,11 @@ fn agree(calls: Vec<Call>) -> Result<(u32, u32), TestCaseError> {
         prop_assert_eq!(table.rows(), model.rows());
         for pid in PIDS {
             prop_assert_eq!(table.blocking(pid), model.blocking(pid));
-            prop_assert_eq!(
-                table.waiting_for(pid).is_some(),
-                !table.blocking(pid).is_empty()
-            );
+            prop_assert_eq!(table.waiting_for(pid).is_some(), !table.blocking(pid).is_empty());
         }
         let rows = table.rows();
         for (at, one) in rows.iter().enumerate() {
-            for other in rows[..at]
-                .iter()
-                .filter(|other| other.tag == one.tag && other.pid != one.pid)
-            {
+            for other in rows[..at].iter().filter(|other| other.tag == one.tag && other.pid != one.pid) {
                 prop_assert!(!(one.granted && other.granted && one.mode.conflicts(other.mode)));
             }
         }
@@ -443,14 +364,10 @@ fn random_calls_meet_deadlocks_and_rearrangements() {
     let strategy = prop::collection::vec(call(), 60);
     let (mut deadlocks, mut rearranged) = (0, 0);
     for _ in 0..500 {
-        let calls =
-            proptest::strategy::ValueTree::current(&strategy.new_tree(&mut runner).unwrap());
+        let calls = proptest::strategy::ValueTree::current(&strategy.new_tree(&mut runner).unwrap());
         let (hard, soft) = agree(calls).unwrap();
         deadlocks += hard;
         rearranged += soft;
     }
-    assert!(
-        deadlocks > 20 && rearranged > 20,
-        "{deadlocks} deadlocks, {rearranged} rearrangements"
-    );
+    assert!(deadlocks > 20 && rearranged > 20, "{deadlocks} deadlocks, {rearranged} rearrangements");
 }

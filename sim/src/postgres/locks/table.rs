@@ -131,14 +131,7 @@ impl LockTable {
     /// # Panics
     ///
     /// When `pid` waits for another lock: a backend waits for one lock at a time.
-    pub fn lock(
-        &mut self,
-        pid: Pid,
-        tag: Tag,
-        mode: Mode,
-        hold: Hold,
-        patience: Patience,
-    ) -> Grant {
+    pub fn lock(&mut self, pid: Pid, tag: Tag, mode: Mode, hold: Hold, patience: Patience) -> Grant {
         let session = self.session(pid);
         let state = &mut self.sessions[session];
         if let Some(object) = state.waiting {
@@ -170,8 +163,7 @@ impl LockTable {
         let entry = &self.objects[object];
         if mode.conflict_mask() & (entry.granted_mask | entry.wait_mask()) != 0 {
             let own = if known.is_some() { entry.own(pid) } else { 0 };
-            let in_the_way =
-                mode.conflict_mask() & entry.wait_mask() != 0 || entry.held_by_others(mode, own);
+            let in_the_way = mode.conflict_mask() & entry.wait_mask() != 0 || entry.held_by_others(mode, own);
             if in_the_way {
                 return self.wait_or_overtake(object, session, mode, hold, patience, own);
             }
@@ -210,18 +202,8 @@ impl LockTable {
                 }
                 let tag = entry.tag;
                 return Grant::Deadlock(Box::new([
-                    Edge {
-                        waiter: pid,
-                        mode,
-                        tag,
-                        blocker: waiter.pid,
-                    },
-                    Edge {
-                        waiter: waiter.pid,
-                        mode: waiter.mode,
-                        tag,
-                        blocker: pid,
-                    },
+                    Edge { waiter: pid, mode, tag, blocker: waiter.pid },
+                    Edge { waiter: waiter.pid, mode: waiter.mode, tag, blocker: pid },
                 ]));
             }
             if mode.conflict_mask() & ahead == 0 && !entry.held_by_others(mode, own) {
@@ -261,9 +243,7 @@ impl LockTable {
         };
         let entry = &mut self.objects[object];
         entry.queue.retain(|waiter| waiter.pid != pid);
-        entry
-            .claims
-            .retain(|claim| claim.pid != pid || claim.held != 0);
+        entry.claims.retain(|claim| claim.pid != pid || claim.held != 0);
         self.wake(object);
         self.forget_if_unused(object);
     }
@@ -276,11 +256,7 @@ impl LockTable {
         };
         let state = &mut self.sessions[session];
         state.pickup = None;
-        let Some(index) = state
-            .held
-            .iter()
-            .rposition(|held| held.tag == tag && held.mode == mode)
-        else {
+        let Some(index) = state.held.iter().rposition(|held| held.tag == tag && held.mode == mode) else {
             return false;
         };
         let held = &mut state.held[index];
@@ -326,10 +302,7 @@ impl LockTable {
         let mut held = std::mem::take(&mut state.held);
         for advisory in [false, true] {
             held.retain_mut(|held| {
-                if held.tag.is_advisory() == advisory
-                    && held.transaction > 0
-                    && held.since >= mark.0
-                {
+                if held.tag.is_advisory() == advisory && held.transaction > 0 && held.since >= mark.0 {
                     held.transaction = 0;
                     if held.session == 0 {
                         self.ungrant(pid, *held);
@@ -388,10 +361,7 @@ impl LockTable {
         state.pickup = None;
         let mut held = std::mem::take(&mut state.held);
         for advisory in [false, true] {
-            for held in held
-                .iter()
-                .filter(|held| held.tag.is_advisory() == advisory)
-            {
+            for held in held.iter().filter(|held| held.tag.is_advisory() == advisory) {
                 self.ungrant(pid, *held);
             }
         }
@@ -414,11 +384,8 @@ impl LockTable {
             return Vec::new();
         };
         let conflicts = waiter.mode.conflict_mask();
-        let holders = object
-            .claims
-            .iter()
-            .filter(|claim| claim.pid != pid && claim.held & conflicts != 0)
-            .map(|claim| claim.pid);
+        let holders =
+            object.claims.iter().filter(|claim| claim.pid != pid && claim.held & conflicts != 0).map(|claim| claim.pid);
         let ahead = object
             .queue
             .iter()
@@ -456,12 +423,7 @@ impl LockTable {
     pub fn rows(&self) -> Vec<LockRow> {
         let mut rows = Vec::new();
         for object in &self.objects {
-            let row = |pid, mode, granted| LockRow {
-                tag: object.tag,
-                pid,
-                mode,
-                granted,
-            };
+            let row = |pid, mode, granted| LockRow { tag: object.tag, pid, mode, granted };
             for claim in &object.claims {
                 let held = Mode::ALL.into_iter().filter(|m| claim.held & m.bit() != 0);
                 rows.extend(held.map(|mode| row(claim.pid, mode, true)));
@@ -477,8 +439,7 @@ impl LockTable {
         let session = self.session_index.get(&pid);
         let held = session.map_or(&[][..], |&session| &self.sessions[session].held);
         held.iter().flat_map(|held| {
-            let transaction =
-                (held.transaction > 0).then_some((held.tag, held.mode, Hold::Transaction));
+            let transaction = (held.transaction > 0).then_some((held.tag, held.mode, Hold::Transaction));
             let session = (held.session > 0).then_some((held.tag, held.mode, Hold::Session));
             transaction.into_iter().chain(session)
         })
@@ -494,9 +455,7 @@ impl LockTable {
     #[must_use]
     pub fn session_advisory(&self, pid: Pid) -> u32 {
         let held = self.held(pid);
-        let count = held
-            .filter(|(tag, _, hold)| tag.is_advisory() && *hold == Hold::Session)
-            .count();
+        let count = held.filter(|(tag, _, hold)| tag.is_advisory() && *hold == Hold::Session).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
@@ -535,13 +494,7 @@ impl LockTable {
             return object;
         }
         let object = self.free_objects.pop().unwrap_or_else(|| {
-            self.objects.push(Object {
-                tag,
-                claims: Vec::new(),
-                granted: [0; 8],
-                granted_mask: 0,
-                queue: Vec::new(),
-            });
+            self.objects.push(Object { tag, claims: Vec::new(), granted: [0; 8], granted_mask: 0, queue: Vec::new() });
             self.objects.len() - 1
         });
         self.objects[object].tag = tag;
@@ -568,19 +521,9 @@ impl LockTable {
         entry.granted_mask |= mode.bit();
         match entry.claims.iter_mut().find(|claim| claim.pid == state.pid) {
             Some(claim) => claim.held |= mode.bit(),
-            None => entry.claims.push(Claim {
-                pid: state.pid,
-                held: mode.bit(),
-            }),
+            None => entry.claims.push(Claim { pid: state.pid, held: mode.bit() }),
         }
-        let mut held = Held {
-            object,
-            tag: entry.tag,
-            mode,
-            transaction: 0,
-            session: 0,
-            since: 0,
-        };
+        let mut held = Held { object, tag: entry.tag, mode, transaction: 0, session: 0, since: 0 };
         held.count(hold, &mut self.clock);
         state.held.push(held);
     }

@@ -26,10 +26,7 @@ fn detail(edges: &[Edge]) -> String {
 /// The table of <https://www.postgresql.org/docs/15/explicit-locking.html#TABLE-LOCK-COMPATIBILITY>.
 #[test]
 fn modes_conflict_as_documented() {
-    let documented = [
-        "       x", "      xx", "    xxxx", "   xxxxx", "  xx xxx", "  xxxxxx", " xxxxxxx",
-        "xxxxxxxx",
-    ];
+    let documented = ["       x", "      xx", "    xxxx", "   xxxxx", "  xx xxx", "  xxxxxx", " xxxxxxx", "xxxxxxxx"];
     for (mode, row) in Mode::ALL.into_iter().zip(documented) {
         let ours = Mode::ALL.map(|other| if mode.conflicts(other) { 'x' } else { ' ' });
         assert_eq!(String::from_iter(ours), row, "{mode}");
@@ -45,10 +42,7 @@ fn readers_wait_behind_a_waiting_alter() {
     assert_eq!(ask(&mut table, 2, T, Mode::AccessExclusive), Queued);
     assert_eq!(ask(&mut table, 3, T, Mode::AccessShare), Queued);
     assert_eq!(ask(&mut table, 4, T, Mode::AccessShare), Queued);
-    assert_eq!(
-        [2, 3, 4].map(|pid| table.blocking(pid)),
-        [vec![1], vec![2], vec![2]]
-    );
+    assert_eq!([2, 3, 4].map(|pid| table.blocking(pid)), [vec![1], vec![2], vec![2]]);
     assert_eq!(table.waiting_for(3), Some((T, Mode::AccessShare)));
     assert_eq!(now(&mut table, 5, T, Mode::AccessShare), Refused);
     table.give_up(2);
@@ -110,34 +104,14 @@ fn a_deadlock_is_described_from_its_victim_on() {
     table.release_all(2565);
     assert_eq!(table.take_granted(), [2575]);
 
-    let edge = |mode, tag| Edge {
-        waiter: 1,
-        mode,
-        tag,
-        blocker: 2,
-    };
+    let edge = |mode, tag| Edge { waiter: 1, mode, tag, blocker: 2 };
     for (edge, on) in [
-        (
-            edge(Mode::Share, Tag::Transaction(742)),
-            "ShareLock on transaction 742",
-        ),
-        (
-            edge(Mode::Exclusive, Tag::AdvisoryPair(-3, 7)),
-            "ExclusiveLock on advisory lock [5,4294967293,7,2]",
-        ),
-        (
-            edge(Mode::Exclusive, Tag::AdvisoryBig(-1)),
-            "ExclusiveLock on advisory lock [5,4294967295,4294967295,1]",
-        ),
-        (
-            edge(Mode::Exclusive, Tag::Tuple(16389, 1)),
-            "ExclusiveLock on tuple (0,2) of relation 16389 of database 5",
-        ),
+        (edge(Mode::Share, Tag::Transaction(742)), "ShareLock on transaction 742"),
+        (edge(Mode::Exclusive, Tag::AdvisoryPair(-3, 7)), "ExclusiveLock on advisory lock [5,4294967293,7,2]"),
+        (edge(Mode::Exclusive, Tag::AdvisoryBig(-1)), "ExclusiveLock on advisory lock [5,4294967295,4294967295,1]"),
+        (edge(Mode::Exclusive, Tag::Tuple(16389, 1)), "ExclusiveLock on tuple (0,2) of relation 16389 of database 5"),
     ] {
-        assert_eq!(
-            edge.to_string(),
-            format!("Process 1 waits for {on}; blocked by process 2.")
-        );
+        assert_eq!(edge.to_string(), format!("Process 1 waits for {on}; blocked by process 2."));
     }
 }
 
@@ -152,10 +126,7 @@ fn a_soft_deadlock_is_resolved_by_rearranging_the_queue() {
     ask(&mut table, b, T, Mode::AccessExclusive);
     ask(&mut table, c, T, Mode::AccessShare);
     ask(&mut table, a, U, Mode::AccessShare);
-    assert_eq!(
-        [a, b, c].map(|pid| table.blocking(pid)),
-        [vec![c], vec![a], vec![b]]
-    );
+    assert_eq!([a, b, c].map(|pid| table.blocking(pid)), [vec![c], vec![a], vec![b]]);
     assert_eq!(table.deadlock(a), None);
     assert_eq!(table.take_granted(), [c]);
     assert_eq!([a, b].map(|pid| table.blocking(pid)), [vec![c], vec![a, c]]);
@@ -175,10 +146,7 @@ fn advisory_locks_are_counted_by_duration() {
     table.release_transaction(1);
     let unlock = |table: &mut LockTable| table.unlock(1, key, Mode::Exclusive, Hold::Session);
     assert_eq!(table.session_advisory(1), 1);
-    assert_eq!(
-        [unlock(&mut table), unlock(&mut table), unlock(&mut table)],
-        [true, true, false]
-    );
+    assert_eq!([unlock(&mut table), unlock(&mut table), unlock(&mut table)], [true, true, false]);
     assert_eq!(table.rows(), []);
 }
 
@@ -193,31 +161,14 @@ fn shared_advisory_locks_queue_like_others() {
     session(&mut table, b, key, Mode::Share);
     assert_eq!(session(&mut table, c, key, Mode::Exclusive), Queued);
     assert_eq!(now(&mut table, d, key, Mode::Share), Refused);
-    assert_eq!(
-        table.lock(b, key, Mode::Share, Hold::Session, Patience::NoWait),
-        Granted
-    );
+    assert_eq!(table.lock(b, key, Mode::Share, Hold::Session, Patience::NoWait), Granted);
     assert_eq!(table.blocking(c), [a, b]);
     assert_eq!(session(&mut table, a, key, Mode::Exclusive), Queued);
-    assert_eq!(
-        (table.blocking(a), table.blocking(c)),
-        (vec![b], vec![a, b])
-    );
+    assert_eq!((table.blocking(a), table.blocking(c)), (vec![b], vec![a, b]));
     table.release_session_advisory(b);
     assert_eq!(table.take_granted(), [a]);
-    let rows: Vec<_> = table
-        .rows()
-        .iter()
-        .map(|row| (row.pid, row.mode, row.granted))
-        .collect();
-    assert_eq!(
-        rows,
-        [
-            (a, Mode::Share, true),
-            (a, Mode::Exclusive, true),
-            (c, Mode::Exclusive, false)
-        ]
-    );
+    let rows: Vec<_> = table.rows().iter().map(|row| (row.pid, row.mode, row.granted)).collect();
+    assert_eq!(rows, [(a, Mode::Share, true), (a, Mode::Exclusive, true), (c, Mode::Exclusive, false)]);
     table.release_session_advisory(a);
     assert_eq!(table.take_granted(), [c]);
 }

@@ -122,9 +122,8 @@ impl Variable {
 /// All settings of all versions, by name without regard to case.
 pub(super) static CATALOGUE: LazyLock<Vec<Variable>> = LazyLock::new(|| {
     let lines = include_str!("catalogue.tsv").lines().skip(1);
-    let mut variables: Vec<Variable> = lines
-        .map(|line| parse(line).expect("catalogue.tsv is as described in its first line"))
-        .collect();
+    let mut variables: Vec<Variable> =
+        lines.map(|line| parse(line).expect("catalogue.tsv is as described in its first line")).collect();
     variables.sort_by_key(|variable| variable.name.to_ascii_lowercase());
     variables
 });
@@ -175,14 +174,8 @@ fn parse(line: &'static str) -> Option<Variable> {
     let (vartype, min, max, enumvals) = (next()?, next()?, next()?, next()?);
     let kind = match vartype {
         "bool" => Kind::Bool,
-        "integer" => Kind::Integer {
-            min: min.parse().ok()?,
-            max: max.parse().ok()?,
-        },
-        "real" => Kind::Real {
-            min: min.parse().ok()?,
-            max: max.parse().ok()?,
-        },
+        "integer" => Kind::Integer { min: min.parse().ok()?, max: max.parse().ok()? },
+        "real" => Kind::Real { min: min.parse().ok()?, max: max.parse().ok()? },
         "string" => Kind::Text,
         "enum" => Kind::Enum(enumvals.split(',').collect()),
         _ => return None,

@@ -7,8 +7,7 @@ use super::value::{Value, invalid};
 use crate::postgres::error::PgError;
 
 /// Zone names as in `pg_timezone_names`.
-static TIME_ZONES: LazyLock<Vec<&'static str>> =
-    LazyLock::new(|| include_str!("timezones.txt").lines().collect());
+static TIME_ZONES: LazyLock<Vec<&'static str>> = LazyLock::new(|| include_str!("timezones.txt").lines().collect());
 
 /// Client encodings besides UTF8 and SQL_ASCII, spelled without punctuation; the simulated server converts to none.
 const OTHER_ENCODINGS: &[&str] = &[
@@ -106,21 +105,14 @@ const TEXT_SEARCH: &[&str] = &[
 ];
 
 /// Checks `text` as a value of a string setting and returns it as it will be shown.
-pub(super) fn text(
-    variable: &Variable,
-    text: &str,
-    current: Option<&Value>,
-    version: u32,
-) -> Result<String, PgError> {
+pub(super) fn text(variable: &Variable, text: &str, current: Option<&Value>, version: u32) -> Result<String, PgError> {
     let no = || invalid(variable.name, text, None);
     match variable.name {
         "TimeZone" | "log_timezone" => time_zone(text).ok_or_else(|| match text.parse::<f64>() {
             Ok(_) => no().detail("UTC timezone offset is out of range."),
             Err(_) => no(),
         }),
-        "DateStyle" => {
-            date_style(text, current, variable.default).map_err(|detail| no().detail(detail))
-        }
+        "DateStyle" => date_style(text, current, variable.default).map_err(|detail| no().detail(detail)),
         "client_encoding" => {
             let clean = |text: &str| -> String {
                 let letters = text.chars().filter(char::is_ascii_alphanumeric);
@@ -139,9 +131,7 @@ pub(super) fn text(
         }
         "application_name" | "cluster_name" => Ok(clean_ascii(text, version)),
         "lc_messages" | "lc_monetary" | "lc_numeric" | "lc_time" => match text {
-            "" | "C" | "POSIX" | "C.UTF-8" | "C.utf8" | "en_US.UTF-8" | "en_US.utf8" => {
-                Ok(text.to_owned())
-            }
+            "" | "C" | "POSIX" | "C.UTF-8" | "C.utf8" | "en_US.UTF-8" | "en_US.utf8" => Ok(text.to_owned()),
             _ => Err(no()),
         },
         "default_tablespace" => match text {
@@ -178,10 +168,7 @@ fn clean_ascii(text: &str, version: u32) -> String {
 
 /// `check_timezone`: a zone's name in its own spelling, a number of hours, or a POSIX zone.
 fn time_zone(text: &str) -> Option<String> {
-    if let Some(name) = TIME_ZONES
-        .iter()
-        .find(|name| name.eq_ignore_ascii_case(text))
-    {
+    if let Some(name) = TIME_ZONES.iter().find(|name| name.eq_ignore_ascii_case(text)) {
         return Some((*name).to_owned());
     }
     if let Ok(hours) = text.parse::<f64>()
@@ -199,8 +186,7 @@ fn time_zone(text: &str) -> Option<String> {
 
 /// Whether it is a POSIX zone: a name, which may be empty, an offset, and perhaps the name and offset of summer time.
 fn posix_zone(text: &str) -> bool {
-    let after_name =
-        |text: &str| text.find(|c: char| c.is_ascii_digit() || matches!(c, ',' | '-' | '+'));
+    let after_name = |text: &str| text.find(|c: char| c.is_ascii_digit() || matches!(c, ',' | '-' | '+'));
     let Some(offset) = after_name(text) else {
         return false;
     };
@@ -227,9 +213,7 @@ fn after_offset(text: &str) -> Option<&str> {
                 None => break,
             }
         }
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let number: u32 = rest[..end].parse().ok()?;
         if number > max {
             return None;
@@ -318,8 +302,7 @@ fn date_style(text: &str, current: Option<&Value>, default: &str) -> Result<Stri
             "mdy" | "us" => Some("MDY"),
             lower if lower.starts_with("noneuro") => Some("MDY"),
             "default" => {
-                let (default_style, default_order) =
-                    default.split_once(", ").unwrap_or(("ISO", "MDY"));
+                let (default_style, default_order) = default.split_once(", ").unwrap_or(("ISO", "MDY"));
                 if !style_set {
                     style = default_style;
                 }

@@ -14,21 +14,17 @@ pub(super) fn split(options: &str) -> Result<Vec<(String, String)>, PgError> {
     let mut settings = Vec::new();
     let mut words = words(options).into_iter();
     while let Some(word) = words.next() {
-        let (switch, assignment) =
-            if let Some(long) = word.strip_prefix("--").filter(|long| !long.is_empty()) {
-                ("--", long.to_owned())
-            } else if word == "-c" {
-                ("-c ", words.next().ok_or_else(|| invalid(&word))?)
-            } else if let Some(short) = word.strip_prefix("-c") {
-                ("-c ", short.to_owned())
-            } else {
-                return Err(invalid(&word));
-            };
+        let (switch, assignment) = if let Some(long) = word.strip_prefix("--").filter(|long| !long.is_empty()) {
+            ("--", long.to_owned())
+        } else if word == "-c" {
+            ("-c ", words.next().ok_or_else(|| invalid(&word))?)
+        } else if let Some(short) = word.strip_prefix("-c") {
+            ("-c ", short.to_owned())
+        } else {
+            return Err(invalid(&word));
+        };
         let Some((name, value)) = assignment.split_once('=') else {
-            return Err(PgError::error(
-                SqlState::SYNTAX_ERROR,
-                format!("{switch}{assignment} requires a value"),
-            ));
+            return Err(PgError::error(SqlState::SYNTAX_ERROR, format!("{switch}{assignment} requires a value")));
         };
         settings.push((name.replace('-', "_"), value.to_owned()));
     }
@@ -36,11 +32,8 @@ pub(super) fn split(options: &str) -> Result<Vec<(String, String)>, PgError> {
 }
 
 fn invalid(word: &str) -> PgError {
-    PgError::error(
-        SqlState::SYNTAX_ERROR,
-        format!("invalid command-line argument for server process: {word}"),
-    )
-    .hint("Try \"postgres --help\" for more information.")
+    PgError::error(SqlState::SYNTAX_ERROR, format!("invalid command-line argument for server process: {word}"))
+        .hint("Try \"postgres --help\" for more information.")
 }
 
 /// `pg_split_opts`: words separated by white space, which a backslash makes part of a word.

@@ -32,10 +32,7 @@ impl ServerSettings {
     /// For any other version.
     #[must_use]
     pub fn new(version: u32) -> Self {
-        assert!(
-            (15..=17).contains(&version),
-            "PostgreSQL {version} is not modelled"
-        );
+        assert!((15..=17).contains(&version), "PostgreSQL {version} is not modelled");
         let values = CATALOGUE.iter().map(|variable| {
             let default = match (variable.name, version) {
                 ("server_version", 16) => "16.14",
@@ -83,9 +80,7 @@ impl ServerSettings {
     /// As [`ServerSettings::set`], and 55P02 `parameter "…" cannot be changed without restarting the server`; the real
     /// server writes these to its log and goes on with the old value.
     pub fn reload(&mut self, name: &str, value: &str) -> Result<(), PgError> {
-        self.assign(name, value, |context| {
-            !matches!(context, Context::Internal | Context::Postmaster)
-        })
+        self.assign(name, value, |context| !matches!(context, Context::Internal | Context::Postmaster))
     }
 
     /// Sets what the server itself decides (`in_hot_standby`, `server_version`).
@@ -99,12 +94,7 @@ impl ServerSettings {
         }
     }
 
-    fn assign(
-        &mut self,
-        name: &str,
-        text: &str,
-        may: impl Fn(Context) -> bool,
-    ) -> Result<(), PgError> {
+    fn assign(&mut self, name: &str, text: &str, may: impl Fn(Context) -> bool) -> Result<(), PgError> {
         let Some(id) = catalogue::find(name, self.version) else {
             check_custom_name(name)?;
             let custom = &mut Arc::make_mut(&mut self.shared).custom;
@@ -138,11 +128,7 @@ impl ServerSettings {
         if let Some(id) = catalogue::find(name, self.version) {
             return Ok(value::show(Some(&CATALOGUE[id]), &self.shared.values[id]));
         }
-        let custom = self
-            .shared
-            .custom
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let custom = self.shared.custom.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         let custom = custom.ok_or_else(|| unrecognized(name))?;
         Ok(custom.1.to_string())
     }
@@ -159,9 +145,7 @@ impl ServerSettings {
     }
 
     fn count(&self, name: &str) -> u32 {
-        self.integer(name)
-            .and_then(|number| u32::try_from(number).ok())
-            .unwrap_or(0)
+        self.integer(name).and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
     }
 
     /// `max_connections`

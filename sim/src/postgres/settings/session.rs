@@ -172,12 +172,7 @@ impl Ids {
     fn new(version: u32) -> Ids {
         let id = |name| catalogue::find(name, version).expect("every modelled version has it");
         Ids {
-            characteristics: [
-                "transaction_isolation",
-                "transaction_read_only",
-                "transaction_deferrable",
-            ]
-            .map(id),
+            characteristics: ["transaction_isolation", "transaction_read_only", "transaction_deferrable"].map(id),
             defaults: [
                 "default_transaction_isolation",
                 "default_transaction_read_only",
@@ -218,10 +213,7 @@ impl Settings {
     /// The FATAL that ends the session: 42704, 22023, 42501 or 55P02 for a startup parameter, 42601 for a broken
     /// `options`.
     pub fn new(server: &ServerSettings, startup: Startup<'_>) -> Result<Self, PgError> {
-        let fatal = |error: PgError| PgError {
-            severity: Severity::Fatal,
-            ..error
-        };
+        let fatal = |error: PgError| PgError { severity: Severity::Fatal, ..error };
         let ids = Ids::new(server.version());
         let mut settings = Settings {
             version: server.version(),
@@ -237,43 +229,25 @@ impl Settings {
         };
         settings.adopt_custom();
         let superuser = if startup.superuser { "on" } else { "off" };
-        settings
-            .start("is_superuser", superuser, Source::Override, Asker::Server)
-            .map_err(fatal)?;
-        settings
-            .start(
-                "session_authorization",
-                startup.user,
-                Source::Override,
-                Asker::Server,
-            )
-            .map_err(fatal)?;
+        settings.start("is_superuser", superuser, Source::Override, Asker::Server).map_err(fatal)?;
+        settings.start("session_authorization", startup.user, Source::Override, Asker::Server).map_err(fatal)?;
 
-        let client = Asker::Startup {
-            superuser: startup.superuser,
-        };
+        let client = Asker::Startup { superuser: startup.superuser };
         for &(source, name, value) in startup.stored {
             settings.start(name, value, source, client).map_err(fatal)?;
         }
         // The options come first, so that a parameter of its own overrides them.
-        let options = startup
-            .parameters
-            .iter()
-            .filter(|(name, _)| *name == "options");
+        let options = startup.parameters.iter().filter(|(name, _)| *name == "options");
         for (_, options) in options {
             for (name, value) in super::options::split(options).map_err(fatal)? {
-                settings
-                    .start(&name, &value, Source::Client, client)
-                    .map_err(fatal)?;
+                settings.start(&name, &value, Source::Client, client).map_err(fatal)?;
             }
         }
         for &(name, value) in startup.parameters {
-            let not_a_setting = matches!(name, "user" | "database" | "options" | "replication")
-                || name.starts_with("_pq_.");
+            let not_a_setting =
+                matches!(name, "user" | "database" | "options" | "replication") || name.starts_with("_pq_.");
             if !not_a_setting {
-                settings
-                    .start(name, value, Source::Client, client)
-                    .map_err(fatal)?;
+                settings.start(name, value, Source::Client, client).map_err(fatal)?;
             }
         }
         settings.begin();
@@ -311,15 +285,11 @@ impl Settings {
                 SqlState::INSUFFICIENT_PRIVILEGE,
                 format!("permission denied to examine \"{name}\""),
             )
-            .detail(
-                "Only roles with privileges of the \"pg_read_all_settings\" role may examine this parameter.",
-            );
+            .detail("Only roles with privileges of the \"pg_read_all_settings\" role may examine this parameter.");
         }
         PgError::error(
             SqlState::INSUFFICIENT_PRIVILEGE,
-            format!(
-                "must be superuser or have privileges of pg_read_all_settings to examine \"{name}\""
-            ),
+            format!("must be superuser or have privileges of pg_read_all_settings to examine \"{name}\""),
         )
     }
 
@@ -357,13 +327,7 @@ impl Settings {
     ///
     /// 42704 for a name that is none, 22023 for a value that is none, 55P02 for what a session cannot change, 42501 for
     /// what only a superuser may.
-    pub fn set(
-        &mut self,
-        name: &str,
-        text: Option<&str>,
-        scope: Scope,
-        superuser: bool,
-    ) -> Result<(), PgError> {
+    pub fn set(&mut self, name: &str, text: Option<&str>, scope: Scope, superuser: bool) -> Result<(), PgError> {
         self.change(name, text, scope, Asker::Session { superuser })
     }
 
@@ -381,8 +345,7 @@ impl Settings {
         for at in 0..self.own.len() {
             let own = &self.own[at];
             let spared = CATALOGUE.get(own.id).is_some_and(|variable| {
-                variable.no_reset_all
-                    || !matches!(variable.context, Context::Superuser | Context::User)
+                variable.no_reset_all || !matches!(variable.context, Context::Superuser | Context::User)
             });
             if !spared && (own.session.is_some() || own.local.is_some()) {
                 self.assign(own.id, None, Scope::Session);
@@ -486,12 +449,8 @@ impl Settings {
     #[must_use]
     pub fn differing_from_startup(&self) -> Vec<String> {
         let differing = self.own.iter().filter(|own| {
-            let seed = CATALOGUE
-                .get(own.id)
-                .is_some_and(|variable| variable.name == "seed");
-            !seed
-                && !self.ids.characteristics.contains(&own.id)
-                && self.effective(own.id) != self.reset_value(own.id)
+            let seed = CATALOGUE.get(own.id).is_some_and(|variable| variable.name == "seed");
+            !seed && !self.ids.characteristics.contains(&own.id) && self.effective(own.id) != self.reset_value(own.id)
         });
         differing.map(|own| self.name(own.id).to_owned()).collect()
     }
@@ -501,9 +460,7 @@ impl Settings {
     pub fn all(&self, superuser: bool) -> Vec<SettingRow> {
         let known = CATALOGUE.iter().enumerate();
         let known = known.filter(|(_, variable)| {
-            variable.exists_in(self.version)
-                && !variable.no_show_all
-                && (superuser || !variable.secret)
+            variable.exists_in(self.version) && !variable.no_show_all && (superuser || !variable.secret)
         });
         let known = known.map(|(id, variable)| self.row(id, variable));
         let custom = (0..self.custom.len()).map(|at| self.custom_row(CATALOGUE.len() + at));
@@ -564,10 +521,7 @@ impl Settings {
 
     fn find(&self, name: &str) -> Option<usize> {
         catalogue::find(name, self.version).or_else(|| {
-            let custom = self
-                .custom
-                .iter()
-                .position(|known| known.eq_ignore_ascii_case(name));
+            let custom = self.custom.iter().position(|known| known.eq_ignore_ascii_case(name));
             custom.map(|at| CATALOGUE.len() + at)
         })
     }
@@ -584,18 +538,11 @@ impl Settings {
     }
 
     fn effective(&self, id: usize) -> &Value {
-        let set = self
-            .own(id)
-            .and_then(|own| own.local.as_ref().or(own.session.as_ref()));
+        let set = self.own(id).and_then(|own| own.local.as_ref().or(own.session.as_ref()));
         if let Some(value) = set {
             return value;
         }
-        match self
-            .ids
-            .characteristics
-            .iter()
-            .position(|&place| place == id)
-        {
+        match self.ids.characteristics.iter().position(|&place| place == id) {
             Some(place) => &self.characteristics[place],
             None => self.reset_value(id),
         }
@@ -625,13 +572,11 @@ impl Settings {
     }
 
     fn shown(&self, id: usize) -> String {
-        self.hooked(id)
-            .unwrap_or_else(|| value::show(CATALOGUE.get(id), self.effective(id)))
+        self.hooked(id).unwrap_or_else(|| value::show(CATALOGUE.get(id), self.effective(id)))
     }
 
     fn shown_plain(&self, id: usize) -> String {
-        self.hooked(id)
-            .unwrap_or_else(|| value::show_plain(CATALOGUE.get(id), self.effective(id)))
+        self.hooked(id).unwrap_or_else(|| value::show_plain(CATALOGUE.get(id), self.effective(id)))
     }
 
     /// The values that PostgreSQL shows by a rule of their own (its show hooks).
@@ -656,45 +601,24 @@ impl Settings {
     }
 
     /// A value from before the session's first statement.
-    fn start(
-        &mut self,
-        name: &str,
-        text: &str,
-        source: Source,
-        asker: Asker,
-    ) -> Result<(), PgError> {
+    fn start(&mut self, name: &str, text: &str, source: Source, asker: Asker) -> Result<(), PgError> {
         let (id, value) = self.checked(name, Some(text), asker)?;
         let Some(value) = value else { return Ok(()) };
         let own = self.own_mut(id);
-        if own
-            .start
-            .as_ref()
-            .is_none_or(|(_, earlier)| *earlier <= source)
-        {
+        if own.start.as_ref().is_none_or(|(_, earlier)| *earlier <= source) {
             own.start = Some((value, source));
         }
         Ok(())
     }
 
-    fn change(
-        &mut self,
-        name: &str,
-        text: Option<&str>,
-        scope: Scope,
-        asker: Asker,
-    ) -> Result<(), PgError> {
+    fn change(&mut self, name: &str, text: Option<&str>, scope: Scope, asker: Asker) -> Result<(), PgError> {
         let (id, value) = self.checked(name, text, asker)?;
         self.assign(id, value, scope);
         Ok(())
     }
 
     /// Whether `asker` may change the setting, and to what.
-    fn checked(
-        &mut self,
-        name: &str,
-        text: Option<&str>,
-        asker: Asker,
-    ) -> Result<(usize, Option<Value>), PgError> {
+    fn checked(&mut self, name: &str, text: Option<&str>, asker: Asker) -> Result<(usize, Option<Value>), PgError> {
         let Some(id) = self.find(name) else {
             check_custom_name(name)?;
             self.custom.push(name.into());
@@ -713,30 +637,17 @@ impl Settings {
     }
 
     fn own_mut(&mut self, id: usize) -> &mut Own {
-        let place = self
-            .own
-            .iter()
-            .position(|own| own.id == id)
-            .unwrap_or_else(|| {
-                self.own.push(Own {
-                    id,
-                    start: None,
-                    session: None,
-                    local: None,
-                });
-                self.own.len() - 1
-            });
+        let place = self.own.iter().position(|own| own.id == id).unwrap_or_else(|| {
+            self.own.push(Own { id, start: None, session: None, local: None });
+            self.own.len() - 1
+        });
         &mut self.own[place]
     }
 
     fn assign(&mut self, id: usize, value: Option<Value>, scope: Scope) {
         let reset = self.reset_value(id).clone();
         let own = self.own_mut(id);
-        let undo = Undo {
-            id,
-            session: own.session.clone(),
-            local: own.local.clone(),
-        };
+        let undo = Undo { id, session: own.session.clone(), local: own.local.clone() };
         match scope {
             Scope::Session => {
                 own.session = value;
@@ -762,27 +673,14 @@ impl Settings {
         };
         let some_ms = |ms: u64| (ms > 0).then(|| Duration::from_millis(ms));
         let some_s = |s: u64| (s > 0).then(|| Duration::from_secs(s));
-        let [
-            statement,
-            lock,
-            idle_in_transaction,
-            idle_session,
-            deadlock,
-            check,
-            idle,
-            interval,
-            count,
-            tcp_user,
-        ] = self.ids.timeouts.map(number);
+        let [statement, lock, idle_in_transaction, idle_session, deadlock, check, idle, interval, count, tcp_user] =
+            self.ids.timeouts.map(number);
         self.timeouts = Timeouts {
             statement: some_ms(statement),
             lock: some_ms(lock),
             idle_in_transaction: some_ms(idle_in_transaction),
             idle_session: some_ms(idle_session),
-            transaction: self
-                .ids
-                .transaction_timeout
-                .and_then(|id| some_ms(number(id))),
+            transaction: self.ids.transaction_timeout.and_then(|id| some_ms(number(id))),
             deadlock: Duration::from_millis(deadlock),
             client_connection_check: some_ms(check),
             keepalives_idle: some_s(idle),
@@ -801,11 +699,7 @@ impl Settings {
                 CATALOGUE.len() + self.custom.len() - 1
             });
             let own = self.own_mut(id);
-            if own
-                .start
-                .as_ref()
-                .is_none_or(|(_, source)| *source <= Source::ConfigurationFile)
-            {
+            if own.start.as_ref().is_none_or(|(_, source)| *source <= Source::ConfigurationFile) {
                 own.start = Some((Value::Text(Arc::clone(text)), Source::ConfigurationFile));
             }
         }
@@ -817,18 +711,12 @@ static EMPTY: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| Value::Te
 
 /// The rules of `set_config_option` on who may change what, and when.
 fn check_permission(variable: &Variable, name: &str, asker: Asker) -> Result<(), PgError> {
-    let denied = || {
-        PgError::error(
-            SqlState::INSUFFICIENT_PRIVILEGE,
-            format!("permission denied to set parameter \"{name}\""),
-        )
-    };
+    let denied =
+        || PgError::error(SqlState::INSUFFICIENT_PRIVILEGE, format!("permission denied to set parameter \"{name}\""));
     match (asker, variable.context) {
         (Asker::Server, _) | (_, Context::User) => Ok(()),
         (_, Context::Internal) => Err(unchangeable(name, "changed")),
-        (_, Context::Postmaster) => {
-            Err(unchangeable(name, "changed without restarting the server"))
-        }
+        (_, Context::Postmaster) => Err(unchangeable(name, "changed without restarting the server")),
         (_, Context::Sighup) => Err(unchangeable(name, "changed now")),
         (Asker::Session { .. }, Context::Backend | Context::SuperuserBackend) => {
             Err(unchangeable(name, "set after connection start"))

@@ -31,44 +31,33 @@ pub(super) fn parse(
 ) -> Result<Value, PgError> {
     match &variable.kind {
         Kind::Bool => parse_bool(text).map(Value::Bool).ok_or_else(|| {
-            PgError::error(
-                SqlState::INVALID_PARAMETER_VALUE,
-                format!("parameter \"{name}\" requires a Boolean value"),
-            )
+            PgError::error(SqlState::INVALID_PARAMETER_VALUE, format!("parameter \"{name}\" requires a Boolean value"))
         }),
         Kind::Integer { min, max } => {
-            let value =
-                parse_integer(text, variable.unit).map_err(|hint| invalid(name, text, hint))?;
+            let value = parse_integer(text, variable.unit).map_err(|hint| invalid(name, text, hint))?;
             if !(*min..=*max).contains(&value) {
                 return Err(out_of_range(variable, name, &value, min, max, version));
             }
             Ok(Value::Integer(value))
         }
         Kind::Real { min, max } => {
-            let value =
-                parse_real(text, variable.unit).map_err(|hint| invalid(name, text, hint))?;
+            let value = parse_real(text, variable.unit).map_err(|hint| invalid(name, text, hint))?;
             if !(*min..=*max).contains(&value) {
                 let (value, min, max) = (show_real(value), show_real(*min), show_real(*max));
                 return Err(out_of_range(variable, name, &value, &min, &max, version));
             }
             Ok(Value::Real(value))
         }
-        Kind::Text => super::check::text(variable, text, current, version)
-            .map(|text| Value::Text(text.into())),
+        Kind::Text => super::check::text(variable, text, current, version).map(|text| Value::Text(text.into())),
         Kind::Enum(values) => {
             let wanted = hidden_spelling(variable.name, text).unwrap_or(text);
-            let hidden =
-                variable.name == "client_min_messages" && wanted.eq_ignore_ascii_case("info");
+            let hidden = variable.name == "client_min_messages" && wanted.eq_ignore_ascii_case("info");
             if hidden {
                 return Ok(Value::Text("info".into()));
             }
-            match values
-                .iter()
-                .find(|value| value.eq_ignore_ascii_case(wanted))
-            {
+            match values.iter().find(|value| value.eq_ignore_ascii_case(wanted)) {
                 Some(value) => Ok(Value::Text((*value).into())),
-                None => Err(invalid(name, text, None)
-                    .hint(format!("Available values: {}.", values.join(", ")))),
+                None => Err(invalid(name, text, None).hint(format!("Available values: {}.", values.join(", ")))),
             }
         }
     }
@@ -100,9 +89,7 @@ fn out_of_range<T: std::fmt::Display>(
     let limits = if version >= 16 { unit.as_str() } else { "" };
     PgError::error(
         SqlState::INVALID_PARAMETER_VALUE,
-        format!(
-            "{value}{unit} is outside the valid range for parameter \"{name}\" ({min}{limits} .. {max}{limits})"
-        ),
+        format!("{value}{unit} is outside the valid range for parameter \"{name}\" ({min}{limits} .. {max}{limits})"),
     )
 }
 
@@ -123,8 +110,7 @@ pub(super) fn show(variable: Option<&Variable>, value: &Value) -> String {
             for (name, factor) in scale(unit) {
                 let converted = number / factor;
                 shown = format!("{}{name}", show_real(converted));
-                if converted > 0.0 && (converted.round_ties_even() / converted - 1.0).abs() <= 1e-8
-                {
+                if converted > 0.0 && (converted.round_ties_even() / converted - 1.0).abs() <= 1e-8 {
                     break;
                 }
             }
@@ -210,17 +196,13 @@ fn leading_integer(text: &str) -> Option<(i64, &str)> {
         b'+' => (false, &text[1..]),
         _ => (false, text),
     };
-    let hexadecimal = digits
-        .strip_prefix("0x")
-        .or_else(|| digits.strip_prefix("0X"));
+    let hexadecimal = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
     let (radix, digits) = match hexadecimal {
         Some(hex) if hex.starts_with(|c: char| c.is_ascii_hexdigit()) => (16, hex),
         _ if digits.starts_with('0') => (8, digits),
         _ => (10, digits),
     };
-    let end = digits
-        .find(|c: char| !c.is_digit(radix))
-        .unwrap_or(digits.len());
+    let end = digits.find(|c: char| !c.is_digit(radix)).unwrap_or(digits.len());
     let number = i64::from_str_radix(&digits[..end], radix).ok()?;
     Some((if negative { -number } else { number }, &digits[end..]))
 }
@@ -287,34 +269,12 @@ fn with_unit(number: f64, rest: &str, base: Option<Unit>) -> Result<f64, Hint> {
 fn scale(base: Unit) -> &'static [(&'static str, f64)] {
     const K: f64 = 1024.0;
     match base {
-        Unit::Bytes => &[
-            ("TB", K * K * K * K),
-            ("GB", K * K * K),
-            ("MB", K * K),
-            ("kB", K),
-            ("B", 1.0),
-        ],
-        Unit::Kilobytes => &[
-            ("TB", K * K * K),
-            ("GB", K * K),
-            ("MB", K),
-            ("kB", 1.0),
-            ("B", 1.0 / K),
-        ],
-        Unit::Megabytes => &[
-            ("TB", K * K),
-            ("GB", K),
-            ("MB", 1.0),
-            ("kB", 1.0 / K),
-            ("B", 1.0 / (K * K)),
-        ],
-        Unit::Blocks => &[
-            ("TB", K * K * K / 8.0),
-            ("GB", K * K / 8.0),
-            ("MB", K / 8.0),
-            ("kB", 1.0 / 8.0),
-            ("B", 1.0 / (8.0 * K)),
-        ],
+        Unit::Bytes => &[("TB", K * K * K * K), ("GB", K * K * K), ("MB", K * K), ("kB", K), ("B", 1.0)],
+        Unit::Kilobytes => &[("TB", K * K * K), ("GB", K * K), ("MB", K), ("kB", 1.0), ("B", 1.0 / K)],
+        Unit::Megabytes => &[("TB", K * K), ("GB", K), ("MB", 1.0), ("kB", 1.0 / K), ("B", 1.0 / (K * K))],
+        Unit::Blocks => {
+            &[("TB", K * K * K / 8.0), ("GB", K * K / 8.0), ("MB", K / 8.0), ("kB", 1.0 / 8.0), ("B", 1.0 / (8.0 * K))]
+        }
         Unit::Milliseconds => &[
             ("d", 86_400_000.0),
             ("h", 3_600_000.0),
@@ -364,10 +324,9 @@ fn hidden_spelling(variable: &str, text: &str) -> Option<&'static str> {
             "false" | "no" | "0" => Some("off"),
             _ => None,
         },
-        "client_min_messages"
-        | "log_min_messages"
-        | "log_min_error_statement"
-        | "trace_recovery_messages" => (text == "debug").then_some("debug2"),
+        "client_min_messages" | "log_min_messages" | "log_min_error_statement" | "trace_recovery_messages" => {
+            (text == "debug").then_some("debug2")
+        }
         "wal_compression" => match text.as_str() {
             "on" | "true" | "yes" | "1" => Some("pglz"),
             "false" | "no" | "0" => Some("off"),

@@ -120,12 +120,7 @@ impl Engine {
         todo!()
     }
     /// Goes on as far as possible. On an error call [`Engine::abort`].
-    pub fn step(
-        &mut self,
-        _host: &dyn Host,
-        _session: &mut Session,
-        _exec: &mut Execution,
-    ) -> Result<Step, PgError> {
+    pub fn step(&mut self, _host: &dyn Host, _session: &mut Session, _exec: &mut Execution) -> Result<Step, PgError> {
         todo!()
     }
     /// Before parse analysis or execution of each statement (PostgreSQL's `start_xact_command`): an implicit transaction, if there is none.
@@ -134,11 +129,7 @@ impl Engine {
     }
     /// At the end of a simple query, at Sync, and after the Execute of a transaction-control statement: commits an
     /// implicit transaction; nothing in an explicit block. An error here rolled back already.
-    pub fn commit_implicit(
-        &mut self,
-        _host: &dyn Host,
-        _session: &mut Session,
-    ) -> Result<(), PgError> {
+    pub fn commit_implicit(&mut self, _host: &dyn Host, _session: &mut Session) -> Result<(), PgError> {
         todo!()
     }
     /// After an error: an implicit transaction is rolled back, an explicit block becomes failed. Gives settings that
