@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use semver::{Version, VersionReq};
+use serde::{Deserialize, Serialize};
 
 use crate::invariant::{Violation, Violations};
 use crate::pool::Capabilities;
@@ -15,7 +16,8 @@ use crate::scenario::model::{Comparison, Excuse, Known, Operator, PoolSettings, 
 use crate::trace::Figures;
 
 /// What one run came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Every invariant held.
     Pass,
@@ -34,13 +36,14 @@ pub enum Verdict {
 }
 
 /// One run, judged.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
     /// Its seed.
     pub seed: u64,
     /// What it came to.
     pub verdict: Verdict,
     /// How many violations there were, by invariant.
+    #[serde(deserialize_with = "crate::invariant::judge::known_names")]
     pub counts: BTreeMap<&'static str, u64>,
     /// What was measured.
     pub figures: Figures,
@@ -371,6 +374,8 @@ fn compare(figure: Option<f64>, expected: Comparison) -> Option<String> {
         Operator::Equal => ("", |a, b| (a - b).abs() < 1e-9),
         Operator::AtMost => ("at most ", |a, b| a <= b + 1e-9),
         Operator::AtLeast => ("at least ", |a, b| a >= b - 1e-9),
+        Operator::Below => ("below ", |a, b| a < b - 1e-9),
+        Operator::Above => ("above ", |a, b| a > b + 1e-9),
     };
     match figure {
         None => Some(format!(
@@ -569,6 +574,7 @@ mod tests {
     fn figures_and_queries_are_compared() {
         let mut scenario = scenario();
         let comparison = Comparison {
+            unit: crate::scenario::model::FigureUnit::Count,
             operator: Operator::AtMost,
             value: 2.0,
         };

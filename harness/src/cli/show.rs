@@ -8,9 +8,9 @@ use super::engine::Engine;
 use super::error::{Code, Failure, Result};
 use super::files::{self, Whole};
 use super::job::Job;
-use super::outcome::{Outcome, Seeded};
+use super::outcome::Judged;
 use super::run::{Plan, options, pools};
-use crate::report::{RunReport, Verdict};
+use crate::report::Told;
 
 pub(super) fn show(engine: &Engine, args: &ShowArgs) -> Result<Code> {
     let (file, report) = files::read(engine, &args.file)?;
@@ -42,8 +42,8 @@ pub(super) fn show(engine: &Engine, args: &ShowArgs) -> Result<Code> {
             limits: &args.limits,
         },
     )?;
-    if let Verdict::Unknown { why, bug: true } = &report.verdict {
-        return Err(Failure::Bug(why.clone()));
+    if let Some(bug) = report.bug {
+        return Err(Failure::Bug(bug));
     }
     let mut out = anstream::stdout().lock();
     match &trace {
@@ -55,22 +55,21 @@ pub(super) fn show(engine: &Engine, args: &ShowArgs) -> Result<Code> {
         None => write!(out, "{}", report.story)?,
     }
     out.flush()?;
-    let runs = [Seeded { seed, report }];
-    let outcome = Outcome::of(
+    let judged = Judged::of(
         &file.scenario,
         adapter.name(),
         adapter.version(),
-        &runs,
+        &[report],
         false,
     );
-    Ok(if outcome.is_expected() {
+    Ok(if judged.is_expected() {
         Code::Expected
     } else {
         Code::Unexpected
     })
 }
 
-fn one(engine: &Engine, job: &Job, plan: &Plan<'_>) -> Result<RunReport> {
+fn one(engine: &Engine, job: &Job, plan: &Plan<'_>) -> Result<Told> {
     let mut report = None;
     let result = crate::campaign::run_all(
         std::slice::from_ref(job),
