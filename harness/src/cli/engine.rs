@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::campaign::Workers;
 use crate::pool::Adapter;
-use crate::report::RunReport;
+use crate::report::Told;
 use crate::scenario::model::Scenario;
 
 /// Something with a name and its meaning in one sentence.
@@ -35,7 +35,7 @@ pub struct RunRequest<'a> {
 #[derive(Clone, Copy)]
 pub struct Engine {
     /// Does a run, to its end.
-    pub run: fn(RunRequest<'_>) -> RunReport,
+    pub run: fn(RunRequest<'_>) -> Told,
     /// Where runs are done.
     pub workers: fn() -> Workers,
     /// Every pool that can be named.

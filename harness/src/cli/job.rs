@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::engine::{Engine, RunRequest};
 use super::files;
-use crate::report::{Figures, RunReport, Verdict};
+use crate::report::Told;
 use crate::worker::{Loss, Work};
 
 /// A run: the file's text travels with it, so that an edit under way changes nothing.
@@ -24,36 +24,41 @@ pub(super) struct Job {
 }
 
 impl Work for Job {
-    type Report = RunReport;
+    type Report = Told;
 
-    fn run(&self) -> RunReport {
+    fn run(&self) -> Told {
         let engine = Engine::installed();
         let Some(adapter) = engine.pool(&self.pool) else {
-            return unknown(format!("the worker knows no pool {}", self.pool));
+            return Told::bug(self.seed, format!("the worker knows no pool {}", self.pool));
         };
         let checked = files::parse(&engine, &self.file.display().to_string(), &self.text);
         let Some(scenario) = checked.scenario else {
-            return unknown(format!("the worker can't read {}", self.file.display()));
+            return Told::bug(
+                self.seed,
+                format!("the worker can't read {}", self.file.display()),
+            );
         };
         let opened = self.trace.as_ref().map(File::create).transpose();
         let trace = match opened {
-            Ok(file) => file.map(|file| Box::new(BufWriter::with_capacity(1 << 16, file)) as Box<dyn io::Write + Send>),
-            Err(error) => return unknown(format!("the worker can't write the trace: {error}")),
+            Ok(file) => file.map(|file| {
+                Box::new(BufWriter::with_capacity(1 << 16, file)) as Box<dyn io::Write + Send>
+            }),
+            Err(error) => {
+                return Told::bug(
+                    self.seed,
+                    format!("the worker can't write the trace: {error}"),
+                );
+            }
         };
-        (engine.run)(RunRequest { scenario: &Arc::new(scenario), adapter, seed: self.seed, trace })
+        (engine.run)(RunRequest {
+            scenario: &Arc::new(scenario),
+            adapter,
+            seed: self.seed,
+            trace,
+        })
     }
 
-    fn lost(&self, loss: &Loss) -> RunReport {
-        RunReport::lost(loss)
-    }
-}
-
-fn unknown(why: String) -> RunReport {
-    RunReport {
-        verdict: Verdict::Unknown { why, bug: true },
-        findings: Vec::new(),
-        unmet: Vec::new(),
-        figures: Figures::default(),
-        story: String::new(),
+    fn lost(&self, loss: &Loss) -> Told {
+        Told::lost(self.seed, loss)
     }
 }

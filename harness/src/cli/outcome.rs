@@ -1,133 +1,99 @@
-//! The outcome of a scenario with a pool, over all its seeds: as expected or not.
-//!
-//! A known bug of a published pool is strict. Where the pool's version is one of those that the file names, the invariant
-//! must be violated in at least one of the file's seeds, and nothing else may be. A bug that no longer shows is not as
-//! expected: the file must be corrected.
+//! The outcome of a scenario with a pool, as the table and the JSON have it. What is expected is decided by
+//! [`crate::verdict`].
 
-use std::collections::BTreeSet;
-
-use semver::{Version, VersionReq};
-use serde::Serialize;
-
-use crate::report::{RunReport, Verdict};
+use crate::report::Told;
 use crate::scenario::model::Scenario;
+use crate::verdict::{Expectation, Outcome, RunReport, judge_seeds};
 
-/// A run and its seed.
-pub(super) struct Seeded {
+/// A scenario's runs with one pool, compared with what is expected.
+pub(super) struct Judged {
+    pub(super) expectation: Expectation,
+    /// The first seed that explains why it is not as expected.
     pub(super) seed: u64,
-    pub(super) report: RunReport,
+    /// The invariants that were violated, in any run.
+    violated: Vec<&'static str>,
+    /// What the pool lacks.
+    lacks: Vec<String>,
+    pub(super) bug: Option<String>,
 }
 
-/// The outcome of a scenario with a pool.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Outcome {
-    /// All held in every run.
-    Pass,
-    /// Known bugs showed, and only they.
-    Known {
-        /// The invariants.
-        violates: Vec<String>,
-    },
-    /// The pool can't do what the scenario needs.
-    Unsupported {
-        /// What it lacks.
-        lacks: Vec<String>,
-    },
-    /// Something was violated that should hold.
-    Violated {
-        /// The first run of which that is true.
-        seed: u64,
-        /// Of how many runs it is true.
-        runs: usize,
-        /// The invariants, and `expectation` for what the scenario expects beside them.
-        what: Vec<String>,
-    },
-    /// A known bug did not show in any of the file's seeds.
-    Absent {
-        /// The invariants.
-        violates: Vec<String>,
-    },
-    /// A run gave no verdict.
-    Unknown {
-        /// The run.
-        seed: u64,
-        /// Why.
-        why: String,
-        /// Whether that is poolproof's own fault.
-        bug: bool,
-    },
-}
-
-/// What the file's own name for an unmet expectation is.
-pub(super) const EXPECTATION: &str = "expectation";
-
-impl Outcome {
+impl Judged {
     /// Of these runs. `all_seeds` says whether they are those of the file: only then must a known bug show.
-    pub(super) fn of(scenario: &Scenario, pool: &str, version: &str, runs: &[Seeded], all_seeds: bool) -> Outcome {
-        let known = known(scenario, pool, version);
-        let mut shown = BTreeSet::new();
-        let mut violated: Option<(u64, usize, BTreeSet<String>)> = None;
-        for Seeded { seed, report } in runs {
-            match &report.verdict {
-                Verdict::Unknown { why, bug } => {
-                    return Outcome::Unknown { seed: *seed, why: why.clone(), bug: *bug };
-                }
-                Verdict::Unsupported { lacks } => {
-                    return Outcome::Unsupported { lacks: lacks.clone() };
-                }
-                Verdict::Pass => continue,
-                Verdict::Violated => {}
-            }
-            let mut wrong = BTreeSet::new();
-            for finding in &report.findings {
-                if known.contains(&finding.invariant) {
-                    shown.insert(finding.invariant.clone());
-                } else {
-                    wrong.insert(finding.invariant.clone());
-                }
-            }
-            if !report.unmet.is_empty() {
-                wrong.insert(EXPECTATION.to_owned());
-            }
-            if !wrong.is_empty() {
-                let (_, count, what) = violated.get_or_insert_with(|| (*seed, 0, BTreeSet::new()));
-                *count += 1;
-                what.append(&mut wrong);
-            }
-        }
-        let absent: Vec<String> = known.difference(&shown).cloned().collect();
-        match violated {
-            Some((seed, runs, what)) => Outcome::Violated { seed, runs, what: what.into_iter().collect() },
-            None if all_seeds && !absent.is_empty() => Outcome::Absent { violates: absent },
-            None if !shown.is_empty() => Outcome::Known { violates: shown.into_iter().collect() },
-            None => Outcome::Pass,
+    pub(super) fn of(
+        scenario: &Scenario,
+        pool: &str,
+        version: &str,
+        runs: &[Told],
+        all_seeds: bool,
+    ) -> Judged {
+        let reports: Vec<RunReport> = runs.iter().map(|told| told.report.clone()).collect();
+        let expectation = if all_seeds {
+            judge_seeds(scenario, pool, version, &reports)
+        } else {
+            judge_some(scenario, pool, version, &reports)
+        };
+        let alone = |report: &&RunReport| {
+            let expectation = judge_some(scenario, pool, version, std::slice::from_ref(*report));
+            !expectation.outcome.is_expected()
+        };
+        let first = reports.iter().find(alone).or(reports.first());
+        let mut violated: Vec<&'static str> = reports
+            .iter()
+            .flat_map(|report| report.counts.keys().copied())
+            .collect();
+        violated.sort_unstable();
+        violated.dedup();
+        let lacks = reports.iter().find_map(|report| match &report.verdict {
+            crate::verdict::Verdict::Unsupported { needs } => Some(needs.clone()),
+            _ => None,
+        });
+        Judged {
+            seed: first.map_or(1, |report| report.seed),
+            violated,
+            lacks: lacks.unwrap_or_default(),
+            bug: runs.iter().find_map(|told| told.bug.clone()),
+            expectation,
         }
     }
 
     pub(super) fn is_expected(&self) -> bool {
-        matches!(self, Outcome::Pass | Outcome::Known { .. } | Outcome::Unsupported { .. })
+        self.expectation.outcome.is_expected()
     }
 
-    /// The word in the table.
-    pub(super) fn word(&self) -> String {
-        match self {
-            Outcome::Pass => "pass".to_owned(),
-            Outcome::Known { violates } => format!("known: {}", violates.join(", ")),
-            Outcome::Unsupported { lacks } => format!("unsupported: {}", lacks.join(", ")),
-            Outcome::Violated { what, .. } => format!("VIOLATED: {}", what.join(", ")),
-            Outcome::Absent { violates } => format!("KNOWN BUG ABSENT: {}", violates.join(", ")),
-            Outcome::Unknown { .. } => "UNKNOWN".to_owned(),
+    /// The verdict in the table.
+    pub(super) fn words(&self) -> String {
+        let word = word(self.expectation.outcome);
+        let more = match self.expectation.outcome {
+            Outcome::Pass | Outcome::Unknown => String::new(),
+            Outcome::Unsupported => self.lacks.join(", "),
+            Outcome::Excused | Outcome::Known | Outcome::Failed => self.violated.join(", "),
+        };
+        if more.is_empty() {
+            word.to_owned()
+        } else {
+            format!("{word}: {more}")
         }
     }
 }
 
-/// The invariants that this version of the pool is known to violate here.
-pub(super) fn known(scenario: &Scenario, pool: &str, version: &str) -> BTreeSet<String> {
-    let Ok(version) = Version::parse(version) else {
-        return BTreeSet::new();
-    };
-    let applies = |versions: &str| VersionReq::parse(versions).is_ok_and(|required| required.matches(&version));
-    let known = scenario.expect.known.iter().filter(|known| known.pool == pool && applies(&known.versions));
-    known.map(|known| known.violates.clone()).collect()
+/// An outcome in a word.
+pub(super) fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Pass => "pass",
+        Outcome::Excused => "excused",
+        Outcome::Known => "known",
+        Outcome::Unsupported => "unsupported",
+        Outcome::Failed => "FAILED",
+        Outcome::Unknown => "UNKNOWN",
+    }
+}
+
+/// Runs that are not all of the file's: a known bug need not show in them.
+fn judge_some(scenario: &Scenario, pool: &str, version: &str, runs: &[RunReport]) -> Expectation {
+    let mut scenario = scenario.clone();
+    scenario.expect.known.retain(|known| {
+        runs.iter()
+            .any(|run| run.counts.contains_key(known.violates.as_str()))
+    });
+    judge_seeds(&scenario, pool, version, runs)
 }

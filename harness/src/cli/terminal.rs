@@ -11,8 +11,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use super::error::Failure;
-use super::outcome::Outcome;
 use crate::scenario::Report;
+use crate::verdict::Outcome;
 
 /// Green.
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -22,11 +22,11 @@ const SO_SO: Style = AnsiColor::Yellow.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
 /// The style of an outcome.
-pub(super) fn style_of(outcome: &Outcome) -> Style {
+pub(super) fn style_of(outcome: Outcome) -> Style {
     match outcome {
         Outcome::Pass => GOOD,
-        Outcome::Known { .. } | Outcome::Unsupported { .. } => SO_SO,
-        Outcome::Violated { .. } | Outcome::Absent { .. } | Outcome::Unknown { .. } => BAD,
+        Outcome::Excused | Outcome::Known | Outcome::Unsupported => SO_SO,
+        Outcome::Failed | Outcome::Unknown => BAD,
     }
 }
 

@@ -9,6 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use poolproof_sim::postgres::event::{Pid, ServerEvent};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::pool::Capabilities;
 use crate::scenario::model::{BoundValue, Scenario};
@@ -129,7 +130,8 @@ fn panics(steps: &[crate::scenario::model::Step]) -> bool {
 }
 
 /// Whom a violation concerns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Who {
     /// An actor.
     Actor(ActorId),
@@ -152,11 +154,15 @@ impl fmt::Display for Who {
     }
 }
 
+/// An invariant's name. (A type of its own, since serde takes a `&'static str` field for one borrowed from the input.)
+pub type Name = &'static str;
+
 /// Where an invariant broke.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// The invariant.
-    pub invariant: &'static str,
+    #[serde(deserialize_with = "known_name")]
+    pub invariant: Name,
     /// When, in virtual time since the run's start.
     pub at: Duration,
     /// Who.
@@ -201,6 +207,21 @@ impl fmt::Display for Violation {
         }
         write!(f, ": {}", self.sentence)
     }
+}
+
+/// An invariant's name, from a report of another process.
+fn known_name<'de, D: Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
+    let name = String::deserialize(from)?;
+    let known = super::all().iter().find(|meta| meta.name == name);
+    known.map(|meta| meta.name).ok_or_else(|| serde::de::Error::custom(format!("there is no invariant {name}")))
+}
+
+/// Counts by invariant, from a report of another process.
+pub(crate) fn known_names<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<&'static str, u64>, D::Error> {
+    #[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+    struct Known(#[serde(deserialize_with = "known_name")] Name);
+    let counts = BTreeMap::<Known, u64>::deserialize(from)?;
+    Ok(counts.into_iter().map(|(Known(name), count)| (name, count)).collect())
 }
 
 /// A time as traces write it: `12.040 s`.

@@ -4,23 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use poolproof_sim::postgres::event::{Pid, ServerEvent, SessionReport};
+use serde::{Deserialize, Serialize};
 
 use crate::pool::{PoolErrorKind, Status};
 
 /// An actor, numbered from 1 in the order of arrival.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ActorId(pub u32);
 
 /// A process of an app, numbered from 1 over all apps in the order of the file; a restarted process is a new one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessId(pub u32);
 
 /// A pool instance, numbered from 1 in the order of creation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PoolId(pub u32);
 
 /// A dial and the connection that comes of it, numbered from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ConnId(pub u32);
 
 /// One event.

@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Acquired, Event, Phase, SqlResult, What};
 use super::view::{Peaks, View};
 
 /// Durations, counted in buckets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Histogram {
     buckets: Vec<u64>,
     count: u64,
@@ -84,7 +86,7 @@ fn bucket_end(place: usize) -> u64 {
 }
 
 /// How the world came back after a fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Comeback {
     /// When the world was whole again.
     pub at: Duration,
@@ -99,7 +101,7 @@ pub struct Comeback {
 }
 
 /// What is counted and measured in a run.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Figures {
     /// The most of each thing at once.
     pub peaks: Peaks,

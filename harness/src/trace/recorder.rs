@@ -149,6 +149,8 @@ impl Recorder {
     /// Records that this happened now.
     pub fn record(&self, what: What) {
         let at = self.now();
+        // For the watchdog of a worker: virtual time moves.
+        crate::worker::progress::at(at);
         let mut state = self.shared.state.lock();
         state.take(at, what);
     }

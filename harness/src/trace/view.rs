@@ -246,7 +246,7 @@ struct ServerView {
 }
 
 /// The most that was seen of something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Peaks {
     /// Connections open at the apps' ends.
     pub connections: u32,
