@@ -1,17 +1,21 @@
 //! The `poolproof` executable: the command line over the engine of this crate.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use poolproof::cli::{Engine, Named};
 use poolproof::pool;
-use poolproof::report::Told;
-use poolproof::{invariant, trace, verdict};
+use poolproof::run::{self, RunSpec};
+use poolproof::{invariant, scenario, serve, trace, verdict};
 
 fn main() -> ExitCode {
     poolproof::cli::main(Engine {
-        run: |request| Told::bug(request.seed, "this build has no world to run in"),
+        run: |request| {
+            let scenario = Arc::clone(request.scenario);
+            run::run(&RunSpec { scenario, adapter: request.adapter, seed: request.seed }, request.trace)
+        },
         workers: || poolproof::campaign::Workers::ThisExecutable,
-        pools: pool::published,
+        pools: || pool::all().collect(),
         published: pool::published,
         invariants: || {
             invariant::all()
@@ -24,7 +28,7 @@ fn main() -> ExitCode {
         },
         capabilities: || verdict::CAPABILITIES.to_vec(),
         figures: || [trace::figures::NAMES, &["errors.*"]].concat(),
-        schema: String::new,
-        serve: |_, _| Err(std::io::ErrorKind::Unsupported.into()),
+        schema: scenario::schema::schema,
+        serve: |scenario, listen| serve::serve(scenario, listen, |line| eprintln!("{line}")),
     })
 }

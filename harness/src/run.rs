@@ -4,6 +4,7 @@
 //! in which each pool must give all its leases at once; closing, after which nothing of the pool may be left. What happens in
 //! them is recorded; who is right is judged from the record alone.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,13 @@ use tokio::time::{Instant, timeout};
 
 use crate::apps::Apps;
 use crate::pool::Adapter;
+use crate::report::Told;
 use crate::scenario::model::{Scenario, SqlCheck};
 use crate::trace::event::Phase;
-use crate::trace::recorder::Options;
+use crate::trace::recorder::{Options, Watch};
+use crate::trace::story::Head;
 use crate::trace::{Recorder, What};
+use crate::verdict::{self, RunReport};
 use crate::workload::{Probe, ProcessContext, Processes, Traffic, WorldHooks};
 use crate::world::SimWorld;
 use crate::world::faults::Target;
@@ -43,6 +47,42 @@ pub struct RunSpec {
     pub adapter: Arc<dyn Adapter>,
     /// The seed.
     pub seed: u64,
+}
+
+/// Does one run on a thread of its own, and judges it. `out` gets the full trace.
+///
+/// Nothing limits it: a pool that blocks or spins keeps this function from returning. Runs that must be limited are done by
+/// workers ([`crate::campaign`]).
+#[must_use]
+pub fn run(spec: &RunSpec, out: Option<Box<dyn io::Write + Send>>) -> Told {
+    let (name, version) = (spec.adapter.name(), spec.adapter.version());
+    let capabilities = spec.adapter.capabilities();
+    let lacks = verdict::lacks(&spec.scenario, &capabilities);
+    if !lacks.is_empty() {
+        let story = format!("{}\n{name} {version}: unsupported, it lacks {}\n", spec.scenario.title, lacks.join(", "));
+        return Told { report: RunReport::unsupported(spec.seed, lacks), story, bug: None };
+    }
+    let moved = spec.clone();
+    let ran = poolproof_sim::runtime::run(spec.seed, async move || {
+        let options = Options { watch: Some(Watch::new(&moved.scenario, capabilities)), out, keep: false };
+        let driven = drive(&moved, options).await?;
+        let finished = driven.recorder.finish().map_err(|error| format!("the trace could not be written: {error}"))?;
+        Ok::<_, String>((finished, driven.wrong_sql))
+    });
+    let (finished, wrong_sql) = match ran {
+        Ok(Ok((Some(finished), wrong_sql))) => (finished, wrong_sql),
+        Ok(Ok((None, _))) => return Told::bug(spec.seed, "the run was not watched"),
+        Ok(Err(reason)) => {
+            let report = RunReport::unknown(spec.seed, reason.clone());
+            return Told { report, story: format!("{reason}\n"), bug: None };
+        }
+        Err(failure) => return Told::bug(spec.seed, failure.to_string()),
+    };
+    let report = RunReport::judged(spec.seed, &finished.violations, finished.figures, wrong_sql);
+    let sentence = verdict::sentence(&spec.scenario, name, version, &report);
+    let head = Head { title: &spec.scenario.title, pool: name, version, seed: spec.seed };
+    let story = finished.story.render(head, &report.figures, &finished.violations, &sentence);
+    Told { report, story, bug: None }
 }
 
 /// Drives one run, on the thread of a run: see [`poolproof_sim::runtime`].

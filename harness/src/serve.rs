@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 use crate::apps::Apps;
-use crate::pool::Adapter;
+use crate::pool::reference::Reference;
 use crate::scenario::model::Scenario;
 use crate::trace::recorder::Options;
 use crate::trace::{Recorder, What};
@@ -30,32 +30,30 @@ use crate::world::sim::HostDialer;
 /// # Errors
 /// The address can't be listened on, or the scenario's `sql` is refused.
 pub fn serve(
-    scenario: Scenario,
-    adapter: Arc<dyn Adapter>,
+    scenario: &Scenario,
     listen: SocketAddr,
-    seed: u64,
     tell: impl Fn(String) + Send + Sync + 'static,
 ) -> io::Result<()> {
+    let mut scenario = scenario.clone();
+    // The traffic is the real clients'.
+    scenario.workloads.clear();
+    let seed = scenario.seeds.first().copied().unwrap_or(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         tokio::select! {
             biased;
             signal = tokio::signal::ctrl_c() => signal,
-            served = serve_until_dropped(scenario, adapter, listen, seed, Arc::new(tell)) => served,
+            served = serve_until_dropped(Arc::new(scenario), listen, seed, Arc::new(tell)) => served,
         }
     })
 }
 
 async fn serve_until_dropped(
-    mut scenario: Scenario,
-    adapter: Arc<dyn Adapter>,
+    scenario: Arc<Scenario>,
     listen: SocketAddr,
     seed: u64,
     tell: Arc<dyn Fn(String) + Send + Sync>,
 ) -> io::Result<()> {
-    // The traffic is the real clients'.
-    scenario.workloads.clear();
-    let scenario = Arc::new(scenario);
     // First of all the port, so that an address in use is told before anything else.
     let mut listener = Some(bind(listen)?);
     let teller = Arc::clone(&tell);
@@ -67,7 +65,7 @@ async fn serve_until_dropped(
     let world_for_faults = Arc::clone(&world);
     let told = Arc::clone(&tell);
     tokio::spawn(async move {
-        let target = target(&world_for_faults, adapter);
+        let target = target(&world_for_faults);
         let tell_fault = move |what: What| {
             if let What::FaultBegin { text, .. } | What::FaultEnd { text, .. } = what {
                 told(text.to_string());
@@ -157,7 +155,8 @@ fn reset(socket: TcpStream) {
 }
 
 /// What faults are applied to: no app of the scenario runs here.
-fn target(world: &Arc<SimWorld>, adapter: Arc<dyn Adapter>) -> Target {
+fn target(world: &Arc<SimWorld>) -> Target {
+    let adapter = Arc::new(Reference);
     let recorder = Recorder::new(Options::default());
     let processes = Arc::new(Processes::default());
     let hooks = Arc::new(WorldHooks { session: Box::new(|_| None), unread: Box::new(|_| 0) });

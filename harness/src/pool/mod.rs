@@ -22,7 +22,7 @@ mod registry;
 pub(crate) mod testing;
 
 pub use connector::Connector;
-pub use registry::{by_name, names, published};
+pub use registry::{all, by_name, names, published};
 
 /// Builds pools of one kind. This is what a pool author implements, with [`Pool`] and [`Lease`].
 #[async_trait]

@@ -25,7 +25,8 @@ pub fn names() -> Vec<&'static str> {
     all().map(|adapter| adapter.name()).collect()
 }
 
-fn all() -> impl Iterator<Item = Arc<dyn Adapter>> {
+/// Every pool: the published ones, `reference`, the planted bugs.
+pub fn all() -> impl Iterator<Item = Arc<dyn Adapter>> {
     let planted = Plant::all().map(|plant| Arc::new(Planted(plant)) as Arc<dyn Adapter>);
     published().into_iter().chain(planted)
 }
