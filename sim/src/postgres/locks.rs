@@ -8,7 +8,11 @@
 //! server waits for them), lock groups of parallel workers, and autovacuum's politeness.
 
 mod deadlock;
+#[cfg(test)]
+mod naive;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

@@ -6,6 +6,7 @@
 pub mod error;
 pub mod event;
 pub mod locks;
+pub mod scram;
 pub mod settings;
 pub mod sql;
 pub mod transaction;
