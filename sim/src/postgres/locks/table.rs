@@ -20,7 +20,7 @@ const MOST_KEPT: usize = 1024;
 pub struct Mark(u64);
 
 /// The heavyweight locks of one server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LockTable {
     objects: Vec<Object>,
     free_objects: Vec<usize>,
@@ -36,7 +36,7 @@ pub struct LockTable {
 }
 
 /// A lockable object that someone holds or waits for (`LOCK`).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Object {
     pub(super) tag: Tag,
     /// Who holds it or waits for it, in the order of their first request (`PROCLOCK`).
@@ -64,7 +64,7 @@ pub(super) struct Waiter {
 }
 
 /// One backend (`PGPROC`).
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Session {
     pid: Pid,
     /// In the order of acquisition.
@@ -633,7 +633,7 @@ impl Held {
 }
 
 /// A fast hash without a random key: the order of the maps is never looked at, and their keys are the simulator's own.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct FixedHasher(u64);
 
 impl Hasher for FixedHasher {
