@@ -17,15 +17,7 @@ fn main() -> ExitCode {
         workers: || poolproof::campaign::Workers::ThisExecutable,
         pools: || pool::all().collect(),
         published: pool::published,
-        invariants: || {
-            invariant::all()
-                .iter()
-                .map(|meta| Named {
-                    name: meta.name,
-                    meaning: meta.meaning,
-                })
-                .collect()
-        },
+        invariants: || invariant::all().iter().map(|meta| Named { name: meta.name, meaning: meta.meaning }).collect(),
         capabilities: || verdict::CAPABILITIES.to_vec(),
         figures: || [trace::figures::NAMES, &["errors.*"]].concat(),
         schema: scenario::schema::schema,

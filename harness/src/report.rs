@@ -26,25 +26,17 @@ impl Told {
     pub fn bug(seed: u64, what: impl Into<String>) -> Told {
         let what = what.into();
         let report = RunReport::unknown(seed, format!("poolproof has a bug: {what}"));
-        Told {
-            report,
-            story: String::new(),
-            bug: Some(what),
-        }
+        Told { report, story: String::new(), bug: Some(what) }
     }
 
     /// A run whose worker was lost over it: that is a stall, and the pool's.
     #[must_use]
     pub fn lost(seed: u64, loss: &Loss) -> Told {
         let (place, what) = match loss {
-            Loss::Stalled(place) => (
-                place,
-                "kept the thread: virtual time stood still, or the run had no end".to_owned(),
-            ),
-            Loss::Memory(place) => (
-                place,
-                "asked for more memory than a run may have".to_owned(),
-            ),
+            Loss::Stalled(place) => {
+                (place, "kept the thread: virtual time stood still, or the run had no end".to_owned())
+            }
+            Loss::Memory(place) => (place, "asked for more memory than a run may have".to_owned()),
             Loss::StackOverflow(place) => (place, "overflowed the stack".to_owned()),
             Loss::Died { place, how, stderr } => {
                 let last = stderr.lines().next_back().unwrap_or("it wrote nothing");
@@ -55,16 +47,9 @@ impl Told {
         let Place { virtual_ms, actor } = *place;
         let whose = actor.map_or_else(|| "a task".to_owned(), |actor| format!("actor {actor}"));
         let mut violations = Violations::default();
-        violations.push(Violation::stall(
-            Duration::from_millis(virtual_ms),
-            format!("{whose} {what}"),
-        ));
+        violations.push(Violation::stall(Duration::from_millis(virtual_ms), format!("{whose} {what}")));
         let report = RunReport::judged(seed, &violations, Figures::default(), Vec::new());
         let story = format!("{}\n", violations.list()[0]);
-        Told {
-            report,
-            story,
-            bug: None,
-        }
+        Told { report, story, bug: None }
     }
 }

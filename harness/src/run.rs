@@ -211,7 +211,7 @@ async fn closing_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>], t
     drop(target);
     tokio::time::sleep(QUIET).await;
     let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    let left = alive.saturating_sub(world.tasks.alive());
+    let left = alive.saturating_sub(world.tasks.alive() + world.net.own_tasks());
     recorder.record(What::TasksLeft { count: u32::try_from(left).unwrap_or(u32::MAX) });
     for process in processes {
         recorder.record(What::ProcessEnd { process: process.id });

@@ -29,11 +29,7 @@ use crate::world::sim::HostDialer;
 ///
 /// # Errors
 /// The address can't be listened on, or the scenario's `sql` is refused.
-pub fn serve(
-    scenario: &Scenario,
-    listen: SocketAddr,
-    tell: impl Fn(String) + Send + Sync + 'static,
-) -> io::Result<()> {
+pub fn serve(scenario: &Scenario, listen: SocketAddr, tell: impl Fn(String) + Send + Sync + 'static) -> io::Result<()> {
     let mut scenario = scenario.clone();
     // The traffic is the real clients'.
     scenario.workloads.clear();

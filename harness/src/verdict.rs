@@ -54,24 +54,10 @@ pub struct RunReport {
 impl RunReport {
     /// Of a run that was judged to its end.
     #[must_use]
-    pub fn judged(
-        seed: u64,
-        violations: &Violations,
-        figures: Figures,
-        wrong_sql: Vec<String>,
-    ) -> RunReport {
-        let verdict = if violations.is_empty() {
-            Verdict::Pass
-        } else {
-            Verdict::Violations(violations.list().to_vec())
-        };
-        RunReport {
-            seed,
-            verdict,
-            counts: violations.counts().clone(),
-            figures,
-            wrong_sql,
-        }
+    pub fn judged(seed: u64, violations: &Violations, figures: Figures, wrong_sql: Vec<String>) -> RunReport {
+        let verdict =
+            if violations.is_empty() { Verdict::Pass } else { Verdict::Violations(violations.list().to_vec()) };
+        RunReport { seed, verdict, counts: violations.counts().clone(), figures, wrong_sql }
     }
 
     /// Of a run that never began, since the pool can't do what is needed.
@@ -83,22 +69,11 @@ impl RunReport {
     /// Of a run of which nothing can be said.
     #[must_use]
     pub fn unknown(seed: u64, reason: impl Into<String>) -> RunReport {
-        RunReport::blank(
-            seed,
-            Verdict::Unknown {
-                reason: reason.into(),
-            },
-        )
+        RunReport::blank(seed, Verdict::Unknown { reason: reason.into() })
     }
 
     fn blank(seed: u64, verdict: Verdict) -> RunReport {
-        RunReport {
-            seed,
-            verdict,
-            counts: BTreeMap::new(),
-            figures: Figures::default(),
-            wrong_sql: Vec::new(),
-        }
+        RunReport { seed, verdict, counts: BTreeMap::new(), figures: Figures::default(), wrong_sql: Vec::new() }
     }
 }
 
@@ -144,19 +119,13 @@ impl Expectation {
     pub fn sentence(&self) -> String {
         let mut sentence = match self.outcome {
             Outcome::Pass => "as expected: every invariant held".to_owned(),
-            Outcome::Excused => {
-                "as expected: only what the scenario excuses was violated".to_owned()
-            }
+            Outcome::Excused => "as expected: only what the scenario excuses was violated".to_owned(),
             Outcome::Known => "as expected: the known bug showed, and nothing else".to_owned(),
             Outcome::Unsupported => "unsupported".to_owned(),
             Outcome::Failed => "NOT as expected".to_owned(),
             Outcome::Unknown => "unknown".to_owned(),
         };
-        let told = if self.reasons.is_empty() {
-            &self.notes
-        } else {
-            &self.reasons
-        };
+        let told = if self.reasons.is_empty() { &self.notes } else { &self.reasons };
         for (place, line) in told.iter().enumerate() {
             let _ = write!(sentence, "{}{line}", if place == 0 { ": " } else { "; " });
         }
@@ -171,12 +140,7 @@ struct Grants<'a> {
 }
 
 impl<'a> Grants<'a> {
-    fn new(
-        scenario: &'a Scenario,
-        pool: &str,
-        version: &str,
-        reasons: &mut Vec<String>,
-    ) -> Grants<'a> {
+    fn new(scenario: &'a Scenario, pool: &str, version: &str, reasons: &mut Vec<String>) -> Grants<'a> {
         let excuses = scenario.expect.excuses.iter();
         let mut known = Vec::new();
         for bug in scenario.expect.known.iter().filter(|bug| bug.pool == pool) {
@@ -187,46 +151,32 @@ impl<'a> Grants<'a> {
             }
         }
         Grants {
-            excuses: excuses
-                .filter(|excuse| excuse.pool.as_deref().is_none_or(|only| only == pool))
-                .collect(),
+            excuses: excuses.filter(|excuse| excuse.pool.as_deref().is_none_or(|only| only == pool)).collect(),
             known,
         }
     }
 
     fn excuse(&self, invariant: &str) -> Option<&'a Excuse> {
-        self.excuses
-            .iter()
-            .find(|excuse| excuse.invariant == invariant)
-            .copied()
+        self.excuses.iter().find(|excuse| excuse.invariant == invariant).copied()
     }
 
     fn known(&self, invariant: &str) -> Option<&'a Known> {
-        self.known
-            .iter()
-            .find(|bug| bug.violates == invariant)
-            .copied()
+        self.known.iter().find(|bug| bug.violates == invariant).copied()
     }
 }
 
 /// Whether a version satisfies a requirement as Cargo writes them; a pre-release counts as the release it precedes.
 fn has_bug(versions: &str, version: &str) -> Result<bool, String> {
-    let requirement = VersionReq::parse(versions)
-        .map_err(|error| format!("\"{versions}\" is no version requirement: {error}"))?;
-    let mut version =
-        Version::parse(version).map_err(|error| format!("\"{version}\" is no version: {error}"))?;
+    let requirement =
+        VersionReq::parse(versions).map_err(|error| format!("\"{versions}\" is no version requirement: {error}"))?;
+    let mut version = Version::parse(version).map_err(|error| format!("\"{version}\" is no version: {error}"))?;
     version.pre = semver::Prerelease::EMPTY;
     Ok(requirement.matches(&version))
 }
 
 /// Compares what the runs of one pool came to with what the scenario expects of it.
 #[must_use]
-pub fn judge_seeds(
-    scenario: &Scenario,
-    pool: &str,
-    version: &str,
-    runs: &[RunReport],
-) -> Expectation {
+pub fn judge_seeds(scenario: &Scenario, pool: &str, version: &str, runs: &[RunReport]) -> Expectation {
     let mut reasons = Vec::new();
     let mut notes = Vec::new();
     let grants = Grants::new(scenario, pool, version, &mut reasons);
@@ -265,17 +215,12 @@ pub fn judge_seeds(
                 reasons.push(unexpected(run, invariant, count));
             }
         }
-        reasons.extend(
-            run.wrong_sql
-                .iter()
-                .map(|wrong| format!("seed {seed}: {wrong}")),
-        );
+        reasons.extend(run.wrong_sql.iter().map(|wrong| format!("seed {seed}: {wrong}")));
         // What a known bug does to the figures is its own affair.
         if !has_known {
             for (name, comparison) in &scenario.expect.figures {
                 reasons.extend(
-                    compare(run.figures.get(name), *comparison)
-                        .map(|wrong| format!("seed {seed}: {name} {wrong}")),
+                    compare(run.figures.get(name), *comparison).map(|wrong| format!("seed {seed}: {name} {wrong}")),
                 );
             }
         }
@@ -324,44 +269,28 @@ pub fn judge_seeds(
     } else {
         Outcome::Pass
     };
-    Expectation {
-        outcome,
-        reasons,
-        notes,
-    }
+    Expectation { outcome, reasons, notes }
 }
 
 /// The verdict on one run as a sentence, for its story: whether a known bug shows with other seeds is not asked.
 #[must_use]
 pub fn sentence(scenario: &Scenario, pool: &str, version: &str, run: &RunReport) -> String {
     let mut expectation = judge_seeds(scenario, pool, version, std::slice::from_ref(run));
-    expectation
-        .reasons
-        .retain(|reason| !reason.starts_with("the known bug "));
+    expectation.reasons.retain(|reason| !reason.starts_with("the known bug "));
     if expectation.outcome == Outcome::Failed && expectation.reasons.is_empty() {
         expectation.outcome = Outcome::Pass;
-        expectation
-            .notes
-            .push("the known bug does not show with this seed".to_owned());
+        expectation.notes.push("the known bug does not show with this seed".to_owned());
     }
-    expectation
-        .notes
-        .retain(|note| !note.ends_with(", but held"));
+    expectation.notes.retain(|note| !note.ends_with(", but held"));
     expectation.sentence()
 }
 
 fn unexpected(run: &RunReport, invariant: &str, count: u64) -> String {
     let first = match &run.verdict {
-        Verdict::Violations(list) => list
-            .iter()
-            .find(|violation| violation.invariant == invariant),
+        Verdict::Violations(list) => list.iter().find(|violation| violation.invariant == invariant),
         _ => None,
     };
-    let times = if count == 1 {
-        String::new()
-    } else {
-        format!(" ({count} times)")
-    };
+    let times = if count == 1 { String::new() } else { format!(" ({count} times)") };
     match first {
         Some(first) => format!("seed {}: violates {first}{times}", run.seed),
         None => format!("seed {}: violates {invariant}{times}", run.seed),
@@ -378,10 +307,7 @@ fn compare(figure: Option<f64>, expected: Comparison) -> Option<String> {
         Operator::Above => ("above ", |a, b| a > b + 1e-9),
     };
     match figure {
-        None => Some(format!(
-            "was not measured, but must be {sign}{}",
-            expected.value
-        )),
+        None => Some(format!("was not measured, but must be {sign}{}", expected.value)),
         Some(figure) if !holds(figure, expected.value) => {
             Some(format!("is {figure}, but must be {sign}{}", expected.value))
         }
@@ -433,18 +359,9 @@ pub fn can(capabilities: &Capabilities, name: &str) -> Option<bool> {
 /// for. Empty when the scenario can be run.
 #[must_use]
 pub fn lacks(scenario: &Scenario, capabilities: &Capabilities) -> Vec<String> {
-    let resets = scenario
-        .apps
-        .values()
-        .filter_map(|app| reset_needed(&app.pool));
+    let resets = scenario.apps.values().filter_map(|app| reset_needed(&app.pool));
     let mut lacks = Vec::new();
-    for need in scenario
-        .expect
-        .needs
-        .iter()
-        .map(String::as_str)
-        .chain(resets)
-    {
+    for need in scenario.expect.needs.iter().map(String::as_str).chain(resets) {
         if can(capabilities, need) != Some(true) && !lacks.iter().any(|known| known == need) {
             lacks.push(need.to_owned());
         }
@@ -471,12 +388,7 @@ mod tests {
     fn run(seed: u64, metas: &[&'static crate::invariant::Meta]) -> RunReport {
         let mut violations = Violations::default();
         for meta in metas {
-            violations.push(Violation::new(
-                meta,
-                Duration::from_secs(1),
-                Who::Run,
-                "it broke",
-            ));
+            violations.push(Violation::new(meta, Duration::from_secs(1), Who::Run, "it broke"));
         }
         RunReport::judged(seed, &violations, Figures::default(), Vec::new())
     }
@@ -500,107 +412,54 @@ mod tests {
     #[test]
     fn what_holds_passes_and_what_breaks_fails() {
         assert_eq!(outcome(&scenario(), &[run(1, &[])]), Outcome::Pass);
-        assert_eq!(
-            outcome(&scenario(), &[run(1, &[]), run(2, &[&demand::META])]),
-            Outcome::Failed
-        );
+        assert_eq!(outcome(&scenario(), &[run(1, &[]), run(2, &[&demand::META])]), Outcome::Failed);
         assert_eq!(outcome(&scenario(), &[]), Outcome::Unknown);
-        assert_eq!(
-            outcome(&scenario(), &[run(1, &[]), RunReport::unknown(2, "killed")]),
-            Outcome::Unknown
-        );
+        assert_eq!(outcome(&scenario(), &[run(1, &[]), RunReport::unknown(2, "killed")]), Outcome::Unknown);
     }
 
     #[test]
     fn a_known_bug_is_strict() {
         let scenario = knowing("<=0.9.1");
-        assert_eq!(
-            outcome(&scenario, &[run(1, &[]), run(2, &[&no_lost_wakeup::META])]),
-            Outcome::Known
-        );
-        assert_eq!(
-            outcome(&scenario, &[run(1, &[]), run(2, &[])]),
-            Outcome::Failed,
-            "it must show"
-        );
+        assert_eq!(outcome(&scenario, &[run(1, &[]), run(2, &[&no_lost_wakeup::META])]), Outcome::Known);
+        assert_eq!(outcome(&scenario, &[run(1, &[]), run(2, &[])]), Outcome::Failed, "it must show");
         let both = [&no_lost_wakeup::META, &demand::META];
-        assert_eq!(
-            outcome(&scenario, &[run(1, &both)]),
-            Outcome::Failed,
-            "and only it"
-        );
+        assert_eq!(outcome(&scenario, &[run(1, &both)]), Outcome::Failed, "and only it");
         assert_eq!(
             outcome(&knowing("<0.9"), &[run(1, &[&no_lost_wakeup::META])]),
             Outcome::Failed,
             "another version's"
         );
         assert_eq!(outcome(&knowing("<0.9"), &[run(1, &[])]), Outcome::Pass);
-        assert_eq!(
-            judge_seeds(&scenario, "deadpool", "0.14.2", &[run(1, &[])]).outcome,
-            Outcome::Pass
-        );
-        assert_eq!(
-            sentence(&scenario, "bb8", "0.9.1", &run(1, &[]))
-                .split(':')
-                .next(),
-            Some("as expected")
-        );
+        assert_eq!(judge_seeds(&scenario, "deadpool", "0.14.2", &[run(1, &[])]).outcome, Outcome::Pass);
+        assert_eq!(sentence(&scenario, "bb8", "0.9.1", &run(1, &[])).split(':').next(), Some("as expected"));
     }
 
     #[test]
     fn an_excuse_may_be_unused() {
         let mut scenario = scenario();
-        let (invariant, why) = (
-            demand::META.name.into(),
-            "the scenario storms on purpose".into(),
-        );
-        scenario.expect.excuses.push(Excuse {
-            invariant,
-            pool: Some("bb8".into()),
-            why,
-        });
-        assert_eq!(
-            outcome(&scenario, &[run(1, &[&demand::META])]),
-            Outcome::Excused
-        );
+        let (invariant, why) = (demand::META.name.into(), "the scenario storms on purpose".into());
+        scenario.expect.excuses.push(Excuse { invariant, pool: Some("bb8".into()), why });
+        assert_eq!(outcome(&scenario, &[run(1, &[&demand::META])]), Outcome::Excused);
         assert_eq!(outcome(&scenario, &[run(1, &[])]), Outcome::Pass);
-        assert_eq!(
-            judge_seeds(&scenario, "deadpool", "1.0.0", &[run(1, &[&demand::META])]).outcome,
-            Outcome::Failed
-        );
+        assert_eq!(judge_seeds(&scenario, "deadpool", "1.0.0", &[run(1, &[&demand::META])]).outcome, Outcome::Failed);
     }
 
     #[test]
     fn figures_and_queries_are_compared() {
         let mut scenario = scenario();
-        let comparison = Comparison {
-            unit: crate::scenario::model::FigureUnit::Count,
-            operator: Operator::AtMost,
-            value: 2.0,
-        };
-        scenario
-            .expect
-            .figures
-            .insert("errors.timeout".into(), comparison);
+        let comparison =
+            Comparison { unit: crate::scenario::model::FigureUnit::Count, operator: Operator::AtMost, value: 2.0 };
+        scenario.expect.figures.insert("errors.timeout".into(), comparison);
         let mut report = run(1, &[]);
         report.figures.errors.insert("timeout".into(), 2);
         assert_eq!(outcome(&scenario, &[report.clone()]), Outcome::Pass);
         report.figures.errors.insert("timeout".into(), 3);
         assert_eq!(outcome(&scenario, &[report]), Outcome::Failed);
         let mut report = run(1, &[]);
-        report
-            .wrong_sql
-            .push("SELECT count(*) FROM t gave 2, not 1".into());
+        report.wrong_sql.push("SELECT count(*) FROM t gave 2, not 1".into());
         assert_eq!(outcome(&scenario, &[report]), Outcome::Failed);
-        scenario
-            .expect
-            .figures
-            .insert("recovery.quiet".into(), comparison);
-        assert_eq!(
-            outcome(&scenario, &[run(1, &[])]),
-            Outcome::Failed,
-            "nothing was measured"
-        );
+        scenario.expect.figures.insert("recovery.quiet".into(), comparison);
+        assert_eq!(outcome(&scenario, &[run(1, &[])]), Outcome::Failed, "nothing was measured");
     }
 
     #[test]
@@ -610,14 +469,7 @@ mod tests {
         scenario.apps["web"].pool.reset_on_return = Reset::Discard;
         let lacks = lacks(&scenario, &Capabilities::default());
         assert_eq!(lacks, ["resize", "reset_discard"]);
-        assert_eq!(
-            outcome(&scenario, &[RunReport::unsupported(1, lacks)]),
-            Outcome::Unsupported
-        );
-        assert!(
-            CAPABILITIES
-                .iter()
-                .all(|name| can(&Capabilities::default(), name) == Some(false))
-        );
+        assert_eq!(outcome(&scenario, &[RunReport::unsupported(1, lacks)]), Outcome::Unsupported);
+        assert!(CAPABILITIES.iter().all(|name| can(&Capabilities::default(), name) == Some(false)));
     }
 }

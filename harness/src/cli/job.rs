@@ -33,29 +33,16 @@ impl Work for Job {
         };
         let checked = files::parse(&engine, &self.file.display().to_string(), &self.text);
         let Some(scenario) = checked.scenario else {
-            return Told::bug(
-                self.seed,
-                format!("the worker can't read {}", self.file.display()),
-            );
+            return Told::bug(self.seed, format!("the worker can't read {}", self.file.display()));
         };
         let opened = self.trace.as_ref().map(File::create).transpose();
         let trace = match opened {
-            Ok(file) => file.map(|file| {
-                Box::new(BufWriter::with_capacity(1 << 16, file)) as Box<dyn io::Write + Send>
-            }),
+            Ok(file) => file.map(|file| Box::new(BufWriter::with_capacity(1 << 16, file)) as Box<dyn io::Write + Send>),
             Err(error) => {
-                return Told::bug(
-                    self.seed,
-                    format!("the worker can't write the trace: {error}"),
-                );
+                return Told::bug(self.seed, format!("the worker can't write the trace: {error}"));
             }
         };
-        (engine.run)(RunRequest {
-            scenario: &Arc::new(scenario),
-            adapter,
-            seed: self.seed,
-            trace,
-        })
+        (engine.run)(RunRequest { scenario: &Arc::new(scenario), adapter, seed: self.seed, trace })
     }
 
     fn lost(&self, loss: &Loss) -> Told {

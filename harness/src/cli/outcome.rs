@@ -19,13 +19,7 @@ pub(super) struct Judged {
 
 impl Judged {
     /// Of these runs. `all_seeds` says whether they are those of the file: only then must a known bug show.
-    pub(super) fn of(
-        scenario: &Scenario,
-        pool: &str,
-        version: &str,
-        runs: &[Told],
-        all_seeds: bool,
-    ) -> Judged {
+    pub(super) fn of(scenario: &Scenario, pool: &str, version: &str, runs: &[Told], all_seeds: bool) -> Judged {
         let reports: Vec<RunReport> = runs.iter().map(|told| told.report.clone()).collect();
         let expectation = if all_seeds {
             judge_seeds(scenario, pool, version, &reports)
@@ -37,10 +31,7 @@ impl Judged {
             !expectation.outcome.is_expected()
         };
         let first = reports.iter().find(alone).or(reports.first());
-        let mut violated: Vec<&'static str> = reports
-            .iter()
-            .flat_map(|report| report.counts.keys().copied())
-            .collect();
+        let mut violated: Vec<&'static str> = reports.iter().flat_map(|report| report.counts.keys().copied()).collect();
         violated.sort_unstable();
         violated.dedup();
         let lacks = reports.iter().find_map(|report| match &report.verdict {
@@ -68,11 +59,7 @@ impl Judged {
             Outcome::Unsupported => self.lacks.join(", "),
             Outcome::Excused | Outcome::Known | Outcome::Failed => self.violated.join(", "),
         };
-        if more.is_empty() {
-            word.to_owned()
-        } else {
-            format!("{word}: {more}")
-        }
+        if more.is_empty() { word.to_owned() } else { format!("{word}: {more}") }
     }
 }
 
@@ -91,9 +78,6 @@ pub(super) fn word(outcome: Outcome) -> &'static str {
 /// Runs that are not all of the file's: a known bug need not show in them.
 fn judge_some(scenario: &Scenario, pool: &str, version: &str, runs: &[RunReport]) -> Expectation {
     let mut scenario = scenario.clone();
-    scenario.expect.known.retain(|known| {
-        runs.iter()
-            .any(|run| run.counts.contains_key(known.violates.as_str()))
-    });
+    scenario.expect.known.retain(|known| runs.iter().any(|run| run.counts.contains_key(known.violates.as_str())));
     judge_seeds(&scenario, pool, version, runs)
 }

@@ -54,20 +54,12 @@ pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
                     trace: None,
                 });
             }
-            pairs.push(Pair {
-                file,
-                adapter,
-                runs: Vec::new(),
-                all_seeds,
-            });
+            pairs.push(Pair { file, adapter, runs: Vec::new(), all_seeds });
         }
     }
     let trace = trace(args, &mut jobs)?;
     let bar = progress(jobs.len());
-    let plan = Plan {
-        jobs: args.jobs.map(usize::from),
-        limits: &args.limits,
-    };
+    let plan = Plan { jobs: args.jobs.map(usize::from), limits: &args.limits };
     let done = campaign::run_all(
         &jobs,
         &options(engine, &plan),
@@ -79,8 +71,7 @@ pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
     if let Some(trace) = trace {
         trace.finish()?;
     }
-    let results: Vec<(&Pair<'_>, Judged)> =
-        pairs.iter().map(|pair| (pair, pair.judged())).collect();
+    let results: Vec<(&Pair<'_>, Judged)> = pairs.iter().map(|pair| (pair, pair.judged())).collect();
     let mut out = anstream::stdout().lock();
     if args.json {
         print_json(&mut out, &results)?;
@@ -97,11 +88,7 @@ pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
         return Err(Failure::Bug(bug));
     }
     let expected = results.iter().all(|(_, judged)| judged.is_expected());
-    Ok(if expected {
-        Code::Expected
-    } else {
-        Code::Unexpected
-    })
+    Ok(if expected { Code::Expected } else { Code::Unexpected })
 }
 
 /// The pools of these names, or all that are published.
@@ -114,15 +101,10 @@ pub(super) fn pools(engine: &Engine, names: &[String]) -> Result<Vec<Arc<dyn Ada
     for name in names {
         let Some(adapter) = all.iter().find(|adapter| adapter.name() == name) else {
             let known: Vec<&str> = all.iter().map(|adapter| adapter.name()).collect();
-            let near = known
-                .iter()
-                .max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
+            let near = known.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
             let hint = near.filter(|near| strsim::jaro(near, name) > 0.7);
             let hint = hint.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
-            return Err(Failure::sentence(format!(
-                "there is no pool {name}{hint}: there are {}",
-                known.join(", ")
-            )));
+            return Err(Failure::sentence(format!("there is no pool {name}{hint}: there are {}", known.join(", "))));
         };
         if !chosen.iter().any(|other| other.name() == name) {
             chosen.push(Arc::clone(adapter));
@@ -132,20 +114,13 @@ pub(super) fn pools(engine: &Engine, names: &[String]) -> Result<Vec<Arc<dyn Ada
 }
 
 pub(super) fn options(engine: &Engine, plan: &Plan<'_>) -> Options {
-    let RunLimits {
-        stall_after,
-        memory,
-    } = *plan.limits;
+    let RunLimits { stall_after, memory } = *plan.limits;
     let stall = Duration::from_secs(stall_after);
     let default = Options::default();
     Options {
         jobs: plan.jobs.unwrap_or(default.jobs),
         place: (engine.workers)(),
-        limits: Limits {
-            stall,
-            total: stall * 20,
-            memory: (memory > 0).then_some(memory << 20),
-        },
+        limits: Limits { stall, total: stall * 20, memory: (memory > 0).then_some(memory << 20) },
         ..default
     }
 }
@@ -179,22 +154,13 @@ fn trace(args: &RunArgs, jobs: &mut [Job]) -> Result<Option<Whole>> {
 
 impl Pair<'_> {
     fn judged(&self) -> Judged {
-        Judged::of(
-            &self.file.scenario,
-            self.adapter.name(),
-            self.adapter.version(),
-            &self.runs,
-            self.all_seeds,
-        )
+        Judged::of(&self.file.scenario, self.adapter.name(), self.adapter.version(), &self.runs, self.all_seeds)
     }
 
     /// The worst of a figure over all seeds; `None` where it was not measured.
     fn worst(&self, figure: &str) -> Option<f64> {
-        let figures = self
-            .runs
-            .iter()
-            .filter(|told| was_judged(told))
-            .filter_map(|told| told.report.figures.get(figure));
+        let figures =
+            self.runs.iter().filter(|told| was_judged(told)).filter_map(|told| told.report.figures.get(figure));
         figures.max_by(f64::total_cmp)
     }
 }
@@ -205,52 +171,32 @@ fn was_judged(told: &Told) -> bool {
 
 fn print_table(out: &mut impl Write, results: &[(&Pair<'_>, Judged)]) -> Result<()> {
     let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header([
-        "scenario",
-        "pool",
-        "verdict",
-        "peak",
-        "worst wait",
-        "recovery",
-    ]);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["scenario", "pool", "verdict", "peak", "worst wait", "recovery"]);
     for column in 3..6 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     for (pair, judged) in results {
-        let figure = |name: &str, show: fn(f64) -> String| {
-            pair.worst(name).map_or_else(|| "-".to_owned(), show)
-        };
+        let figure = |name: &str, show: fn(f64) -> String| pair.worst(name).map_or_else(|| "-".to_owned(), show);
         table.add_row([
             pair.file.name(),
             pair.adapter.name().to_owned(),
             judged.words(),
             figure("peak_connections", |count| format!("{count}")),
             figure("wait.worst", |seconds| format!("{seconds:.3} s")),
-            figure("recovery.first_success", |seconds| {
-                format!("{seconds:.3} s")
-            }),
+            figure("recovery.first_success", |seconds| format!("{seconds:.3} s")),
         ]);
     }
     // The table would count a colour's bytes as width: colours come after it.
-    for (line, result) in lines(&table)
-        .iter()
-        .zip(std::iter::once(None).chain(results.iter().map(Some)))
-    {
+    for (line, result) in lines(&table).iter().zip(std::iter::once(None).chain(results.iter().map(Some))) {
         match result {
             Some((_, judged)) => {
                 // From the right: a scenario may be called `bypass`.
                 let words = judged.words();
                 let (before, after) = line.rsplit_once(&words).unwrap_or((line.as_str(), ""));
-                writeln!(
-                    out,
-                    "{before}{}{after}",
-                    styled(style_of(judged.expectation.outcome), &words)
-                )?;
+                writeln!(out, "{before}{}{after}", styled(style_of(judged.expectation.outcome), &words))?;
             }
             None => writeln!(out, "{line}")?,
         }
@@ -272,39 +218,17 @@ fn explain(out: &mut impl Write, pair: &Pair<'_>, judged: &Judged) -> Result<()>
     if reasons.len() > TOLD {
         writeln!(out, "  and {} more", reasons.len() - TOLD)?;
     }
-    writeln!(
-        out,
-        "  replay: poolproof show {file} --pool {pool} --seed {}",
-        judged.seed
-    )?;
+    writeln!(out, "  replay: poolproof show {file} --pool {pool} --seed {}", judged.seed)?;
     Ok(())
 }
 
 fn print_sum(out: &mut impl Write, results: &[(&Pair<'_>, Judged)], runs: usize) -> Result<()> {
-    let count = |outcome| {
-        results
-            .iter()
-            .filter(|(_, judged)| judged.expectation.outcome == outcome)
-            .count()
-    };
-    let all = [
-        Outcome::Pass,
-        Outcome::Excused,
-        Outcome::Known,
-        Outcome::Unsupported,
-        Outcome::Failed,
-        Outcome::Unknown,
-    ];
+    let count = |outcome| results.iter().filter(|(_, judged)| judged.expectation.outcome == outcome).count();
+    let all =
+        [Outcome::Pass, Outcome::Excused, Outcome::Known, Outcome::Unsupported, Outcome::Failed, Outcome::Unknown];
     let counts = all.map(|outcome| (count(outcome), word(outcome)));
-    let counts = counts
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| format!("{count} {word}"));
-    writeln!(
-        out,
-        "\n{runs} runs: {}",
-        counts.collect::<Vec<_>>().join(", ")
-    )?;
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    writeln!(out, "\n{runs} runs: {}", counts.collect::<Vec<_>>().join(", "))?;
     Ok(())
 }
 
@@ -339,9 +263,7 @@ struct RunEntry<'a> {
 
 impl RunEntry<'_> {
     fn of(Told { report, .. }: &Told) -> RunEntry<'_> {
-        let figures = NAMES
-            .iter()
-            .filter_map(|&name| Some((name, report.figures.get(name)?)));
+        let figures = NAMES.iter().filter_map(|&name| Some((name, report.figures.get(name)?)));
         RunEntry {
             seed: report.seed,
             verdict: &report.verdict,
@@ -364,10 +286,7 @@ fn print_json(out: &mut impl Write, results: &[(&Pair<'_>, Judged)]) -> Result<(
         notes: &judged.expectation.notes,
         runs: pair.runs.iter().map(RunEntry::of).collect(),
     });
-    let document = Document {
-        format: 1,
-        results: results.collect(),
-    };
+    let document = Document { format: 1, results: results.collect() };
     let json = serde_json::to_string_pretty(&document).expect("plain data");
     writeln!(out, "{json}")?;
     Ok(())

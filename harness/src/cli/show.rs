@@ -18,15 +18,9 @@ pub(super) fn show(engine: &Engine, args: &ShowArgs) -> Result<Code> {
         return Err(Failure::Files(vec![report]));
     };
     let adapter = pools(engine, std::slice::from_ref(&args.pool))?.remove(0);
-    let seed = args
-        .seed
-        .or_else(|| file.scenario.seeds.first().copied())
-        .unwrap_or(1);
+    let seed = args.seed.or_else(|| file.scenario.seeds.first().copied()).unwrap_or(1);
     // Never put in its place: gone when it is dropped.
-    let trace = args
-        .trace
-        .then(|| Whole::new(&std::env::temp_dir().join("poolproof-trace.jsonl")))
-        .transpose()?;
+    let trace = args.trace.then(|| Whole::new(&std::env::temp_dir().join("poolproof-trace.jsonl"))).transpose()?;
     let job = Job {
         file: file.path.clone(),
         text: file.text.to_string(),
@@ -34,39 +28,21 @@ pub(super) fn show(engine: &Engine, args: &ShowArgs) -> Result<Code> {
         seed,
         trace: trace.as_ref().map(|whole| whole.path().to_owned()),
     };
-    let report = one(
-        engine,
-        &job,
-        &Plan {
-            jobs: Some(1),
-            limits: &args.limits,
-        },
-    )?;
+    let report = one(engine, &job, &Plan { jobs: Some(1), limits: &args.limits })?;
     if let Some(bug) = report.bug {
         return Err(Failure::Bug(bug));
     }
     let mut out = anstream::stdout().lock();
     match &trace {
         Some(whole) => {
-            let file = File::open(whole.path())
-                .map_err(|error| Failure::io("read", whole.path(), &error))?;
+            let file = File::open(whole.path()).map_err(|error| Failure::io("read", whole.path(), &error))?;
             io::copy(&mut BufReader::new(file), &mut out)?;
         }
         None => write!(out, "{}", report.story)?,
     }
     out.flush()?;
-    let judged = Judged::of(
-        &file.scenario,
-        adapter.name(),
-        adapter.version(),
-        &[report],
-        false,
-    );
-    Ok(if judged.is_expected() {
-        Code::Expected
-    } else {
-        Code::Unexpected
-    })
+    let judged = Judged::of(&file.scenario, adapter.name(), adapter.version(), &[report], false);
+    Ok(if judged.is_expected() { Code::Expected } else { Code::Unexpected })
 }
 
 fn one(engine: &Engine, job: &Job, plan: &Plan<'_>) -> Result<Told> {

@@ -43,18 +43,12 @@ impl Adapter for Named {
         &[]
     }
     async fn build(&self, _: &PoolSettings, _: Connector) -> Result<Arc<dyn Pool>, PoolError> {
-        Err(PoolError {
-            kind: PoolErrorKind::Other,
-            message: "there is no such pool".into(),
-        })
+        Err(PoolError { kind: PoolErrorKind::Other, message: "there is no such pool".into() })
     }
 }
 
 fn pools(names: &[&'static str]) -> Vec<Arc<dyn Adapter>> {
-    names
-        .iter()
-        .map(|name| Arc::new(Named(name)) as Arc<dyn Adapter>)
-        .collect()
+    names.iter().map(|name| Arc::new(Named(name)) as Arc<dyn Adapter>).collect()
 }
 
 /// Runs come out by the pool's name.
@@ -77,45 +71,23 @@ fn pretend(request: RunRequest<'_>) -> Told {
         "buggy" => panic!("a bug of the harness"),
         name => {
             if name == "leaky" || (name == "flaky" && seed == 2) {
-                let (meta, at) = (
-                    &invariant::eventual_release::META,
-                    Duration::from_millis(1500),
-                );
-                violations.push(Violation::new(
-                    meta,
-                    at,
-                    Who::Actor(ActorId(3)),
-                    "its lease did not come back",
-                ));
+                let (meta, at) = (&invariant::eventual_release::META, Duration::from_millis(1500));
+                violations.push(Violation::new(meta, at, Who::Actor(ActorId(3)), "its lease did not come back"));
             }
             RunReport::judged(seed, &violations, figures, Vec::new())
         }
     };
-    Told {
-        report,
-        story: format!("the story of seed {seed}\n"),
-        bug: None,
-    }
+    Told { report, story: format!("the story of seed {seed}\n"), bug: None }
 }
 
 fn engine() -> Engine {
     Engine {
         run: pretend,
-        workers: || Workers::Executable {
-            program: std::env::current_exe().unwrap(),
-            arguments: entry("worker_entry"),
-        },
-        pools: || {
-            pools(&[
-                "steady", "flaky", "leaky", "limited", "puzzling", "spinning", "aborting", "buggy",
-            ])
-        },
+        workers: || Workers::Executable { program: std::env::current_exe().unwrap(), arguments: entry("worker_entry") },
+        pools: || pools(&["steady", "flaky", "leaky", "limited", "puzzling", "spinning", "aborting", "buggy"]),
         published: || pools(&["steady", "limited"]),
         invariants: || {
-            let name = |name| super::Named {
-                name,
-                meaning: "Something holds.",
-            };
+            let name = |name| super::Named { name, meaning: "Something holds." };
             vec![name("eventual-release"), name("no-stall")]
         },
         capabilities: || vec!["close"],
@@ -127,9 +99,7 @@ fn engine() -> Engine {
 
 fn entry(test: &str) -> Vec<OsString> {
     let test = format!("cli::tests::{test}");
-    [test.as_str(), "--exact", "--nocapture"]
-        .map(OsString::from)
-        .to_vec()
+    [test.as_str(), "--exact", "--nocapture"].map(OsString::from).to_vec()
 }
 
 #[test]
@@ -191,21 +161,12 @@ fn command_in(folder: &Path, scenario: &str, arguments: &[&str]) -> (i32, String
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let text = text
-        .split_once("running 1 test\n")
-        .map_or("", |(_, text)| text);
-    (
-        output.status.code().unwrap(),
-        text.to_owned(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
+    let text = text.split_once("running 1 test\n").map_or("", |(_, text)| text);
+    (output.status.code().unwrap(), text.to_owned(), String::from_utf8(output.stderr).unwrap())
 }
 
 fn run(scenario: &str, pool: &str) -> (i32, String, String) {
-    command(
-        scenario,
-        &["run", "a.toml", "--pool", pool, "--stall-after", "1"],
-    )
+    command(scenario, &["run", "a.toml", "--pool", pool, "--stall-after", "1"])
 }
 
 #[test]
@@ -245,58 +206,25 @@ fn a_known_bug_must_show() {
     assert!(out.contains("flaky  known: eventual-release"), "{out}");
     let (code, out, _) = run(&known("steady"), "steady");
     assert_eq!(code, 1);
-    assert!(
-        out.contains(
-            "the known bug eventual-release (https://example.org/1) did not show with any seed"
-        ),
-        "{out}"
-    );
+    assert!(out.contains("the known bug eventual-release (https://example.org/1) did not show with any seed"), "{out}");
     // One seed alone need not show it.
-    let (code, ..) = command(
-        &known("steady"),
-        &["run", "a.toml", "--pool", "steady", "--seed", "1"],
-    );
+    let (code, ..) = command(&known("steady"), &["run", "a.toml", "--pool", "steady", "--seed", "1"]);
     assert_eq!(code, 0);
     // Another version does not have it.
     let (code, out, _) = run(&known("leaky").replace("<=1.2.3", "<1.2.3"), "leaky");
     assert_eq!(code, 1);
-    assert!(
-        out.contains("FAILED: eventual-release")
-            && out.contains("seed 3: violates eventual-release"),
-        "{out}"
-    );
+    assert!(out.contains("FAILED: eventual-release") && out.contains("seed 3: violates eventual-release"), "{out}");
 }
 
 #[test]
 fn a_hostile_pool_ends_as_a_verdict_and_the_others_go_on() {
-    let pools = [
-        "--pool", "spinning", "--pool", "aborting", "--pool", "steady",
-    ];
-    let arguments = [
-        &[
-            "run",
-            "a.toml",
-            "--seed",
-            "1",
-            "--stall-after",
-            "1",
-            "--jobs",
-            "2",
-        ][..],
-        &pools,
-    ]
-    .concat();
+    let pools = ["--pool", "spinning", "--pool", "aborting", "--pool", "steady"];
+    let arguments = [&["run", "a.toml", "--seed", "1", "--stall-after", "1", "--jobs", "2"][..], &pools].concat();
     let (code, out, _) = command(SCENARIO, &arguments);
     assert_eq!(code, 1);
     assert!(out.contains("spinning  FAILED: no-stall"), "{out}");
-    assert!(
-        out.contains("no-stall at 0.000 s, run: a task kept the thread"),
-        "{out}"
-    );
-    assert!(
-        out.contains("ended the process by signal 6 (SIGABRT)"),
-        "{out}"
-    );
+    assert!(out.contains("no-stall at 0.000 s, run: a task kept the thread"), "{out}");
+    assert!(out.contains("ended the process by signal 6 (SIGABRT)"), "{out}");
     assert!(out.contains("steady    pass"), "{out}");
 }
 
@@ -307,65 +235,38 @@ fn no_verdict_is_not_as_expected_and_a_bug_is_ours() {
     assert!(out.contains("seed 1: the server did not start"), "{out}");
     let (code, out, err) = run(SCENARIO, "buggy");
     assert_eq!(code, Code::Bug as i32);
-    assert!(
-        out.contains("UNKNOWN") && err.contains("poolproof has a bug: a bug of the harness"),
-        "{out}{err}"
-    );
+    assert!(out.contains("UNKNOWN") && err.contains("poolproof has a bug: a bug of the harness"), "{out}{err}");
     assert!(err.contains("/issues"), "{err}");
 }
 
 #[test]
 fn json_is_the_same_for_any_number_of_jobs() {
-    let json = |jobs| {
-        command(
-            SCENARIO,
-            &["run", "a.toml", "--seeds", "1..4", "--json", "--jobs", jobs],
-        )
-    };
+    let json = |jobs| command(SCENARIO, &["run", "a.toml", "--seeds", "1..4", "--json", "--jobs", jobs]);
     let (code, one, _) = json("1");
     assert_eq!(code, 0);
     assert_eq!(one, json("3").1);
     let document: serde_json::Value = serde_json::from_str(&one).unwrap();
     assert_eq!(document["format"], 1);
     assert_eq!(document["results"][0]["runs"].as_array().unwrap().len(), 4);
-    assert_eq!(
-        document["results"][0]["runs"][3]["figures"]["wait.worst"],
-        0.04
-    );
+    assert_eq!(document["results"][0]["runs"][3]["figures"]["wait.worst"], 0.04);
     assert_eq!(document["results"][1]["outcome"], "unsupported");
 }
 
 #[test]
 fn a_trace_is_whole_or_not_there() {
     let folder = tempfile::tempdir().unwrap();
-    let arguments = [
-        "run", "a.toml", "--pool", "steady", "--seed", "7", "--trace", "t.jsonl",
-    ];
+    let arguments = ["run", "a.toml", "--pool", "steady", "--seed", "7", "--trace", "t.jsonl"];
     assert_eq!(command_in(folder.path(), SCENARIO, &arguments).0, 0);
-    assert_eq!(
-        std::fs::read_to_string(folder.path().join("t.jsonl")).unwrap(),
-        "{\"seed\":7}\n"
-    );
-    let mut names: Vec<_> = std::fs::read_dir(folder.path())
-        .unwrap()
-        .map(|e| e.unwrap().file_name())
-        .collect();
+    assert_eq!(std::fs::read_to_string(folder.path().join("t.jsonl")).unwrap(), "{\"seed\":7}\n");
+    let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["a.toml", "t.jsonl"]);
 }
 
 #[test]
 fn show_tells_the_story_or_the_trace() {
-    let show = |more: &[&str]| {
-        command(
-            SCENARIO,
-            &[&["show", "a.toml", "--pool", "leaky"][..], more].concat(),
-        )
-    };
-    assert_eq!(
-        show(&["--seed", "7"]),
-        (1, "the story of seed 7\n".to_owned(), String::new())
-    );
+    let show = |more: &[&str]| command(SCENARIO, &[&["show", "a.toml", "--pool", "leaky"][..], more].concat());
+    assert_eq!(show(&["--seed", "7"]), (1, "the story of seed 7\n".to_owned(), String::new()));
     assert_eq!(show(&[]).1, "the story of seed 1\n", "the file's first");
     assert_eq!(show(&["--trace"]).1, "{\"seed\":1}\n");
 }

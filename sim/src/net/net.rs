@@ -60,6 +60,12 @@ impl Net {
         Net { shared: Shared::new(random) }
     }
 
+    /// Tasks of the runtime that are the network's own: its driver, once there was something to drive.
+    #[must_use]
+    pub fn own_tasks(&self) -> usize {
+        self.shared.with(|w| usize::from(w.driver.running))
+    }
+
     /// A new host with a running process, known to every other by this name.
     ///
     /// # Panics

@@ -120,7 +120,7 @@ pub(crate) struct World {
 /// The task that runs due events.
 #[derive(Default)]
 struct Driver {
-    running: bool,
+    pub(crate) running: bool,
     /// What it sleeps until.
     armed: Option<Micros>,
     waker: Option<Waker>,

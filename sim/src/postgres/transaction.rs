@@ -83,19 +83,13 @@ pub enum Ending {
 }
 
 fn no_transaction() -> PgError {
-    PgError::warning(
-        SqlState::NO_ACTIVE_SQL_TRANSACTION,
-        "there is no transaction in progress",
-    )
+    PgError::warning(SqlState::NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress")
 }
 
 /// 25P01 for a command that needs BEGIN first.
 #[must_use]
 pub fn only_in_blocks(command: &str) -> PgError {
-    PgError::error(
-        SqlState::NO_ACTIVE_SQL_TRANSACTION,
-        format!("{command} can only be used in transaction blocks"),
-    )
+    PgError::error(SqlState::NO_ACTIVE_SQL_TRANSACTION, format!("{command} can only be used in transaction blocks"))
 }
 
 /// 25P02.
@@ -131,10 +125,9 @@ impl Block {
                 *self = Block::Explicit;
                 None
             }
-            Block::Explicit | Block::Failed => Some(PgError::warning(
-                SqlState::ACTIVE_SQL_TRANSACTION,
-                "there is already a transaction in progress",
-            )),
+            Block::Explicit | Block::Failed => {
+                Some(PgError::warning(SqlState::ACTIVE_SQL_TRANSACTION, "there is already a transaction in progress"))
+            }
         }
     }
 
@@ -168,11 +161,7 @@ impl Block {
     /// # Errors
     /// 25P01 outside a block.
     pub fn savepoint(self, command: &str) -> Result<(), PgError> {
-        if self.is_explicit() {
-            Ok(())
-        } else {
-            Err(only_in_blocks(command))
-        }
+        if self.is_explicit() { Ok(()) } else { Err(only_in_blocks(command)) }
     }
 
     /// After an error. Gives whether the whole transaction is over.

@@ -121,10 +121,7 @@ pub(super) struct Catalog {
 impl Catalog {
     pub(super) fn new() -> Catalog {
         // FirstNormalObjectId.
-        Catalog {
-            next: 16_384,
-            ..Catalog::default()
-        }
+        Catalog { next: 16_384, ..Catalog::default() }
     }
 
     pub(super) fn next_id(&mut self) -> RelationId {
@@ -134,10 +131,7 @@ impl Catalog {
 
     pub(super) fn add(&mut self, relation: Relation) {
         self.version += 1;
-        self.names
-            .entry(relation.name.clone())
-            .or_default()
-            .push(relation.id);
+        self.names.entry(relation.name.clone()).or_default().push(relation.id);
         self.relations.insert(relation.id, relation);
     }
 
@@ -163,19 +157,12 @@ impl Catalog {
 
     /// A table that is known to be one.
     pub(super) fn table(&self, id: RelationId) -> &Table {
-        self.relations
-            .get(&id)
-            .and_then(Relation::table)
-            .expect("a locked table exists")
+        self.relations.get(&id).and_then(Relation::table).expect("a locked table exists")
     }
 
     /// As [`Catalog::table`].
     pub(super) fn table_mut(&mut self, id: RelationId) -> &mut Table {
-        match self
-            .relations
-            .get_mut(&id)
-            .map(|relation| &mut relation.kind)
-        {
+        match self.relations.get_mut(&id).map(|relation| &mut relation.kind) {
             Some(RelationKind::Table(table)) => table,
             _ => panic!("a locked table exists"),
         }
@@ -183,29 +170,15 @@ impl Catalog {
 
     /// As [`Catalog::table_mut`], for cleaning up after what may be gone.
     pub(super) fn heap_mut(&mut self, id: RelationId) -> Option<&mut Heap> {
-        match self
-            .relations
-            .get_mut(&id)
-            .map(|relation| &mut relation.kind)
-        {
+        match self.relations.get_mut(&id).map(|relation| &mut relation.kind) {
             Some(RelationKind::Table(table)) => Some(&mut table.heap),
             _ => None,
         }
     }
 
     /// The relation that a name means to a session: its temporary one first.
-    pub(super) fn find(
-        &self,
-        database: &str,
-        pid: Pid,
-        name: &str,
-        schema: Option<&str>,
-    ) -> Option<&Relation> {
-        let candidates = self
-            .names
-            .get(name)?
-            .iter()
-            .filter_map(|id| self.relations.get(id));
+    pub(super) fn find(&self, database: &str, pid: Pid, name: &str, schema: Option<&str>) -> Option<&Relation> {
+        let candidates = self.names.get(name)?.iter().filter_map(|id| self.relations.get(id));
         let mut found: Option<&Relation> = None;
         for relation in candidates {
             let wanted = match schema {
@@ -226,15 +199,10 @@ impl Catalog {
 
     /// A relation of this name and persistence that another running transaction made: who to wait for.
     pub(super) fn made_elsewhere(&self, database: &str, pid: Pid, name: &str) -> Option<Xid> {
-        self.names
-            .get(name)?
-            .iter()
-            .filter_map(|id| self.relations.get(id))
-            .find_map(|relation| {
-                let (by, xid) = relation.made_by?;
-                (by != pid && &*relation.database == database && relation.temporary.is_none())
-                    .then_some(xid)
-            })
+        self.names.get(name)?.iter().filter_map(|id| self.relations.get(id)).find_map(|relation| {
+            let (by, xid) = relation.made_by?;
+            (by != pid && &*relation.database == database && relation.temporary.is_none()).then_some(xid)
+        })
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Relation> {
@@ -243,11 +211,7 @@ impl Catalog {
 
     /// The ids of a session's temporary relations.
     pub(super) fn temporaries(&self, pid: Pid) -> Vec<RelationId> {
-        self.relations
-            .values()
-            .filter(|relation| relation.temporary == Some(pid))
-            .map(|relation| relation.id)
-            .collect()
+        self.relations.values().filter(|relation| relation.temporary == Some(pid)).map(|relation| relation.id).collect()
     }
 
     pub(super) fn ids(&self) -> Vec<RelationId> {

@@ -34,13 +34,7 @@ fn clock(out: &mut String, us: i64) {
     use std::fmt::Write;
     let seconds = us / 1_000_000;
     // Writing to a String cannot fail.
-    let _ = write!(
-        out,
-        "{:02}:{:02}:{:02}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60
-    );
+    let _ = write!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
     let fraction = us % 1_000_000;
     if fraction != 0 {
         let _ = write!(out, ".{fraction:06}");
@@ -143,20 +137,12 @@ pub(super) fn parse_timestamptz(text: &str) -> Result<i64, PgError> {
         Some((days - EPOCH_DAYS) * DAY + time - offset)
     };
     inner().ok_or_else(|| {
-        PgError::error(
-            SqlState("22007"),
-            format!("invalid input syntax for type timestamp with time zone: \"{text}\""),
-        )
+        PgError::error(SqlState("22007"), format!("invalid input syntax for type timestamp with time zone: \"{text}\""))
     })
 }
 
 pub(super) fn parse_interval(text: &str) -> Result<i64, PgError> {
-    let bad = || {
-        PgError::error(
-            SqlState("22007"),
-            format!("invalid input syntax for type interval: \"{text}\""),
-        )
-    };
+    let bad = || PgError::error(SqlState("22007"), format!("invalid input syntax for type interval: \"{text}\""));
     let mut total = 0i64;
     let mut words = text.split_whitespace().peekable();
     let mut any = false;
@@ -173,16 +159,10 @@ pub(super) fn parse_interval(text: &str) -> Result<i64, PgError> {
             continue;
         }
         // "5s" as well as "5 s"; a bare number is seconds.
-        let split = word
-            .find(|c: char| c.is_ascii_alphabetic())
-            .unwrap_or(word.len());
+        let split = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
         let (number, attached) = word.split_at(split);
         let number: f64 = number.parse().map_err(|_| bad())?;
-        let unit = if attached.is_empty() {
-            words.next().unwrap_or("s")
-        } else {
-            attached
-        };
+        let unit = if attached.is_empty() { words.next().unwrap_or("s") } else { attached };
         let unit = unit.to_ascii_lowercase();
         #[expect(clippy::cast_precision_loss, reason = "a day in microseconds is exact")]
         let scale = match unit.as_str() {
@@ -226,17 +206,8 @@ mod tests {
         }
         assert_eq!(parse_timestamptz("2000-01-01T02:00:00+02").unwrap(), 0);
         assert!(parse_timestamptz("2023-02-29").is_err());
-        assert_eq!(
-            interval_text(parse_interval("1 day 2 hours").unwrap()),
-            "1 day 02:00:00"
-        );
-        assert_eq!(
-            interval_text(parse_interval("250 ms").unwrap()),
-            "00:00:00.25"
-        );
-        assert_eq!(
-            interval_text(parse_interval("-00:00:01").unwrap()),
-            "-00:00:01"
-        );
+        assert_eq!(interval_text(parse_interval("1 day 2 hours").unwrap()), "1 day 02:00:00");
+        assert_eq!(interval_text(parse_interval("250 ms").unwrap()), "00:00:00.25");
+        assert_eq!(interval_text(parse_interval("-00:00:01").unwrap()), "-00:00:01");
     }
 }

@@ -163,17 +163,10 @@ impl Engine {
     /// When a setting of `options` is none; check them with [`ServerSettings::set`] first.
     #[must_use]
     pub fn new(options: EngineOptions) -> Engine {
-        let major = options
-            .version
-            .split('.')
-            .next()
-            .and_then(|major| major.parse().ok())
-            .unwrap_or(15);
+        let major = options.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(15);
         let mut settings = ServerSettings::new(major);
         for (name, value) in &options.settings {
-            settings
-                .set(name, value)
-                .expect("the caller checked the settings");
+            settings.set(name, value).expect("the caller checked the settings");
         }
         settings.set_internal("server_version", &options.version);
         Engine {
@@ -214,10 +207,7 @@ impl Engine {
     /// The connection limit of a database (-1: none), if there is such a database.
     #[must_use]
     pub fn database_limit(&self, name: &str) -> Option<i32> {
-        self.databases
-            .iter()
-            .find(|(database, _)| database == name)
-            .map(|(_, limit)| *limit)
+        self.databases.iter().find(|(database, _)| database == name).map(|(_, limit)| *limit)
     }
 
     /// The locks, for `pg_blocking_pids` and the deadlock check.
@@ -255,11 +245,7 @@ impl Engine {
     /// Row versions kept, live and dead, over all tables.
     #[must_use]
     pub fn row_versions(&self) -> usize {
-        self.catalog
-            .iter()
-            .filter_map(|relation| relation.table())
-            .map(|table| table.heap.version_count())
-            .sum()
+        self.catalog.iter().filter_map(|relation| relation.table()).map(|table| table.heap.version_count()).sum()
     }
 
     /// A backend's session.
@@ -268,17 +254,9 @@ impl Engine {
     /// 22023, 42704 and their like for a setting of the startup packet, FATAL.
     pub fn open_session(&mut self, options: SessionOptions) -> Result<Session, PgError> {
         let superuser = self.role(&options.user).is_some_and(|role| role.superuser);
-        let parameters: Vec<(&str, &str)> = options
-            .settings
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        let startup = Startup {
-            user: &options.user,
-            superuser,
-            stored: &[],
-            parameters: &parameters,
-        };
+        let parameters: Vec<(&str, &str)> =
+            options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let startup = Startup { user: &options.user, superuser, stored: &[], parameters: &parameters };
         let settings = Settings::new(&self.settings, startup)?;
         let mut session = Session::new(options, superuser, settings);
         self.settings_changed(&mut session);
@@ -333,12 +311,7 @@ impl Engine {
     ///
     /// # Errors
     /// Whatever the statement fails with.
-    pub fn step(
-        &mut self,
-        host: &dyn Host,
-        session: &mut Session,
-        exec: &mut Execution,
-    ) -> Result<Step, PgError> {
+    pub fn step(&mut self, host: &dyn Host, session: &mut Session, exec: &mut Execution) -> Result<Step, PgError> {
         self.step_execution(host, session, exec)
     }
 
@@ -375,11 +348,7 @@ impl Engine {
     ///
     /// # Errors
     /// None at present: deferred constraints are not modelled. An error would have rolled back already.
-    pub fn commit_implicit(
-        &mut self,
-        _host: &dyn Host,
-        session: &mut Session,
-    ) -> Result<(), PgError> {
+    pub fn commit_implicit(&mut self, _host: &dyn Host, session: &mut Session) -> Result<(), PgError> {
         session.pipelined = false;
         if matches!(session.block, Block::Implicit | Block::ImplicitBlock) {
             self.commit_all(session);
@@ -416,18 +385,12 @@ impl Engine {
         self.undo(session.pid, 0);
         session.transaction.listens.clear();
         session.transaction.notifies.clear();
-        session
-            .cursors
-            .retain(|_, cursor| cursor.hold && !cursor.fresh);
+        session.cursors.retain(|_, cursor| cursor.hold && !cursor.fresh);
         session.settings.rollback();
         // The block goes on as failed with its own characteristics gone; COMMIT or ROLLBACK begin afresh.
         self.settings_changed(session);
         if let Some(xid) = session.transaction.xid.take() {
-            self.events.push(TransactionEvent {
-                pid: session.pid,
-                xid,
-                committed: false,
-            });
+            self.events.push(TransactionEvent { pid: session.pid, xid, committed: false });
         }
         self.locks.release_transaction(session.pid);
         self.long_snapshots.remove(&session.pid);
@@ -460,11 +423,7 @@ impl Engine {
             self.undo(pid, 0);
         }
         for id in self.catalog.ids() {
-            if self
-                .catalog
-                .get(id)
-                .is_some_and(|relation| relation.temporary.is_some())
-            {
+            if self.catalog.get(id).is_some_and(|relation| relation.temporary.is_some()) {
                 self.catalog.remove(id);
             }
         }
@@ -476,8 +435,7 @@ impl Engine {
         let major = self.settings.version();
         self.locks = LockTable::for_version(major);
         for id in self.catalog.ids() {
-            if let Some(RelationKind::Table(table)) =
-                self.catalog.get_mut(id).map(|relation| &mut relation.kind)
+            if let Some(RelationKind::Table(table)) = self.catalog.get_mut(id).map(|relation| &mut relation.kind)
                 && table.unlogged
             {
                 table.heap = table.heap.emptied();
@@ -523,9 +481,7 @@ impl Engine {
                         self.garbage.push_back((number, table, tuple));
                     }
                 }
-                Undo::Lock {
-                    table, tuple, xid, ..
-                } => {
+                Undo::Lock { table, tuple, xid, .. } => {
                     if let Some(heap) = self.catalog.heap_mut(table) {
                         heap.unlock(tuple, xid);
                     }
@@ -566,11 +522,7 @@ impl Engine {
         });
         session.settings.commit();
         if let Some(xid) = session.transaction.xid {
-            self.events.push(TransactionEvent {
-                pid,
-                xid,
-                committed: true,
-            });
+            self.events.push(TransactionEvent { pid, xid, committed: true });
         }
         self.end_transaction(session);
     }
@@ -583,16 +535,10 @@ impl Engine {
         self.end_wait(session);
         self.leave_row_queue(session);
         self.undo(session.pid, 0);
-        session
-            .cursors
-            .retain(|_, cursor| cursor.hold && !cursor.fresh);
+        session.cursors.retain(|_, cursor| cursor.hold && !cursor.fresh);
         session.settings.rollback();
         if let Some(xid) = session.transaction.xid {
-            self.events.push(TransactionEvent {
-                pid: session.pid,
-                xid,
-                committed: false,
-            });
+            self.events.push(TransactionEvent { pid: session.pid, xid, committed: false });
         }
         self.end_transaction(session);
     }
@@ -635,19 +581,9 @@ impl Engine {
                         heap.undo_delete(tuple);
                     }
                 }
-                Undo::Lock {
-                    table,
-                    tuple,
-                    xid,
-                    strength,
-                } => {
-                    if let Some(row) = self
-                        .catalog
-                        .heap_mut(table)
-                        .and_then(|heap| heap.row_mut(tuple))
-                    {
-                        row.lockers
-                            .retain(|locker| locker.xid != xid || locker.strength != strength);
+                Undo::Lock { table, tuple, xid, strength } => {
+                    if let Some(row) = self.catalog.heap_mut(table).and_then(|heap| heap.row_mut(tuple)) {
+                        row.lockers.retain(|locker| locker.xid != xid || locker.strength != strength);
                     }
                     if let Some(heap) = self.catalog.heap_mut(table) {
                         heap.forget_if_empty(tuple);
@@ -711,17 +647,9 @@ impl Engine {
     }
 
     fn find_savepoint(&self, session: &Session, name: &str) -> Result<usize, PgError> {
-        session
-            .transaction
-            .savepoints
-            .iter()
-            .rposition(|savepoint| savepoint.name == name)
-            .ok_or_else(|| {
-                PgError::error(
-                    SqlState::INVALID_SAVEPOINT_SPECIFICATION,
-                    format!("savepoint \"{name}\" does not exist"),
-                )
-            })
+        session.transaction.savepoints.iter().rposition(|savepoint| savepoint.name == name).ok_or_else(|| {
+            PgError::error(SqlState::INVALID_SAVEPOINT_SPECIFICATION, format!("savepoint \"{name}\" does not exist"))
+        })
     }
 
     pub(super) fn release(&mut self, session: &mut Session, name: &str) -> Result<(), PgError> {
@@ -752,9 +680,7 @@ impl Engine {
         self.undo(session.pid, savepoint.undo);
         session.transaction.listens.truncate(savepoint.listens);
         session.transaction.notifies.truncate(savepoint.notifies);
-        session
-            .cursors
-            .retain(|name, _| savepoint.cursors.contains(name));
+        session.cursors.retain(|name, _| savepoint.cursors.contains(name));
         if session.transaction.made_relations {
             self.name_temporaries(session);
         }
@@ -763,12 +689,7 @@ impl Engine {
         session.transaction.read_only = savepoint.read_only;
         self.locks.release_since(session.pid, savepoint.locks);
         if let Some(xid) = savepoint.xid {
-            self.locks.unlock(
-                session.pid,
-                Tag::Transaction(xid),
-                Mode::Exclusive,
-                Hold::Transaction,
-            );
+            self.locks.unlock(session.pid, Tag::Transaction(xid), Mode::Exclusive, Hold::Transaction);
         }
         if let Some(last) = session.transaction.savepoints.last_mut()
             && last.undo == savepoint.undo
@@ -806,35 +727,20 @@ impl Engine {
         self.hold_own(session.pid, xid);
         if !session.transaction.savepoints.is_empty() {
             // It outlives a ROLLBACK TO the savepoint inside which it was given.
-            self.locks
-                .keep(session.pid, Tag::Transaction(xid), Mode::Exclusive);
+            self.locks.keep(session.pid, Tag::Transaction(xid), Mode::Exclusive);
         }
         xid
     }
 
     fn hold_own(&mut self, pid: Pid, xid: Xid) {
         use super::super::locks::{Grant, Patience};
-        let grant = self.locks.lock(
-            pid,
-            Tag::Transaction(xid),
-            Mode::Exclusive,
-            Hold::Transaction,
-            Patience::NoWait,
-        );
-        debug_assert_eq!(
-            grant,
-            Grant::Granted,
-            "nobody can know a new transaction's id"
-        );
+        let grant = self.locks.lock(pid, Tag::Transaction(xid), Mode::Exclusive, Hold::Transaction, Patience::NoWait);
+        debug_assert_eq!(grant, Grant::Granted, "nobody can know a new transaction's id");
     }
 
     /// Drops versions that no snapshot needs any more.
     fn collect_garbage(&mut self) {
-        let oldest = self
-            .snapshots
-            .values()
-            .chain(self.long_snapshots.values())
-            .min();
+        let oldest = self.snapshots.values().chain(self.long_snapshots.values()).min();
         let horizon = oldest.copied().unwrap_or(self.commits);
         while let Some((number, table, tuple)) = self.garbage.front().copied() {
             if number > horizon {
@@ -851,15 +757,10 @@ impl Engine {
 
     /// Keeps the names of the session's temporary tables, for its report.
     pub(super) fn name_temporaries(&self, session: &mut Session) {
-        let tables = self
-            .catalog
-            .temporaries(session.pid)
-            .into_iter()
-            .filter_map(|id| {
-                let relation = self.catalog.get(id)?;
-                (relation.table().is_some() && relation.dropped_by.is_none())
-                    .then(|| relation.name.to_string())
-            });
+        let tables = self.catalog.temporaries(session.pid).into_iter().filter_map(|id| {
+            let relation = self.catalog.get(id)?;
+            (relation.table().is_some() && relation.dropped_by.is_none()).then(|| relation.name.to_string())
+        });
         session.temporary_names = tables.collect();
     }
 
@@ -920,12 +821,7 @@ impl Engine {
             ("transaction_read_only", Some(value)) => {
                 let off = super::value::parse_bool(value) == Some(false);
                 if off && session.transaction.read_only {
-                    if session
-                        .transaction
-                        .savepoints
-                        .last()
-                        .is_some_and(|savepoint| savepoint.read_only)
-                    {
+                    if session.transaction.savepoints.last().is_some_and(|savepoint| savepoint.read_only) {
                         return Err(PgError::error(
                             SqlState::ACTIVE_SQL_TRANSACTION,
                             "cannot set transaction read-write mode inside a read-only transaction",
@@ -945,30 +841,15 @@ impl Engine {
         session.settings.set(name, value, scope, superuser)?;
         if lower == "session_authorization" {
             // Whoever one is now, SET ROLE starts anew.
-            let user = session
-                .settings
-                .get("session_authorization")
-                .unwrap_or_default();
+            let user = session.settings.get("session_authorization").unwrap_or_default();
             let superuser = self.role(&user).is_some_and(|role| role.superuser);
-            session.settings.set_internal(
-                "is_superuser",
-                if superuser { "on" } else { "off" },
-                scope,
-            );
+            session.settings.set_internal("is_superuser", if superuser { "on" } else { "off" }, scope);
         }
         if lower == "role" {
             let role = session.settings.get("role").unwrap_or_default();
-            let user = if role == "none" {
-                session.session_user.clone()
-            } else {
-                role
-            };
+            let user = if role == "none" { session.session_user.clone() } else { role };
             let superuser = self.role(&user).is_some_and(|role| role.superuser);
-            session.settings.set_internal(
-                "is_superuser",
-                if superuser { "on" } else { "off" },
-                scope,
-            );
+            session.settings.set_internal("is_superuser", if superuser { "on" } else { "off" }, scope);
         }
         self.settings_changed(session);
         Ok(())
@@ -990,22 +871,10 @@ impl Engine {
             session.transaction.isolation = isolation;
             session.transaction.read_only = read_only;
         }
-        session.session_user = if authorization.is_empty() {
-            session.login_user.clone()
-        } else {
-            authorization
-        };
-        session.session_superuser = self
-            .role(&session.session_user)
-            .is_some_and(|role| role.superuser);
-        session.current_user = if role.is_empty() || role == "none" {
-            session.session_user.clone()
-        } else {
-            role
-        };
-        session.current_superuser = self
-            .role(&session.current_user)
-            .is_some_and(|role| role.superuser);
+        session.session_user = if authorization.is_empty() { session.login_user.clone() } else { authorization };
+        session.session_superuser = self.role(&session.session_user).is_some_and(|role| role.superuser);
+        session.current_user = if role.is_empty() || role == "none" { session.session_user.clone() } else { role };
+        session.current_superuser = self.role(&session.current_user).is_some_and(|role| role.superuser);
     }
 
     pub(super) fn current_schema(&self, session: &Session) -> Option<String> {
@@ -1047,28 +916,16 @@ impl Engine {
         payload: &str,
     ) -> Result<(), PgError> {
         if host.in_recovery() {
-            return Err(PgError::error(
-                SqlState::READ_ONLY_SQL_TRANSACTION,
-                "cannot execute NOTIFY during recovery",
-            ));
+            return Err(PgError::error(SqlState::READ_ONLY_SQL_TRANSACTION, "cannot execute NOTIFY during recovery"));
         }
         if channel.is_empty() {
-            return Err(PgError::error(
-                SqlState::INVALID_PARAMETER_VALUE,
-                "channel name cannot be empty",
-            ));
+            return Err(PgError::error(SqlState::INVALID_PARAMETER_VALUE, "channel name cannot be empty"));
         }
         if channel.len() > 63 {
-            return Err(PgError::error(
-                SqlState::INVALID_PARAMETER_VALUE,
-                "channel name too long",
-            ));
+            return Err(PgError::error(SqlState::INVALID_PARAMETER_VALUE, "channel name too long"));
         }
         if payload.len() >= 8000 {
-            return Err(PgError::error(
-                SqlState::INVALID_PARAMETER_VALUE,
-                "payload string too long",
-            ));
+            return Err(PgError::error(SqlState::INVALID_PARAMETER_VALUE, "payload string too long"));
         }
         // Equal notifications of one transaction are sent once. They take a transaction id, as the real queue does.
         let notification = (channel.to_owned(), payload.to_owned());
@@ -1086,10 +943,7 @@ impl Engine {
         if count > 64 {
             return format!("{word} {count}").into();
         }
-        self.tags
-            .entry((word, count))
-            .or_insert_with(|| format!("{word} {count}").into())
-            .clone()
+        self.tags.entry((word, count)).or_insert_with(|| format!("{word} {count}").into()).clone()
     }
 
     /// `random()`: SplitMix64, uniform in [0, 1).
@@ -1112,10 +966,7 @@ impl Engine {
 }
 
 fn no_role(role: &str) -> PgError {
-    PgError::error(
-        SqlState::INVALID_PARAMETER_VALUE,
-        format!("role \"{role}\" does not exist"),
-    )
+    PgError::error(SqlState::INVALID_PARAMETER_VALUE, format!("role \"{role}\" does not exist"))
 }
 
 /// SERIALIZABLE would need predicate locks; weaker isolation under its name would be a pretence.

@@ -52,11 +52,7 @@ pub struct Execution {
 }
 
 impl Execution {
-    pub(super) fn new(
-        statement: Arc<Statement>,
-        types: &[Type],
-        parameters: Vec<Value>,
-    ) -> Execution {
+    pub(super) fn new(statement: Arc<Statement>, types: &[Type], parameters: Vec<Value>) -> Execution {
         Execution {
             statement,
             hints: types.iter().map(|kind| kind.oid()).collect(),
@@ -84,21 +80,13 @@ pub(super) struct Outcome {
 
 impl Outcome {
     pub(super) fn tag(tag: &str) -> Outcome {
-        Outcome {
-            tag: tag.into(),
-            rows: None,
-        }
+        Outcome { tag: tag.into(), rows: None }
     }
 }
 
 impl Engine {
     /// The plan of a statement for this session, from the statement's cache if it still holds.
-    pub(super) fn plan(
-        &self,
-        session: &Session,
-        statement: &Statement,
-        hints: &[u32],
-    ) -> Result<Arc<Plan>, PgError> {
+    pub(super) fn plan(&self, session: &Session, statement: &Statement, hints: &[u32]) -> Result<Arc<Plan>, PgError> {
         let own = session.temporary_tables.then_some(session.pid);
         let version = self.catalog.version;
         if let Some(cached) = &*statement.plan.lock()
@@ -109,13 +97,7 @@ impl Engine {
         {
             return Ok(cached.plan.clone());
         }
-        let plan = Arc::new(bind::plan(
-            &self.catalog,
-            &session.database,
-            session.pid,
-            statement,
-            hints,
-        )?);
+        let plan = Arc::new(bind::plan(&self.catalog, &session.database, session.pid, statement, hints)?);
         // What only this session sees must not be found by others.
         if !session.transaction.made_relations {
             *statement.plan.lock() = Some(CachedPlan {
@@ -138,40 +120,25 @@ impl Engine {
         match &statement.command {
             Command::Select(_) | Command::Insert(_) | Command::Update(_) | Command::Delete(_) => {
                 let plan = self.plan(session, statement, hints)?;
-                Ok(Description {
-                    parameters: plan.parameters.clone(),
-                    columns: plan.columns.clone(),
-                })
+                Ok(Description { parameters: plan.parameters.clone(), columns: plan.columns.clone() })
             }
-            Command::Utility(utility) => Ok(Description {
-                parameters: Vec::new(),
-                columns: self.utility_columns(session, utility)?,
-            }),
-            _ => Ok(Description {
-                parameters: Vec::new(),
-                columns: None,
-            }),
+            Command::Utility(utility) => {
+                Ok(Description { parameters: Vec::new(), columns: self.utility_columns(session, utility)? })
+            }
+            _ => Ok(Description { parameters: Vec::new(), columns: None }),
         }
     }
 
     /// A heavyweight lock for the transaction.
     pub(super) fn lock(&mut self, pid: Pid, tag: Tag, mode: Mode) -> Flow<()> {
-        match self
-            .locks
-            .lock(pid, tag, mode, Hold::Transaction, Patience::Queue)
-        {
+        match self.locks.lock(pid, tag, mode, Hold::Transaction, Patience::Queue) {
             Grant::Granted => Ok(()),
             Grant::Queued | Grant::Refused => Err(Stop::Wait),
             Grant::Deadlock(edges) => Err(deadlock_error(&edges[..]).into()),
         }
     }
 
-    pub(super) fn lock_relation(
-        &mut self,
-        session: &Session,
-        id: RelationId,
-        mode: Mode,
-    ) -> Flow<()> {
+    pub(super) fn lock_relation(&mut self, session: &Session, id: RelationId, mode: Mode) -> Flow<()> {
         self.lock(session.pid, Tag::Relation(id), mode)
     }
 
@@ -181,8 +148,7 @@ impl Engine {
         session.waits_for = Some(xid);
         let waited = self.lock(session.pid, tag, Mode::Share);
         if waited.is_ok() {
-            self.locks
-                .unlock(session.pid, tag, Mode::Share, Hold::Transaction);
+            self.locks.unlock(session.pid, tag, Mode::Share, Hold::Transaction);
             session.waits_for = None;
         }
         waited
@@ -191,12 +157,7 @@ impl Engine {
     /// Gives back the lock on the transaction that was waited for.
     pub(super) fn end_wait(&mut self, session: &mut Session) {
         if let Some(xid) = session.waits_for.take() {
-            self.locks.unlock(
-                session.pid,
-                Tag::Transaction(xid),
-                Mode::Share,
-                Hold::Transaction,
-            );
+            self.locks.unlock(session.pid, Tag::Transaction(xid), Mode::Share, Hold::Transaction);
         }
     }
 
@@ -221,9 +182,7 @@ impl Engine {
         if let Some(inner) = &mut exec.inner {
             return self.step_execution(host, session, inner);
         }
-        if session.block.status() == super::TransactionStatus::Failed
-            && !exec.statement.allowed_in_failed()
-        {
+        if session.block.status() == super::TransactionStatus::Failed && !exec.statement.allowed_in_failed() {
             return Err(super::super::transaction::transaction_is_aborted());
         }
         let statement = exec.statement.clone();
@@ -250,11 +209,7 @@ impl Engine {
             }
             Err(Stop::Error(error)) => return Err(*error),
         };
-        let output = Output {
-            tag: outcome.tag,
-            rows: outcome.rows,
-            notices: std::mem::take(&mut exec.notices),
-        };
+        let output = Output { tag: outcome.tag, rows: outcome.rows, notices: std::mem::take(&mut exec.notices) };
         let mut takes = exec.journal.slept;
         if let Some(cost) = &statement.cost {
             let rows = u32::try_from(exec.rows_read).unwrap_or(u32::MAX);
@@ -271,12 +226,7 @@ impl Engine {
         Ok(Step::Done(output))
     }
 
-    fn run_plan(
-        &mut self,
-        host: &dyn Host,
-        session: &mut Session,
-        exec: &mut Execution,
-    ) -> Flow<Outcome> {
+    fn run_plan(&mut self, host: &dyn Host, session: &mut Session, exec: &mut Execution) -> Flow<Outcome> {
         let plan = match &exec.plan {
             Some(plan) => plan.clone(),
             None => {
@@ -304,27 +254,8 @@ impl Engine {
                 view
             }
         };
-        let Execution {
-            journal,
-            notices,
-            parameters,
-            changes,
-            applied,
-            affected,
-            rows,
-            rows_read,
-            ..
-        } = exec;
-        let mut context = Context {
-            engine: self,
-            session,
-            host,
-            parameters,
-            view,
-            journal,
-            rows_read: 0,
-            notices,
-        };
+        let Execution { journal, notices, parameters, changes, applied, affected, rows, rows_read, .. } = exec;
+        let mut context = Context { engine: self, session, host, parameters, view, journal, rows_read: 0, notices };
         match &plan.node {
             Node::Select(select) => {
                 let found = context.select(select, None, None)?;
@@ -333,13 +264,7 @@ impl Engine {
                     context.session.transaction.command += 1;
                 }
                 let tag = context.engine.tag("SELECT", found.len() as u64);
-                Ok(Outcome {
-                    tag,
-                    rows: Some(Rows {
-                        columns: select.columns.clone(),
-                        rows: found,
-                    }),
-                })
+                Ok(Outcome { tag, rows: Some(Rows { columns: select.columns.clone(), rows: found }) })
             }
             node => {
                 if changes.is_none() {
@@ -365,10 +290,8 @@ impl Engine {
                     _ => "DELETE",
                 };
                 let tag = context.engine.tag(word, *affected);
-                let rows = modify::returning(node).map(|returning| Rows {
-                    columns: returning.columns.clone(),
-                    rows: std::mem::take(rows),
-                });
+                let rows = modify::returning(node)
+                    .map(|returning| Rows { columns: returning.columns.clone(), rows: std::mem::take(rows) });
                 Ok(Outcome { tag, rows })
             }
         }
@@ -385,19 +308,10 @@ impl Engine {
             self.commits
         };
         session.transaction.queried = true;
-        View {
-            snapshot,
-            pid: session.pid,
-            command: session.transaction.command,
-        }
+        View { snapshot, pid: session.pid, command: session.transaction.command }
     }
 
-    fn check_writable(
-        &mut self,
-        host: &dyn Host,
-        session: &Session,
-        plan: &Plan,
-    ) -> Result<(), PgError> {
+    fn check_writable(&mut self, host: &dyn Host, session: &Session, plan: &Plan) -> Result<(), PgError> {
         let (name, id) = match &plan.node {
             Node::Insert(insert) => ("INSERT", insert.id),
             Node::Update(update) => ("UPDATE", update.id),
@@ -415,10 +329,7 @@ impl Engine {
                 None => return Ok(()),
             },
         };
-        let temporary = self
-            .catalog
-            .get(id)
-            .is_some_and(|relation| relation.temporary.is_some());
+        let temporary = self.catalog.get(id).is_some_and(|relation| relation.temporary.is_some());
         self.writable(session, host, name, temporary)
     }
 

@@ -98,14 +98,8 @@ pub(super) enum Function {
     MyTempSchema,
     StatementTimestamp,
     TypeIsVisible,
-    AdvisoryLock {
-        exclusive: bool,
-        transaction: bool,
-        wait: bool,
-    },
-    AdvisoryUnlock {
-        exclusive: bool,
-    },
+    AdvisoryLock { exclusive: bool, transaction: bool, wait: bool },
+    AdvisoryUnlock { exclusive: bool },
     AdvisoryUnlockAll,
 }
 
@@ -271,156 +265,40 @@ functions! {
 }
 
 const fn advisory(name: &'static str, pair: bool, result: Type, function: Function) -> Signature {
-    let arguments: &'static [Type] = if pair {
-        &[Type::Int4, Type::Int4]
-    } else {
-        &[Type::Int8]
-    };
-    Signature {
-        name,
-        arguments,
-        result,
-        function,
-    }
+    let arguments: &'static [Type] = if pair { &[Type::Int4, Type::Int4] } else { &[Type::Int8] };
+    Signature { name, arguments, result, function }
 }
 
 const fn lock(exclusive: bool, transaction: bool, wait: bool) -> Function {
-    Function::AdvisoryLock {
-        exclusive,
-        transaction,
-        wait,
-    }
+    Function::AdvisoryLock { exclusive, transaction, wait }
 }
 
 static ADVISORY: &[Signature] = &[
-    advisory(
-        "pg_advisory_lock",
-        false,
-        Type::Void,
-        lock(true, false, true),
-    ),
-    advisory(
-        "pg_advisory_lock",
-        true,
-        Type::Void,
-        lock(true, false, true),
-    ),
-    advisory(
-        "pg_advisory_lock_shared",
-        false,
-        Type::Void,
-        lock(false, false, true),
-    ),
-    advisory(
-        "pg_advisory_lock_shared",
-        true,
-        Type::Void,
-        lock(false, false, true),
-    ),
-    advisory(
-        "pg_advisory_xact_lock",
-        false,
-        Type::Void,
-        lock(true, true, true),
-    ),
-    advisory(
-        "pg_advisory_xact_lock",
-        true,
-        Type::Void,
-        lock(true, true, true),
-    ),
-    advisory(
-        "pg_advisory_xact_lock_shared",
-        false,
-        Type::Void,
-        lock(false, true, true),
-    ),
-    advisory(
-        "pg_advisory_xact_lock_shared",
-        true,
-        Type::Void,
-        lock(false, true, true),
-    ),
-    advisory(
-        "pg_try_advisory_lock",
-        false,
-        Type::Bool,
-        lock(true, false, false),
-    ),
-    advisory(
-        "pg_try_advisory_lock",
-        true,
-        Type::Bool,
-        lock(true, false, false),
-    ),
-    advisory(
-        "pg_try_advisory_lock_shared",
-        false,
-        Type::Bool,
-        lock(false, false, false),
-    ),
-    advisory(
-        "pg_try_advisory_lock_shared",
-        true,
-        Type::Bool,
-        lock(false, false, false),
-    ),
-    advisory(
-        "pg_try_advisory_xact_lock",
-        false,
-        Type::Bool,
-        lock(true, true, false),
-    ),
-    advisory(
-        "pg_try_advisory_xact_lock",
-        true,
-        Type::Bool,
-        lock(true, true, false),
-    ),
-    advisory(
-        "pg_try_advisory_xact_lock_shared",
-        false,
-        Type::Bool,
-        lock(false, true, false),
-    ),
-    advisory(
-        "pg_try_advisory_xact_lock_shared",
-        true,
-        Type::Bool,
-        lock(false, true, false),
-    ),
-    advisory(
-        "pg_advisory_unlock",
-        false,
-        Type::Bool,
-        Function::AdvisoryUnlock { exclusive: true },
-    ),
-    advisory(
-        "pg_advisory_unlock",
-        true,
-        Type::Bool,
-        Function::AdvisoryUnlock { exclusive: true },
-    ),
-    advisory(
-        "pg_advisory_unlock_shared",
-        false,
-        Type::Bool,
-        Function::AdvisoryUnlock { exclusive: false },
-    ),
-    advisory(
-        "pg_advisory_unlock_shared",
-        true,
-        Type::Bool,
-        Function::AdvisoryUnlock { exclusive: false },
-    ),
+    advisory("pg_advisory_lock", false, Type::Void, lock(true, false, true)),
+    advisory("pg_advisory_lock", true, Type::Void, lock(true, false, true)),
+    advisory("pg_advisory_lock_shared", false, Type::Void, lock(false, false, true)),
+    advisory("pg_advisory_lock_shared", true, Type::Void, lock(false, false, true)),
+    advisory("pg_advisory_xact_lock", false, Type::Void, lock(true, true, true)),
+    advisory("pg_advisory_xact_lock", true, Type::Void, lock(true, true, true)),
+    advisory("pg_advisory_xact_lock_shared", false, Type::Void, lock(false, true, true)),
+    advisory("pg_advisory_xact_lock_shared", true, Type::Void, lock(false, true, true)),
+    advisory("pg_try_advisory_lock", false, Type::Bool, lock(true, false, false)),
+    advisory("pg_try_advisory_lock", true, Type::Bool, lock(true, false, false)),
+    advisory("pg_try_advisory_lock_shared", false, Type::Bool, lock(false, false, false)),
+    advisory("pg_try_advisory_lock_shared", true, Type::Bool, lock(false, false, false)),
+    advisory("pg_try_advisory_xact_lock", false, Type::Bool, lock(true, true, false)),
+    advisory("pg_try_advisory_xact_lock", true, Type::Bool, lock(true, true, false)),
+    advisory("pg_try_advisory_xact_lock_shared", false, Type::Bool, lock(false, true, false)),
+    advisory("pg_try_advisory_xact_lock_shared", true, Type::Bool, lock(false, true, false)),
+    advisory("pg_advisory_unlock", false, Type::Bool, Function::AdvisoryUnlock { exclusive: true }),
+    advisory("pg_advisory_unlock", true, Type::Bool, Function::AdvisoryUnlock { exclusive: true }),
+    advisory("pg_advisory_unlock_shared", false, Type::Bool, Function::AdvisoryUnlock { exclusive: false }),
+    advisory("pg_advisory_unlock_shared", true, Type::Bool, Function::AdvisoryUnlock { exclusive: false }),
 ];
 
 /// The overloads of a name.
 pub(super) fn signatures(name: &str) -> impl Iterator<Item = &'static Signature> {
-    SIGNATURES
-        .iter()
-        .chain(ADVISORY)
-        .filter(move |signature| signature.name == name)
+    SIGNATURES.iter().chain(ADVISORY).filter(move |signature| signature.name == name)
 }
 
 /// Whether PostgreSQL has a function of this name that this server has not: the answer is then 0A000, not 42883.
@@ -489,11 +367,7 @@ pub(super) fn aggregate(name: &str) -> Option<AggregateFunction> {
 /// LIKE; `fold` for ILIKE. A backslash escapes.
 pub(super) fn like(text: &str, pattern: &str, fold: bool) -> bool {
     let prepare = |s: &str| -> Vec<char> {
-        if fold {
-            s.chars().flat_map(char::to_lowercase).collect()
-        } else {
-            s.chars().collect()
-        }
+        if fold { s.chars().flat_map(char::to_lowercase).collect() } else { s.chars().collect() }
     };
     let (text, pattern) = (prepare(text), prepare(pattern));
     // Greedy matching with one point to come back to: the last %.
@@ -530,12 +404,7 @@ pub(super) fn like(text: &str, pattern: &str, fold: bool) -> bool {
 
 /// RFC 1321.
 pub(super) fn md5(input: &[u8]) -> String {
-    const SHIFTS: [[u32; 4]; 4] = [
-        [7, 12, 17, 22],
-        [5, 9, 14, 20],
-        [4, 11, 16, 23],
-        [6, 10, 15, 21],
-    ];
+    const SHIFTS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
     let mut message = input.to_vec();
     message.push(0x80);
     while message.len() % 64 != 56 {
@@ -544,10 +413,8 @@ pub(super) fn md5(input: &[u8]) -> String {
     message.extend_from_slice(&(input.len() as u64 * 8).to_le_bytes());
     let mut state: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
     for block in message.chunks_exact(64) {
-        let words: Vec<u32> = block
-            .chunks_exact(4)
-            .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
-            .collect();
+        let words: Vec<u32> =
+            block.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect();
         let [mut a, mut b, mut c, mut d] = state;
         for step in 0..64usize {
             let (mix, word) = match step / 16 {
@@ -563,10 +430,7 @@ pub(super) fn md5(input: &[u8]) -> String {
                 reason = "as RFC 1321 defines the table"
             )]
             let constant = (((step + 1) as f64).sin().abs() * 4_294_967_296.0) as u32;
-            let sum = a
-                .wrapping_add(mix)
-                .wrapping_add(constant)
-                .wrapping_add(words[word]);
+            let sum = a.wrapping_add(mix).wrapping_add(constant).wrapping_add(words[word]);
             a = d;
             d = c;
             c = b;
@@ -576,11 +440,7 @@ pub(super) fn md5(input: &[u8]) -> String {
             *total = total.wrapping_add(part);
         }
     }
-    state
-        .iter()
-        .flat_map(|word| word.to_le_bytes())
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    state.iter().flat_map(|word| word.to_le_bytes()).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -98,10 +98,7 @@ impl Row {
     }
 
     pub(super) fn visible(&self, view: View) -> Option<&Version> {
-        self.versions
-            .iter()
-            .rev()
-            .find(|version| version.visible(view))
+        self.versions.iter().rev().find(|version| version.visible(view))
     }
 }
 
@@ -125,11 +122,7 @@ impl Key {
     }
 
     pub(super) fn from_values(mut values: Vec<Value>) -> Key {
-        if values.len() == 1 {
-            Key::One(values.remove(0))
-        } else {
-            Key::Many(values.into())
-        }
+        if values.len() == 1 { Key::One(values.remove(0)) } else { Key::Many(values.into()) }
     }
 }
 
@@ -182,21 +175,19 @@ impl IndexData {
             std::collections::btree_map::Entry::Vacant(vacant) => {
                 vacant.insert(Entry::One(tuple));
             }
-            std::collections::btree_map::Entry::Occupied(mut occupied) => {
-                match occupied.get_mut() {
-                    Entry::One(one) if *one == tuple => {}
-                    Entry::One(one) => {
-                        let mut both = vec![*one, tuple];
-                        both.sort_unstable();
-                        occupied.insert(Entry::Many(both));
-                    }
-                    Entry::Many(many) => {
-                        if let Err(at) = many.binary_search(&tuple) {
-                            many.insert(at, tuple);
-                        }
+            std::collections::btree_map::Entry::Occupied(mut occupied) => match occupied.get_mut() {
+                Entry::One(one) if *one == tuple => {}
+                Entry::One(one) => {
+                    let mut both = vec![*one, tuple];
+                    both.sort_unstable();
+                    occupied.insert(Entry::Many(both));
+                }
+                Entry::Many(many) => {
+                    if let Err(at) = many.binary_search(&tuple) {
+                        many.insert(at, tuple);
                     }
                 }
-            }
+            },
         }
     }
 
@@ -247,17 +238,8 @@ fn key_of(columns: &[usize], values: &[Value]) -> Key {
 impl Heap {
     /// The same without rows; row numbers go on.
     pub(super) fn emptied(&self) -> Heap {
-        let indexes = self
-            .indexes
-            .iter()
-            .map(|(columns, _)| (columns.clone(), IndexData::default()))
-            .collect();
-        Heap {
-            rows: BTreeMap::new(),
-            next: self.next,
-            indexes,
-            versions: 0,
-        }
+        let indexes = self.indexes.iter().map(|(columns, _)| (columns.clone(), IndexData::default())).collect();
+        Heap { rows: BTreeMap::new(), next: self.next, indexes, versions: 0 }
     }
 
     pub(super) fn version_count(&self) -> usize {
@@ -297,17 +279,7 @@ impl Heap {
         let tuple = self.next;
         self.next += 1;
         self.index_version(tuple, &values);
-        self.rows.insert(
-            tuple,
-            Row {
-                versions: vec![Version {
-                    values,
-                    made,
-                    ended: None,
-                }],
-                lockers: Vec::new(),
-            },
-        );
+        self.rows.insert(tuple, Row { versions: vec![Version { values, made, ended: None }], lockers: Vec::new() });
         self.versions += 1;
         tuple
     }
@@ -316,11 +288,7 @@ impl Heap {
         self.index_version(tuple, &values);
         let row = self.rows.get_mut(&tuple).expect("a locked row exists");
         row.versions.last_mut().expect("a row has a version").ended = Some(stamp);
-        row.versions.push(Version {
-            values,
-            made: stamp,
-            ended: None,
-        });
+        row.versions.push(Version { values, made: stamp, ended: None });
         self.versions += 1;
     }
 
@@ -345,11 +313,7 @@ impl Heap {
     }
 
     pub(super) fn undo_delete(&mut self, tuple: TupleId) {
-        if let Some(version) = self
-            .rows
-            .get_mut(&tuple)
-            .and_then(|row| row.versions.last_mut())
-        {
+        if let Some(version) = self.rows.get_mut(&tuple).and_then(|row| row.versions.last_mut()) {
             version.ended = None;
         }
     }
@@ -359,20 +323,12 @@ impl Heap {
         let row = self.rows.get(&tuple);
         for (columns, data) in &mut self.indexes {
             let key = key_of(columns, values);
-            let kept = row.is_some_and(|row| {
-                row.versions
-                    .iter()
-                    .any(|v| key_of(columns, &v.values) == key)
-            });
+            let kept = row.is_some_and(|row| row.versions.iter().any(|v| key_of(columns, &v.values) == key));
             if !kept {
                 data.remove(&key, tuple);
             }
         }
-        if self
-            .rows
-            .get(&tuple)
-            .is_some_and(|row| row.versions.is_empty() && row.lockers.is_empty())
-        {
+        if self.rows.get(&tuple).is_some_and(|row| row.versions.is_empty() && row.lockers.is_empty()) {
             self.rows.remove(&tuple);
         }
     }
@@ -388,11 +344,7 @@ impl Heap {
 
     /// Removes a row whose versions and locks are all taken back.
     pub(super) fn forget_if_empty(&mut self, tuple: TupleId) {
-        if self
-            .rows
-            .get(&tuple)
-            .is_some_and(|row| row.versions.is_empty() && row.lockers.is_empty())
-        {
+        if self.rows.get(&tuple).is_some_and(|row| row.versions.is_empty() && row.lockers.is_empty()) {
             self.rows.remove(&tuple);
         }
     }
@@ -427,10 +379,7 @@ impl Heap {
             true
         });
         self.versions -= removed.len();
-        let remain = row
-            .versions
-            .iter()
-            .any(|version| matches!(version.ended, Some(Stamp::Committed(_))));
+        let remain = row.versions.iter().any(|version| matches!(version.ended, Some(Stamp::Committed(_))));
         for values in removed {
             self.unindex(tuple, &values);
         }

@@ -24,10 +24,7 @@ fn power(exponent: u32) -> Result<i128, PgError> {
 
 impl Decimal {
     pub(super) fn from_int(value: i64) -> Decimal {
-        Decimal {
-            mantissa: i128::from(value),
-            scale: 0,
-        }
+        Decimal { mantissa: i128::from(value), scale: 0 }
     }
 
     /// As PostgreSQL converts float8: fifteen significant digits.
@@ -47,10 +44,7 @@ impl Decimal {
         };
         let trimmed = text.trim();
         let (number, exponent) = match trimmed.find(['e', 'E']) {
-            Some(at) => (
-                &trimmed[..at],
-                trimmed[at + 1..].parse::<i32>().map_err(|_| bad())?,
-            ),
+            Some(at) => (&trimmed[..at], trimmed[at + 1..].parse::<i32>().map_err(|_| bad())?),
             None => (trimmed, 0),
         };
         let (negative, digits) = match number.strip_prefix('-') {
@@ -66,32 +60,23 @@ impl Decimal {
             if !byte.is_ascii_digit() {
                 return Err(bad());
             }
-            mantissa = mantissa
-                .checked_mul(10)
-                .and_then(|m| m.checked_add(i128::from(byte - b'0')))
-                .ok_or_else(too_long)?;
+            mantissa =
+                mantissa.checked_mul(10).and_then(|m| m.checked_add(i128::from(byte - b'0'))).ok_or_else(too_long)?;
         }
         let scale = i32::try_from(fraction.len()).map_err(|_| too_long())? - exponent;
         if negative {
             mantissa = -mantissa;
         }
         if scale < 0 {
-            mantissa = mantissa
-                .checked_mul(power(scale.unsigned_abs())?)
-                .ok_or_else(too_long)?;
+            mantissa = mantissa.checked_mul(power(scale.unsigned_abs())?).ok_or_else(too_long)?;
         }
-        Ok(Decimal {
-            mantissa,
-            scale: scale.max(0).unsigned_abs(),
-        })
+        Ok(Decimal { mantissa, scale: scale.max(0).unsigned_abs() })
     }
 
     /// The same number at another scale, rounded half away from zero.
     pub(super) fn rescale(self, scale: u32) -> Result<Decimal, PgError> {
         let mantissa = if scale >= self.scale {
-            self.mantissa
-                .checked_mul(power(scale - self.scale)?)
-                .ok_or_else(too_long)?
+            self.mantissa.checked_mul(power(scale - self.scale)?).ok_or_else(too_long)?
         } else {
             let divisor = power(self.scale - scale)?;
             let half = divisor / 2 * self.mantissa.signum();
@@ -102,37 +87,21 @@ impl Decimal {
 
     fn aligned(self, other: Decimal) -> Result<(i128, i128, u32), PgError> {
         let scale = self.scale.max(other.scale);
-        Ok((
-            self.rescale(scale)?.mantissa,
-            other.rescale(scale)?.mantissa,
-            scale,
-        ))
+        Ok((self.rescale(scale)?.mantissa, other.rescale(scale)?.mantissa, scale))
     }
 
     pub(super) fn add(self, other: Decimal) -> Result<Decimal, PgError> {
         let (a, b, scale) = self.aligned(other)?;
-        Ok(Decimal {
-            mantissa: a.checked_add(b).ok_or_else(too_long)?,
-            scale,
-        })
+        Ok(Decimal { mantissa: a.checked_add(b).ok_or_else(too_long)?, scale })
     }
 
     pub(super) fn negate(self) -> Decimal {
-        Decimal {
-            mantissa: -self.mantissa,
-            scale: self.scale,
-        }
+        Decimal { mantissa: -self.mantissa, scale: self.scale }
     }
 
     pub(super) fn multiply(self, other: Decimal) -> Result<Decimal, PgError> {
-        let mantissa = self
-            .mantissa
-            .checked_mul(other.mantissa)
-            .ok_or_else(too_long)?;
-        Ok(Decimal {
-            mantissa,
-            scale: self.scale + other.scale,
-        })
+        let mantissa = self.mantissa.checked_mul(other.mantissa).ok_or_else(too_long)?;
+        Ok(Decimal { mantissa, scale: self.scale + other.scale })
     }
 
     /// The weight and value of the first digit in base 10000 (`NumericVar.weight`, `digits[0]`).
@@ -158,53 +127,33 @@ impl Decimal {
     /// With the result's scale chosen as `select_div_scale` does: at least sixteen significant digits.
     pub(super) fn divide(self, other: Decimal) -> Result<Decimal, PgError> {
         if other.mantissa == 0 {
-            return Err(PgError::error(
-                SqlState::DIVISION_BY_ZERO,
-                "division by zero",
-            ));
+            return Err(PgError::error(SqlState::DIVISION_BY_ZERO, "division by zero"));
         }
         let (weight1, first1) = self.first_digit();
         let (weight2, first2) = other.first_digit();
         let quotient_weight = weight1 - weight2 - i32::from(first1 <= first2);
-        let scale = (16 - quotient_weight * 4)
-            .max(0)
-            .unsigned_abs()
-            .max(self.scale)
-            .max(other.scale);
+        let scale = (16 - quotient_weight * 4).max(0).unsigned_abs().max(self.scale).max(other.scale);
         let mut numerator = self.mantissa;
         let mut denominator = other.mantissa;
         let shift = scale + other.scale;
         if shift >= self.scale {
-            numerator = numerator
-                .checked_mul(power(shift - self.scale)?)
-                .ok_or_else(too_long)?;
+            numerator = numerator.checked_mul(power(shift - self.scale)?).ok_or_else(too_long)?;
         } else {
-            denominator = denominator
-                .checked_mul(power(self.scale - shift)?)
-                .ok_or_else(too_long)?;
+            denominator = denominator.checked_mul(power(self.scale - shift)?).ok_or_else(too_long)?;
         }
         let quotient = numerator / denominator;
         let remainder = (numerator % denominator).abs();
         let sign = numerator.signum() * denominator.signum();
         let up = i128::from(remainder >= denominator.abs() - remainder);
-        Ok(Decimal {
-            mantissa: quotient + sign * up,
-            scale,
-        })
+        Ok(Decimal { mantissa: quotient + sign * up, scale })
     }
 
     pub(super) fn remainder(self, other: Decimal) -> Result<Decimal, PgError> {
         let (a, b, scale) = self.aligned(other)?;
         if b == 0 {
-            return Err(PgError::error(
-                SqlState::DIVISION_BY_ZERO,
-                "division by zero",
-            ));
+            return Err(PgError::error(SqlState::DIVISION_BY_ZERO, "division by zero"));
         }
-        Ok(Decimal {
-            mantissa: a % b,
-            scale,
-        })
+        Ok(Decimal { mantissa: a % b, scale })
     }
 
     pub(super) fn compare(self, other: Decimal) -> Ordering {
@@ -241,8 +190,7 @@ impl Decimal {
             rest /= 10_000;
         }
         digits.reverse();
-        let mut weight =
-            i32::try_from(digits.len()).unwrap_or(0) - fraction_digits.cast_signed() - 1;
+        let mut weight = i32::try_from(digits.len()).unwrap_or(0) - fraction_digits.cast_signed() - 1;
         while digits.first() == Some(&0) {
             digits.remove(0);
             weight -= 1;
@@ -264,17 +212,10 @@ impl Decimal {
 
     /// Reads what [`Decimal::to_binary`] writes.
     pub(super) fn from_binary(bytes: &[u8]) -> Result<Decimal, PgError> {
-        let bad = || {
-            PgError::error(
-                SqlState::INVALID_BINARY_REPRESENTATION,
-                "invalid length in external \"numeric\" value",
-            )
-        };
+        let bad =
+            || PgError::error(SqlState::INVALID_BINARY_REPRESENTATION, "invalid length in external \"numeric\" value");
         let word = |index: usize| {
-            bytes
-                .get(index * 2..index * 2 + 2)
-                .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
-                .ok_or_else(bad)
+            bytes.get(index * 2..index * 2 + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).ok_or_else(bad)
         };
         let count = usize::from(word(0)?);
         let weight = i32::from(word(1)?.cast_signed());
@@ -293,15 +234,10 @@ impl Decimal {
         // The value is mantissa * 10000^(weight - count + 1).
         let exponent = (weight - i32::try_from(count).map_err(|_| bad())? + 1) * 4;
         let mut value = if exponent >= 0 {
-            let mantissa = mantissa
-                .checked_mul(power(exponent.unsigned_abs())?)
-                .ok_or_else(too_long)?;
+            let mantissa = mantissa.checked_mul(power(exponent.unsigned_abs())?).ok_or_else(too_long)?;
             Decimal { mantissa, scale: 0 }
         } else {
-            Decimal {
-                mantissa,
-                scale: exponent.unsigned_abs(),
-            }
+            Decimal { mantissa, scale: exponent.unsigned_abs() }
         };
         if sign == 0x4000 {
             value.mantissa = -value.mantissa;
@@ -336,13 +272,7 @@ mod tests {
 
     #[test]
     fn division_has_the_scale_that_postgresql_chooses() {
-        let div = |a: &str, b: &str| {
-            Decimal::parse(a)
-                .unwrap()
-                .divide(Decimal::parse(b).unwrap())
-                .unwrap()
-                .to_string()
-        };
+        let div = |a: &str, b: &str| Decimal::parse(a).unwrap().divide(Decimal::parse(b).unwrap()).unwrap().to_string();
         // Asked of PostgreSQL 15.
         assert_eq!(div("1", "3"), "0.33333333333333333333");
         assert_eq!(div("7", "2"), "3.5000000000000000");
@@ -354,17 +284,7 @@ mod tests {
 
     #[test]
     fn binary_round_trip() {
-        for text in [
-            "0",
-            "1",
-            "-1",
-            "10000",
-            "123456789.0123456789",
-            "0.00001",
-            "-0.5",
-            "1.50",
-            "100000000",
-        ] {
+        for text in ["0", "1", "-1", "10000", "123456789.0123456789", "0.00001", "-0.5", "1.50", "100000000"] {
             let value = Decimal::parse(text).unwrap();
             let mut out = bytes::BytesMut::new();
             value.to_binary(&mut out);

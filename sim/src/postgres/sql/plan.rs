@@ -182,9 +182,7 @@ impl Expr {
             Expr::Concat(..) => Type::Text,
             Expr::Aggregate(aggregate) => aggregate.kind,
             Expr::Subquery(SubqueryUse::Scalar, plan, _) => plan.0.columns[0].kind,
-            Expr::Subquery(SubqueryUse::Array, plan, _) => {
-                plan.0.columns[0].kind.array().unwrap_or(Type::TextArray)
-            }
+            Expr::Subquery(SubqueryUse::Array, plan, _) => plan.0.columns[0].kind.array().unwrap_or(Type::TextArray),
             _ => Type::Bool,
         }
     }
@@ -229,9 +227,7 @@ impl Source {
     pub(super) fn width(&self) -> usize {
         match self {
             Source::Nothing => 0,
-            Source::Table { width, .. }
-            | Source::System { width, .. }
-            | Source::Values { width, .. } => *width,
+            Source::Table { width, .. } | Source::System { width, .. } | Source::Values { width, .. } => *width,
             Source::Series { .. } | Source::Unnest(_) | Source::Function(_) => 1,
             Source::Query(select) => select.columns.len(),
             Source::Join { left, right, .. } => left.width() + right.width(),

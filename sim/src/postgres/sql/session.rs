@@ -115,11 +115,7 @@ impl Default for Transaction {
 impl Transaction {
     /// What AND CHAIN hands on.
     pub(super) fn modes(&self) -> Modes {
-        Modes {
-            isolation: Some(self.isolation),
-            read_only: Some(self.read_only),
-            deferrable: None,
-        }
+        Modes { isolation: Some(self.isolation), read_only: Some(self.read_only), deferrable: None }
     }
 
     pub(super) fn in_savepoint(&self) -> bool {

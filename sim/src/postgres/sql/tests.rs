@@ -99,12 +99,7 @@ fn status_letter(status: TransactionStatus) -> &'static str {
 }
 
 fn error_line(error: &PgError) -> String {
-    let mut line = format!(
-        "{} {}: {}",
-        error.severity.as_str(),
-        error.code,
-        error.message
-    );
+    let mut line = format!("{} {}: {}", error.severity.as_str(), error.code, error.message);
     if let Some(detail) = &error.detail {
         line.push_str(&format!(" | {detail}"));
     }
@@ -119,11 +114,7 @@ fn error_line(error: &PgError) -> String {
 
 impl Lab {
     fn new() -> Lab {
-        let role = |name: &str, superuser| RoleOptions {
-            name: name.to_owned(),
-            superuser,
-            connection_limit: -1,
-        };
+        let role = |name: &str, superuser| RoleOptions { name: name.to_owned(), superuser, connection_limit: -1 };
         let options = EngineOptions {
             version: "15.18".to_owned(),
             databases: vec![("postgres".to_owned(), -1)],
@@ -161,18 +152,12 @@ impl Lab {
     /// A simple query; returns when it is complete or waits.
     fn send(&mut self, number: usize, sql: &str) -> Now {
         self.open(number);
-        let mut running = Running {
-            statements: Vec::new(),
-            at: 0,
-            exec: None,
-            lines: Vec::new(),
-        };
+        let mut running = Running { statements: Vec::new(), at: 0, exec: None, lines: Vec::new() };
         match self.engine.parse(sql) {
             Ok(script) => running.statements = script.statements.clone(),
             Err(error) => {
                 let session = self.sessions.get_mut(&number).unwrap();
-                self.engine
-                    .statement_begin(&self.host, session, Framing::Single);
+                self.engine.statement_begin(&self.host, session, Framing::Single);
                 self.engine.abort(session);
                 running.lines.push(error_line(&error));
             }
@@ -189,18 +174,11 @@ impl Lab {
         while running.at < running.statements.len() {
             let statement = running.statements[running.at].clone();
             if running.exec.is_none() {
-                let framing = if multi {
-                    Framing::Multi
-                } else {
-                    Framing::Single
-                };
+                let framing = if multi { Framing::Multi } else { Framing::Single };
                 self.engine.statement_begin(&self.host, session, framing);
                 running.exec = Some(self.engine.start(session, &statement, &[], Vec::new()));
             }
-            match self
-                .engine
-                .step(&self.host, session, running.exec.as_mut().unwrap())
-            {
+            match self.engine.step(&self.host, session, running.exec.as_mut().unwrap()) {
                 Ok(Step::Wait) => {
                     self.running.insert(number, running);
                     return Now::Waits;
@@ -214,22 +192,18 @@ impl Lab {
                         let head: Vec<String> = rows
                             .columns
                             .iter()
-                            .map(|column| {
-                                format!("{}:{}", column.name, column.kind.internal_name())
-                            })
+                            .map(|column| format!("{}:{}", column.name, column.kind.internal_name()))
                             .collect();
                         running.lines.push(format!("({})", head.join(", ")));
                         for row in rows.rows {
                             let cells: Vec<String> = row
                                 .iter()
                                 .zip(rows.columns.iter())
-                                .map(|(value, column)| {
-                                    if value.is_null() {
-                                        "NULL".to_owned()
-                                    } else {
-                                        value.to_text(column.kind)
-                                    }
-                                })
+                                .map(
+                                    |(value, column)| {
+                                        if value.is_null() { "NULL".to_owned() } else { value.to_text(column.kind) }
+                                    },
+                                )
                                 .collect();
                             running.lines.push(cells.join("|"));
                         }
@@ -237,8 +211,7 @@ impl Lab {
                     running.lines.push(output.tag.to_string());
                     running.exec = None;
                     running.at += 1;
-                    if statement.is_transaction_control() || running.at == running.statements.len()
-                    {
+                    if statement.is_transaction_control() || running.at == running.statements.len() {
                         self.engine.commit_implicit(&self.host, session).unwrap();
                     }
                 }
@@ -249,9 +222,7 @@ impl Lab {
                 }
             }
         }
-        running
-            .lines
-            .push(status_letter(session.status()).to_owned());
+        running.lines.push(status_letter(session.status()).to_owned());
         Now::Done(running.lines)
     }
 

@@ -54,22 +54,8 @@ struct Entry {
     array: u32,
 }
 
-const fn entry(
-    kind: Type,
-    oid: u32,
-    internal: &'static str,
-    display: &'static str,
-    size: i16,
-    array: u32,
-) -> Entry {
-    Entry {
-        kind,
-        oid,
-        internal,
-        display,
-        size,
-        array,
-    }
+const fn entry(kind: Type, oid: u32, internal: &'static str, display: &'static str, size: i16, array: u32) -> Entry {
+    Entry { kind, oid, internal, display, size, array }
 }
 
 const TABLE: [Entry; 30] = [
@@ -81,27 +67,13 @@ const TABLE: [Entry; 30] = [
     entry(Type::Float8, 701, "float8", "double precision", 8, 1022),
     entry(Type::Numeric, 1700, "numeric", "numeric", -1, 1231),
     entry(Type::Text, 25, "text", "text", -1, 1009),
-    entry(
-        Type::Varchar,
-        1043,
-        "varchar",
-        "character varying",
-        -1,
-        1015,
-    ),
+    entry(Type::Varchar, 1043, "varchar", "character varying", -1, 1015),
     entry(Type::Name, 19, "name", "name", 64, 1003),
     entry(Type::Char, 18, "char", "\"char\"", 1, 1002),
     entry(Type::Oid, 26, "oid", "oid", 4, 1028),
     entry(Type::Xid, 28, "xid", "xid", 4, 1011),
     entry(Type::Xid8, 5069, "xid8", "xid8", 8, 271),
-    entry(
-        Type::Timestamptz,
-        1184,
-        "timestamptz",
-        "timestamp with time zone",
-        8,
-        1185,
-    ),
+    entry(Type::Timestamptz, 1184, "timestamptz", "timestamp with time zone", 8, 1185),
     entry(Type::Interval, 1186, "interval", "interval", 16, 1187),
     entry(Type::Inet, 869, "inet", "inet", -1, 1041),
     entry(Type::Bytea, 17, "bytea", "bytea", -1, 1001),
@@ -138,10 +110,7 @@ impl Type {
     /// The type with this oid, if the server has it.
     #[must_use]
     pub fn from_oid(oid: u32) -> Option<Type> {
-        TABLE
-            .iter()
-            .find(|entry| entry.oid == oid)
-            .map(|entry| entry.kind)
+        TABLE.iter().find(|entry| entry.oid == oid).map(|entry| entry.kind)
     }
 
     /// `pg_type.typname`.
@@ -206,37 +175,20 @@ impl Type {
             "int" => Type::Int4,
             "float" => Type::Float8,
             "decimal" => Type::Numeric,
-            _ => {
-                TABLE
-                    .iter()
-                    .find(|entry| entry.internal == name || entry.display == name)?
-                    .kind
-            }
+            _ => TABLE.iter().find(|entry| entry.internal == name || entry.display == name)?.kind,
         })
     }
 
     /// Whether values are text inside.
     #[must_use]
     pub fn is_text(self) -> bool {
-        matches!(
-            self,
-            Type::Text | Type::Varchar | Type::Name | Type::Char | Type::Unknown
-        )
+        matches!(self, Type::Text | Type::Varchar | Type::Name | Type::Char | Type::Unknown)
     }
 
     /// Whether values are whole numbers inside ([`super::Value::Int`]).
     #[must_use]
     pub fn is_integer(self) -> bool {
-        matches!(
-            self,
-            Type::Int2
-                | Type::Int4
-                | Type::Int8
-                | Type::Oid
-                | Type::Xid
-                | Type::Regclass
-                | Type::Regtype
-        )
+        matches!(self, Type::Int2 | Type::Int4 | Type::Int8 | Type::Oid | Type::Xid | Type::Regclass | Type::Regtype)
     }
 
     /// int2, int4, int8, float4, float8 and numeric, ascending as PostgreSQL promotes them.

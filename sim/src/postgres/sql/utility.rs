@@ -30,9 +30,7 @@ impl TransactionCommand {
     pub(super) fn allowed_in_failed(&self) -> bool {
         matches!(
             self,
-            TransactionCommand::Commit { .. }
-                | TransactionCommand::Rollback { .. }
-                | TransactionCommand::RollbackTo(_)
+            TransactionCommand::Commit { .. } | TransactionCommand::Rollback { .. } | TransactionCommand::RollbackTo(_)
         )
     }
 }
@@ -134,9 +132,7 @@ type Parsed<T> = Result<T, PgError>;
 impl<'a> Reader<'a> {
     fn word_at(&self, at: usize) -> Option<String> {
         match &self.tokens.get(at)?.token {
-            Token::Word(word) if word.quote_style.is_none() => {
-                Some(word.value.to_ascii_lowercase())
-            }
+            Token::Word(word) if word.quote_style.is_none() => Some(word.value.to_ascii_lowercase()),
             _ => None,
         }
     }
@@ -159,28 +155,17 @@ impl<'a> Reader<'a> {
     }
 
     fn expect(&mut self, word: &str) -> Parsed<()> {
-        if self.accept(word) {
-            Ok(())
-        } else {
-            Err(self.error())
-        }
+        if self.accept(word) { Ok(()) } else { Err(self.error()) }
     }
 
     fn accept_token(&mut self, token: &Token) -> bool {
-        let found = self
-            .tokens
-            .get(self.at)
-            .is_some_and(|next| next.token == *token);
+        let found = self.tokens.get(self.at).is_some_and(|next| next.token == *token);
         self.at += usize::from(found);
         found
     }
 
     fn end(&self) -> Parsed<()> {
-        if self.at == self.tokens.len() {
-            Ok(())
-        } else {
-            Err(self.error())
-        }
+        if self.at == self.tokens.len() { Ok(()) } else { Err(self.error()) }
     }
 
     /// An identifier, folded to lower case unless quoted.
@@ -210,11 +195,7 @@ impl<'a> Reader<'a> {
     fn object_name(&mut self) -> Parsed<ast::ObjectName> {
         let mut parts = Vec::new();
         loop {
-            match self
-                .tokens
-                .get(self.at)
-                .map(|token| (&token.token, token.span))
-            {
+            match self.tokens.get(self.at).map(|token| (&token.token, token.span)) {
                 Some((Token::Word(word), span)) => {
                     self.at += 1;
                     parts.push(word.clone().into_ident(span));
@@ -239,11 +220,7 @@ impl<'a> Reader<'a> {
 
     /// A literal of SET: a word, a string or a signed number.
     fn literal(&mut self) -> Parsed<String> {
-        let sign = if self.accept_token(&Token::Minus) {
-            "-"
-        } else {
-            ""
-        };
+        let sign = if self.accept_token(&Token::Minus) { "-" } else { "" };
         let _ = sign.is_empty() && self.accept_token(&Token::Plus);
         match self.tokens.get(self.at).map(|token| &token.token) {
             Some(Token::Number(number, _)) => {
@@ -375,26 +352,13 @@ impl<'a> Reader<'a> {
         }
         if self.is("session") && self.word_at(self.at + 1).as_deref() == Some("authorization") {
             self.at += 2;
-            let user = if self.accept("default") {
-                None
-            } else {
-                Some(self.name().or_else(|_| self.string())?)
-            };
+            let user = if self.accept("default") { None } else { Some(self.name().or_else(|_| self.string())?) };
             return Ok(Utility::SetSessionAuthorization { local, user });
         }
-        if self.is("role")
-            && !matches!(
-                self.tokens.get(self.at + 1).map(|t| &t.token),
-                Some(Token::Eq)
-            )
-        {
+        if self.is("role") && !matches!(self.tokens.get(self.at + 1).map(|t| &t.token), Some(Token::Eq)) {
             self.at += 1;
             let _ = self.accept("to");
-            let role = if self.accept("none") {
-                None
-            } else {
-                Some(self.name().or_else(|_| self.string())?)
-            };
+            let role = if self.accept("none") { None } else { Some(self.name().or_else(|_| self.string())?) };
             return Ok(Utility::SetRole { local, role });
         }
         let name = if self.accept("time") {
@@ -404,22 +368,14 @@ impl<'a> Reader<'a> {
             } else {
                 SetValue::Values(vec![self.literal()?])
             };
-            return Ok(Utility::Set {
-                local,
-                name: "timezone".to_owned(),
-                value,
-            });
+            return Ok(Utility::Set { local, name: "timezone".to_owned(), value });
         } else if self.accept("names") {
             let value = if self.at == self.tokens.len() || self.accept("default") {
                 SetValue::Default
             } else {
                 SetValue::Values(vec![self.string()?])
             };
-            return Ok(Utility::Set {
-                local,
-                name: "client_encoding".to_owned(),
-                value,
-            });
+            return Ok(Utility::Set { local, name: "client_encoding".to_owned(), value });
         } else {
             self.dotted_name()?
         };
@@ -427,21 +383,13 @@ impl<'a> Reader<'a> {
             return Err(self.error());
         }
         if self.accept("default") {
-            return Ok(Utility::Set {
-                local,
-                name,
-                value: SetValue::Default,
-            });
+            return Ok(Utility::Set { local, name, value: SetValue::Default });
         }
         let mut values = vec![self.literal()?];
         while self.accept_token(&Token::Comma) {
             values.push(self.literal()?);
         }
-        Ok(Utility::Set {
-            local,
-            name,
-            value: SetValue::Values(values),
-        })
+        Ok(Utility::Set { local, name, value: SetValue::Values(values) })
     }
 
     /// The name of a setting after SHOW or RESET.
@@ -463,23 +411,14 @@ impl<'a> Reader<'a> {
     }
 
     /// The rest of the tokens as a statement of its own.
-    fn rest(
-        &mut self,
-        text: &Arc<str>,
-        cost: Option<&Arc<super::StatementCost>>,
-    ) -> Parsed<Arc<Statement>> {
+    fn rest(&mut self, text: &Arc<str>, cost: Option<&Arc<super::StatementCost>>) -> Parsed<Arc<Statement>> {
         let tokens = self.tokens[self.at..].to_vec();
         if tokens.is_empty() {
             return Err(self.error());
         }
         self.at = self.tokens.len();
         let command = super::script::parse_one(self.source, text, tokens, cost)?;
-        Ok(Arc::new(Statement {
-            text: text.clone(),
-            command,
-            plan: Mutex::new(None),
-            cost: cost.cloned(),
-        }))
+        Ok(Arc::new(Statement { text: text.clone(), command, plan: Mutex::new(None), cost: cost.cloned() }))
     }
 }
 
@@ -490,11 +429,7 @@ pub(super) fn parse(
     tokens: &[TokenWithSpan],
     cost: Option<&Arc<super::StatementCost>>,
 ) -> Parsed<Option<Utility>> {
-    let mut reader = Reader {
-        source,
-        tokens,
-        at: 1,
-    };
+    let mut reader = Reader { source, tokens, at: 1 };
     let Some(first) = reader.word_at(0) else {
         return Ok(None);
     };
@@ -502,10 +437,7 @@ pub(super) fn parse(
         "begin" => {
             let _ = reader.accept("work") || reader.accept("transaction");
             let modes = reader.modes(false)?;
-            Utility::Transaction(TransactionCommand::Begin {
-                start: false,
-                modes,
-            })
+            Utility::Transaction(TransactionCommand::Begin { start: false, modes })
         }
         "start" => {
             reader.expect("transaction")?;
@@ -567,16 +499,8 @@ pub(super) fn parse(
             while reader.accept_token(&Token::Comma) {
                 tables.push(reader.object_name()?);
             }
-            let mode = if reader.accept("in") {
-                reader.lock_mode()?
-            } else {
-                Mode::AccessExclusive
-            };
-            Utility::Lock {
-                tables,
-                mode,
-                nowait: reader.accept("nowait"),
-            }
+            let mode = if reader.accept("in") { reader.lock_mode()? } else { Mode::AccessExclusive };
+            Utility::Lock { tables, mode, nowait: reader.accept("nowait") }
         }
         "listen" => Utility::Listen(reader.name()?),
         "unlisten" => {
@@ -588,11 +512,7 @@ pub(super) fn parse(
         }
         "notify" => {
             let channel = reader.name()?;
-            let payload = if reader.accept_token(&Token::Comma) {
-                reader.string()?
-            } else {
-                String::new()
-            };
+            let payload = if reader.accept_token(&Token::Comma) { reader.string()? } else { String::new() };
             Utility::Notify { channel, payload }
         }
         "prepare" => {
@@ -603,8 +523,7 @@ pub(super) fn parse(
             let mut types = Vec::new();
             if reader.accept_token(&Token::LParen) {
                 loop {
-                    let (data_type, used) =
-                        data_type(&reader.tokens[reader.at..]).ok_or_else(|| reader.error())?;
+                    let (data_type, used) = data_type(&reader.tokens[reader.at..]).ok_or_else(|| reader.error())?;
                     reader.at += used;
                     types.push(super::bind::type_of(&data_type)?.0);
                     if !reader.accept_token(&Token::Comma) {
@@ -620,11 +539,7 @@ pub(super) fn parse(
             if matches!(statement.command, super::script::Command::Utility(_)) {
                 return Err(source.syntax_error_at(tokens.last().expect("PREPARE has tokens")));
             }
-            Utility::Prepare {
-                name,
-                types,
-                statement,
-            }
+            Utility::Prepare { name, types, statement }
         }
         "execute" => {
             let name = reader.name()?;
@@ -632,8 +547,7 @@ pub(super) fn parse(
             if reader.accept_token(&Token::LParen) {
                 let rest = reader.tokens[reader.at..].to_vec();
                 let count = rest.len();
-                let mut parser =
-                    Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(rest);
+                let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(rest);
                 let bad = |_| source.syntax_error_at(&tokens[tokens.len() - 1]);
                 loop {
                     arguments.push(parser.parse_expr().map_err(bad)?);
@@ -642,9 +556,7 @@ pub(super) fn parse(
                     }
                     parser.next_token();
                 }
-                if parser.next_token().token != Token::RParen
-                    || parser.peek_token().token != Token::EOF
-                {
+                if parser.next_token().token != Token::RParen || parser.peek_token().token != Token::EOF {
                     return Err(source.syntax_error_at(&parser.peek_token()));
                 }
                 reader.at += count;
@@ -653,19 +565,12 @@ pub(super) fn parse(
         }
         "deallocate" => {
             let _ = reader.accept("prepare");
-            if reader.accept("all") {
-                Utility::Deallocate(None)
-            } else {
-                Utility::Deallocate(Some(reader.name()?))
-            }
+            if reader.accept("all") { Utility::Deallocate(None) } else { Utility::Deallocate(Some(reader.name()?)) }
         }
         "declare" => {
             let name = reader.name()?;
             loop {
-                if reader.accept("binary")
-                    || reader.accept("insensitive")
-                    || reader.accept("asensitive")
-                {
+                if reader.accept("binary") || reader.accept("insensitive") || reader.accept("asensitive") {
                     continue;
                 }
                 if reader.accept("no") {
@@ -706,24 +611,14 @@ pub(super) fn parse(
                 count = Count::Rows(number);
             } else if reader.accept("all") {
                 count = Count::All;
-            } else if ["backward", "prior", "first", "last", "absolute", "relative"]
-                .iter()
-                .any(|w| reader.is(w))
-            {
-                return Err(PgError::unsupported(
-                    "FETCH in a direction other than forward",
-                ));
-            } else if let Some(Token::Number(number, _)) =
-                reader.tokens.get(reader.at).map(|token| &token.token)
-            {
+            } else if ["backward", "prior", "first", "last", "absolute", "relative"].iter().any(|w| reader.is(w)) {
+                return Err(PgError::unsupported("FETCH in a direction other than forward"));
+            } else if let Some(Token::Number(number, _)) = reader.tokens.get(reader.at).map(|token| &token.token) {
                 count = Count::Rows(number.parse().map_err(|_| reader.error())?);
                 reader.at += 1;
             }
             let _ = reader.accept("from") || reader.accept("in");
-            Utility::Fetch {
-                name: reader.name()?,
-                count,
-            }
+            Utility::Fetch { name: reader.name()?, count }
         }
         "close" => {
             if reader.accept("all") {
@@ -743,17 +638,11 @@ fn data_type(tokens: &[TokenWithSpan]) -> Option<(ast::DataType, usize)> {
     let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(tokens.to_vec());
     let parsed = parser.parse_data_type().ok()?;
     let next = parser.peek_token();
-    let used = tokens
-        .iter()
-        .position(|token| token.span.start == next.span.start)
-        .unwrap_or(tokens.len());
+    let used = tokens.iter().position(|token| token.span.start == next.span.start).unwrap_or(tokens.len());
     Some((parsed, used))
 }
 
 /// 42704 for a type that does not exist.
 pub(super) fn no_such_type(name: &str) -> PgError {
-    PgError::error(
-        SqlState::UNDEFINED_OBJECT,
-        format!("type \"{name}\" does not exist"),
-    )
+    PgError::error(SqlState::UNDEFINED_OBJECT, format!("type \"{name}\" does not exist"))
 }

@@ -47,19 +47,13 @@ pub(super) fn invalid_text(kind: Type, input: &str) -> PgError {
 }
 
 pub(super) fn out_of_range(kind: Type) -> PgError {
-    PgError::error(
-        SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
-        format!("{} out of range", kind.name()),
-    )
+    PgError::error(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, format!("{} out of range", kind.name()))
 }
 
 fn bad_binary(kind: Type) -> PgError {
     PgError::error(
         SqlState::INVALID_BINARY_REPRESENTATION,
-        format!(
-            "incorrect binary data format in bind parameter of type {}",
-            kind.name()
-        ),
+        format!("incorrect binary data format in bind parameter of type {}", kind.name()),
     )
 }
 
@@ -75,16 +69,14 @@ pub(super) fn integer_range(kind: Type) -> (i64, i64) {
 
 /// A float as `%.{digits}g` would, but never with an exponent that a decimal parser would not take.
 pub(super) fn float_text_digits(value: f64, digits: usize) -> String {
-    format!("{:.*e}", digits.saturating_sub(1), value)
-        .split_once('e')
-        .map_or_else(String::new, |(mantissa, exponent)| {
-            let mantissa = if mantissa.contains('.') {
-                mantissa.trim_end_matches('0').trim_end_matches('.')
-            } else {
-                mantissa
-            };
+    format!("{:.*e}", digits.saturating_sub(1), value).split_once('e').map_or_else(
+        String::new,
+        |(mantissa, exponent)| {
+            let mantissa =
+                if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
             format!("{mantissa}e{exponent}")
-        })
+        },
+    )
 }
 
 fn float_text(value: f64, shortest: &str) -> String {
@@ -142,16 +134,10 @@ impl Value {
                 _ => write!(out, "{value}"),
             },
             Value::Float(value) if kind == Type::Float4 => {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "a real is stored as the double of the same value"
-                )]
+                #[expect(clippy::cast_possible_truncation, reason = "a real is stored as the double of the same value")]
                 let narrow = *value as f32;
                 let shortest = format!("{narrow:e}");
-                let exponent: i32 = shortest
-                    .split_once('e')
-                    .and_then(|(_, e)| e.parse().ok())
-                    .unwrap_or(0);
+                let exponent: i32 = shortest.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or(0);
                 if (-4..6).contains(&exponent) {
                     write!(out, "{narrow}")
                 } else {
@@ -184,11 +170,7 @@ impl Value {
                     if plain {
                         out.write_str(&item)?;
                     } else {
-                        write!(
-                            out,
-                            "\"{}\"",
-                            item.replace('\\', "\\\\").replace('"', "\\\"")
-                        )?;
+                        write!(out, "\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\""))?;
                     }
                 }
                 out.write_char('}')
@@ -201,20 +183,14 @@ impl Value {
         match self {
             Value::Null | Value::Void => {}
             Value::Bool(value) => out.put_u8(u8::from(*value)),
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "values of a type are within its range"
-            )]
+            #[expect(clippy::cast_possible_truncation, reason = "values of a type are within its range")]
             Value::Int(value) => match kind {
                 Type::Int2 => out.put_i16(*value as i16),
                 Type::Int8 | Type::Xid8 => out.put_i64(*value),
                 Type::Int4 => out.put_i32(*value as i32),
                 _ => out.put_i32(*value as u32 as i32),
             },
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "a real is stored as the double of the same value"
-            )]
+            #[expect(clippy::cast_possible_truncation, reason = "a real is stored as the double of the same value")]
             Value::Float(value) if kind == Type::Float4 => out.put_f32(*value as f32),
             Value::Float(value) => out.put_f64(*value),
             Value::Numeric(value) => match Decimal::parse(value) {
@@ -270,10 +246,7 @@ impl Value {
         Ok(match kind {
             Type::Bool => Value::Bool(parse_bool(input).ok_or_else(bad)?),
             Type::Regtype => {
-                let name = input
-                    .trim()
-                    .trim_start_matches("pg_catalog.")
-                    .to_ascii_lowercase();
+                let name = input.trim().trim_start_matches("pg_catalog.").to_ascii_lowercase();
                 match Type::from_name(&name) {
                     Some(found) => Value::Int(i64::from(found.oid())),
                     None => {
@@ -284,13 +257,7 @@ impl Value {
                     }
                 }
             }
-            Type::Int2
-            | Type::Int4
-            | Type::Int8
-            | Type::Oid
-            | Type::Xid
-            | Type::Xid8
-            | Type::Regclass => {
+            Type::Int2 | Type::Int4 | Type::Int8 | Type::Oid | Type::Xid | Type::Xid8 | Type::Regclass => {
                 let trimmed = input.trim();
                 let digits = trimmed.strip_prefix(['-', '+']).unwrap_or(trimmed);
                 if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -310,9 +277,7 @@ impl Value {
             Type::Float4 | Type::Float8 => {
                 let trimmed = input.trim();
                 let plain = trimmed.trim_start_matches(['-', '+']);
-                let named = ["nan", "infinity", "inf"]
-                    .iter()
-                    .any(|name| plain.eq_ignore_ascii_case(name));
+                let named = ["nan", "infinity", "inf"].iter().any(|name| plain.eq_ignore_ascii_case(name));
                 if !named && !plain.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
                     return Err(bad());
                 }
@@ -360,10 +325,7 @@ impl Value {
         let utf8 = |bytes: &[u8]| -> Result<Value, PgError> {
             match std::str::from_utf8(bytes) {
                 Ok(valid) => Ok(text(valid)),
-                Err(_) => Err(PgError::error(
-                    SqlState("22021"),
-                    "invalid byte sequence for encoding \"UTF8\"",
-                )),
+                Err(_) => Err(PgError::error(SqlState("22021"), "invalid byte sequence for encoding \"UTF8\"")),
             }
         };
         Ok(match kind {
@@ -373,31 +335,21 @@ impl Value {
             Type::Oid | Type::Xid | Type::Regclass | Type::Regtype => {
                 Value::Int(i64::from(u32::from_be_bytes(fixed(bytes).ok_or_else(bad)?)))
             }
-            Type::Int8 | Type::Xid8 => {
-                Value::Int(i64::from_be_bytes(fixed(bytes).ok_or_else(bad)?))
-            }
-            Type::Float4 => {
-                Value::Float(f64::from(f32::from_be_bytes(fixed(bytes).ok_or_else(bad)?)))
-            }
+            Type::Int8 | Type::Xid8 => Value::Int(i64::from_be_bytes(fixed(bytes).ok_or_else(bad)?)),
+            Type::Float4 => Value::Float(f64::from(f32::from_be_bytes(fixed(bytes).ok_or_else(bad)?))),
             Type::Float8 => Value::Float(f64::from_be_bytes(fixed(bytes).ok_or_else(bad)?)),
             Type::Numeric => Value::Numeric(Decimal::from_binary(bytes)?.to_string().into()),
-            Type::Text | Type::Varchar | Type::Name | Type::Char | Type::Unknown | Type::Json => {
-                utf8(bytes)?
-            }
+            Type::Text | Type::Varchar | Type::Name | Type::Char | Type::Unknown | Type::Json => utf8(bytes)?,
             Type::Jsonb => match bytes.split_first() {
                 Some((1, rest)) => utf8(rest)?,
                 _ => return Err(bad()),
             },
             Type::Inet => match bytes {
                 [_, _, _, 4, a, b, c, d] => text(IpAddr::from([*a, *b, *c, *d]).to_string()),
-                [_, _, _, 16, rest @ ..] => {
-                    text(IpAddr::from(fixed::<16>(rest).ok_or_else(bad)?).to_string())
-                }
+                [_, _, _, 16, rest @ ..] => text(IpAddr::from(fixed::<16>(rest).ok_or_else(bad)?).to_string()),
                 _ => return Err(bad()),
             },
-            Type::Timestamptz => {
-                Value::Timestamptz(i64::from_be_bytes(fixed(bytes).ok_or_else(bad)?))
-            }
+            Type::Timestamptz => Value::Timestamptz(i64::from_be_bytes(fixed(bytes).ok_or_else(bad)?)),
             Type::Interval => {
                 let us = i64::from_be_bytes(bytes.get(..8).and_then(fixed).ok_or_else(bad)?);
                 let days = i32::from_be_bytes(bytes.get(8..12).and_then(fixed).ok_or_else(bad)?);
@@ -414,13 +366,7 @@ impl Value {
             | Type::OidArray
             | Type::TextArray
             | Type::NameArray => {
-                let word = |at: usize| {
-                    bytes
-                        .get(at..at + 4)
-                        .and_then(fixed)
-                        .map(i32::from_be_bytes)
-                        .ok_or_else(bad)
-                };
+                let word = |at: usize| bytes.get(at..at + 4).and_then(fixed).map(i32::from_be_bytes).ok_or_else(bad);
                 let element = kind.element().unwrap_or(Type::Text);
                 match word(0)? {
                     0 => Value::Array(Arc::from([])),
@@ -435,10 +381,7 @@ impl Value {
                                 continue;
                             }
                             let end = at + usize::try_from(length).map_err(|_| bad())?;
-                            items.push(Value::decode_binary(
-                                element,
-                                bytes.get(at..end).ok_or_else(bad)?,
-                            )?);
+                            items.push(Value::decode_binary(element, bytes.get(at..end).ok_or_else(bad)?)?);
                             at = end;
                         }
                         Value::Array(items.into())
@@ -524,8 +467,7 @@ impl Value {
 
 /// NaN is greater than all numbers and equal to itself.
 fn order_floats(a: f64, b: f64) -> Ordering {
-    a.partial_cmp(&b)
-        .unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }
 
 /// `parse_bool`: unique prefixes of true, false, yes, no; on, off, 1, 0.
@@ -550,11 +492,7 @@ fn parse_bytea(input: &str) -> Result<Vec<u8>, PgError> {
         let digits: Vec<u8> = hex
             .chars()
             .filter(|c| !c.is_whitespace())
-            .map(|c| {
-                c.to_digit(16)
-                    .and_then(|d| u8::try_from(d).ok())
-                    .ok_or_else(bad)
-            })
+            .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()).ok_or_else(bad))
             .collect::<Result<_, _>>()?;
         if digits.len() % 2 != 0 {
             return Err(PgError::error(
@@ -562,10 +500,7 @@ fn parse_bytea(input: &str) -> Result<Vec<u8>, PgError> {
                 "invalid hexadecimal data: odd number of digits",
             ));
         }
-        return Ok(digits
-            .chunks(2)
-            .map(|pair| pair[0] << 4 | pair[1])
-            .collect());
+        return Ok(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect());
     }
     let bytes = input.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -578,10 +513,7 @@ fn parse_bytea(input: &str) -> Result<Vec<u8>, PgError> {
             out.push(b'\\');
             at += 2;
         } else {
-            let octal = input
-                .get(at + 1..at + 4)
-                .and_then(|d| u8::from_str_radix(d, 8).ok())
-                .ok_or_else(bad)?;
+            let octal = input.get(at + 1..at + 4).and_then(|d| u8::from_str_radix(d, 8).ok()).ok_or_else(bad)?;
             out.push(octal);
             at += 4;
         }
@@ -591,17 +523,9 @@ fn parse_bytea(input: &str) -> Result<Vec<u8>, PgError> {
 
 fn parse_array(kind: Type, input: &str) -> Result<Value, PgError> {
     let element = kind.element().unwrap_or(Type::Text);
-    let malformed = || {
-        PgError::error(
-            SqlState::INVALID_TEXT_REPRESENTATION,
-            format!("malformed array literal: \"{input}\""),
-        )
-    };
-    let inner = input
-        .trim()
-        .strip_prefix('{')
-        .and_then(|rest| rest.strip_suffix('}'))
-        .ok_or_else(malformed)?;
+    let malformed =
+        || PgError::error(SqlState::INVALID_TEXT_REPRESENTATION, format!("malformed array literal: \"{input}\""));
+    let inner = input.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).ok_or_else(malformed)?;
     if inner.trim().is_empty() {
         return Ok(Value::Array(Arc::from([])));
     }
@@ -627,11 +551,7 @@ fn parse_array(kind: Type, input: &str) -> Result<Value, PgError> {
             Some('{') => return Err(PgError::unsupported("arrays of more than one dimension")),
             _ => {
                 while let Some(c) = chars.next_if(|c| *c != ',') {
-                    item.push(if c == '\\' {
-                        chars.next().ok_or_else(malformed)?
-                    } else {
-                        c
-                    });
+                    item.push(if c == '\\' { chars.next().ok_or_else(malformed)? } else { c });
                 }
                 item.truncate(item.trim_end().len());
                 if item.is_empty() {
@@ -701,28 +621,15 @@ mod tests {
             assert_eq!(value.to_text(kind), input);
             let mut out = BytesMut::new();
             value.encode_binary(kind, &mut out);
-            assert_eq!(
-                Value::decode_binary(kind, &out).unwrap(),
-                value,
-                "{kind:?} {input}"
-            );
+            assert_eq!(Value::decode_binary(kind, &out).unwrap(), value, "{kind:?} {input}");
         }
     }
 
     #[test]
     fn bad_input_is_told_as_postgresql_tells_it() {
         let message = |kind, input| Value::decode_text(kind, input).unwrap_err().to_string();
-        assert_eq!(
-            message(Type::Int4, "x"),
-            "ERROR 22P02 invalid input syntax for type integer: \"x\""
-        );
-        assert_eq!(
-            message(Type::Int2, "99999"),
-            "ERROR 22003 value \"99999\" is out of range for type smallint"
-        );
-        assert_eq!(
-            message(Type::Bool, "o"),
-            "ERROR 22P02 invalid input syntax for type boolean: \"o\""
-        );
+        assert_eq!(message(Type::Int4, "x"), "ERROR 22P02 invalid input syntax for type integer: \"x\"");
+        assert_eq!(message(Type::Int2, "99999"), "ERROR 22003 value \"99999\" is out of range for type smallint");
+        assert_eq!(message(Type::Bool, "o"), "ERROR 22P02 invalid input syntax for type boolean: \"o\"");
     }
 }

@@ -30,10 +30,7 @@ fn default_of(column: &TableColumn) -> Expr {
 
 impl<'a> Binder<'a> {
     fn table_of(&self, id: RelationId) -> &'a Table {
-        self.catalog
-            .get(id)
-            .and_then(super::Relation::table)
-            .expect("it was found")
+        self.catalog.get(id).and_then(super::Relation::table).expect("it was found")
     }
 
     /// The table's columns as a scope under an alias.
@@ -45,39 +42,18 @@ impl<'a> Binder<'a> {
             .iter()
             .map(|column| Named {
                 table: alias.clone(),
-                name: if column.dropped {
-                    "".into()
-                } else {
-                    column.name.clone()
-                },
+                name: if column.dropped { "".into() } else { column.name.clone() },
                 kind: column.kind,
                 merged: false,
             })
             .collect::<Vec<_>>();
         let width = columns.len();
-        Scope {
-            columns,
-            tables: vec![From {
-                alias,
-                id: Some(id),
-                offset: 0,
-                width,
-            }],
-        }
+        Scope { columns, tables: vec![From { alias, id: Some(id), offset: 0, width }] }
     }
 
-    fn column_index(
-        &self,
-        id: RelationId,
-        name: &ast::ObjectName,
-        relation: &str,
-    ) -> Result<usize, PgError> {
+    fn column_index(&self, id: RelationId, name: &ast::ObjectName, relation: &str) -> Result<usize, PgError> {
         let (_, bare) = object_name(name)?;
-        let found = self
-            .table_of(id)
-            .columns
-            .iter()
-            .position(|column| !column.dropped && *column.name == *bare);
+        let found = self.table_of(id).columns.iter().position(|column| !column.dropped && *column.name == *bare);
         found.ok_or_else(|| {
             let error = PgError::error(
                 SqlState::UNDEFINED_COLUMN,
@@ -118,10 +94,7 @@ impl<'a> Binder<'a> {
             if out.iter().any(|(other, _)| *other == index) {
                 return Err(PgError::error(
                     SqlState::SYNTAX_ERROR,
-                    format!(
-                        "multiple assignments to same column \"{}\"",
-                        table.columns[index].name
-                    ),
+                    format!("multiple assignments to same column \"{}\"", table.columns[index].name),
                 ));
             }
             let value = if is_default(&assignment.value) {
@@ -135,28 +108,18 @@ impl<'a> Binder<'a> {
         Ok(out)
     }
 
-    fn returning(
-        &mut self,
-        items: Option<&Vec<ast::SelectItem>>,
-    ) -> Result<Option<Returning>, PgError> {
+    fn returning(&mut self, items: Option<&Vec<ast::SelectItem>>) -> Result<Option<Returning>, PgError> {
         let Some(items) = items else { return Ok(None) };
         self.no_aggregates = Some("RETURNING");
         let output = self.output(items)?;
-        Ok(Some(Returning {
-            columns: output.columns.into(),
-            output: output.exprs,
-        }))
+        Ok(Some(Returning { columns: output.columns.into(), output: output.exprs }))
     }
 
     pub(super) fn insert(&mut self, insert: &ast::Insert) -> Result<Made, PgError> {
         let ast::TableObject::TableName(name) = &insert.table else {
             return Err(PgError::unsupported("INSERT into this target"));
         };
-        if insert.overwrite
-            || insert.or.is_some()
-            || insert.replace_into
-            || !insert.assignments.is_empty()
-        {
+        if insert.overwrite || insert.or.is_some() || insert.replace_into || !insert.assignments.is_empty() {
             return Err(PgError::unsupported("this form of INSERT"));
         }
         let relation = self.table(name, Mode::RowExclusive)?;
@@ -164,9 +127,7 @@ impl<'a> Binder<'a> {
         let relation_name = relation.name.clone();
         let table = self.table_of(id);
         let targets: Vec<usize> = if insert.columns.is_empty() {
-            (0..table.columns.len())
-                .filter(|index| !table.columns[*index].dropped)
-                .collect()
+            (0..table.columns.len()).filter(|index| !table.columns[*index].dropped).collect()
         } else {
             let mut targets = Vec::new();
             for column in &insert.columns {
@@ -174,10 +135,7 @@ impl<'a> Binder<'a> {
                 if targets.contains(&index) {
                     let error = PgError::error(
                         SqlState::DUPLICATE_COLUMN,
-                        format!(
-                            "column \"{}\" specified more than once",
-                            table.columns[index].name
-                        ),
+                        format!("column \"{}\" specified more than once", table.columns[index].name),
                     );
                     return Err(at(error, self.position(name_span(column))));
                 }
@@ -188,16 +146,10 @@ impl<'a> Binder<'a> {
         let explicit = !insert.columns.is_empty();
         let check = |given: usize| -> Result<(), PgError> {
             if given > targets.len() {
-                return Err(PgError::error(
-                    SqlState::SYNTAX_ERROR,
-                    "INSERT has more expressions than target columns",
-                ));
+                return Err(PgError::error(SqlState::SYNTAX_ERROR, "INSERT has more expressions than target columns"));
             }
             if given < targets.len() && explicit {
-                return Err(PgError::error(
-                    SqlState::SYNTAX_ERROR,
-                    "INSERT has more target columns than expressions",
-                ));
+                return Err(PgError::error(SqlState::SYNTAX_ERROR, "INSERT has more target columns than expressions"));
             }
             Ok(())
         };
@@ -205,9 +157,7 @@ impl<'a> Binder<'a> {
             None => InsertSource::Rows(vec![table.columns.iter().map(default_of).collect()]),
             Some(query) => match query.body.as_ref() {
                 SetExpr::Values(values)
-                    if query.order_by.is_none()
-                        && query.limit_clause.is_none()
-                        && query.with.is_none() =>
+                    if query.order_by.is_none() && query.limit_clause.is_none() && query.with.is_none() =>
                 {
                     let mut rows = Vec::new();
                     self.scopes.push(Scope::default());
@@ -218,8 +168,7 @@ impl<'a> Binder<'a> {
                         for (expr, target) in row.iter().zip(&targets) {
                             if !is_default(expr) {
                                 let value = self.expr(expr)?;
-                                bound[*target] =
-                                    self.assign_column(value, &table.columns[*target])?;
+                                bound[*target] = self.assign_column(value, &table.columns[*target])?;
                             }
                         }
                         rows.push(bound);
@@ -233,26 +182,17 @@ impl<'a> Binder<'a> {
                     check(select.columns.len())?;
                     let mut bound: Vec<Expr> = table.columns.iter().map(default_of).collect();
                     for (index, target) in targets.iter().enumerate().take(select.columns.len()) {
-                        let column = Expr::Column {
-                            level: 0,
-                            index,
-                            kind: select.columns[index].kind,
-                        };
+                        let column = Expr::Column { level: 0, index, kind: select.columns[index].kind };
                         bound[*target] = self.assign_column(column, &table.columns[*target])?;
                     }
                     InsertSource::Query(select, bound)
                 }
             },
         };
-        let alias = insert
-            .table_alias
-            .as_ref()
-            .map_or_else(|| relation_name.to_string(), |alias| fold(&alias.alias));
+        let alias = insert.table_alias.as_ref().map_or_else(|| relation_name.to_string(), |alias| fold(&alias.alias));
         let conflict = match &insert.on {
             None => None,
-            Some(ast::OnInsert::OnConflict(conflict)) => {
-                Some(self.conflict(id, &alias, &relation_name, conflict)?)
-            }
+            Some(ast::OnInsert::OnConflict(conflict)) => Some(self.conflict(id, &alias, &relation_name, conflict)?),
             Some(_) => return Err(PgError::unsupported("ON DUPLICATE KEY UPDATE")),
         };
         let scope = self.table_scope(id, &alias);
@@ -260,18 +200,8 @@ impl<'a> Binder<'a> {
         let returning = self.returning(insert.returning.as_ref());
         self.scopes.pop();
         let returning = returning?;
-        let columns = returning
-            .as_ref()
-            .map(|returning| returning.columns.clone());
-        Ok((
-            Node::Insert(Insert {
-                id,
-                rows,
-                conflict,
-                returning,
-            }),
-            columns,
-        ))
+        let columns = returning.as_ref().map(|returning| returning.columns.clone());
+        Ok((Node::Insert(Insert { id, rows, conflict, returning }), columns))
     }
 
     fn conflict(
@@ -282,23 +212,13 @@ impl<'a> Binder<'a> {
         conflict: &ast::OnConflict,
     ) -> Result<Conflict, PgError> {
         let table = self.table_of(id);
-        let unique = || {
-            table
-                .indexes
-                .iter()
-                .enumerate()
-                .filter(|(_, index)| index.unique && !index.dropped)
-        };
+        let unique = || table.indexes.iter().enumerate().filter(|(_, index)| index.unique && !index.dropped);
         let indexes: Vec<usize> = match &conflict.conflict_target {
             None => Vec::new(),
             Some(ast::ConflictTarget::Columns(names)) => {
                 let mut wanted = Vec::new();
                 for name in names {
-                    wanted.push(self.column_index(
-                        id,
-                        &ast::ObjectName::from(vec![name.clone()]),
-                        relation,
-                    )?);
+                    wanted.push(self.column_index(id, &ast::ObjectName::from(vec![name.clone()]), relation)?);
                 }
                 wanted.sort_unstable();
                 wanted.dedup();
@@ -325,9 +245,7 @@ impl<'a> Binder<'a> {
                     None => {
                         return Err(PgError::error(
                             SqlState::UNDEFINED_OBJECT,
-                            format!(
-                                "constraint \"{name}\" for table \"{relation}\" does not exist"
-                            ),
+                            format!("constraint \"{name}\" for table \"{relation}\" does not exist"),
                         ));
                     }
                 }
@@ -347,18 +265,8 @@ impl<'a> Binder<'a> {
                 let excluded = self.table_scope(id, "excluded");
                 let width = scope.columns.len();
                 // A bare name means the target's column.
-                scope
-                    .columns
-                    .extend(excluded.columns.into_iter().map(|column| Named {
-                        merged: true,
-                        ..column
-                    }));
-                scope.tables.push(From {
-                    alias: "excluded".into(),
-                    id: None,
-                    offset: width,
-                    width,
-                });
+                scope.columns.extend(excluded.columns.into_iter().map(|column| Named { merged: true, ..column }));
+                scope.tables.push(From { alias: "excluded".into(), id: None, offset: width, width });
                 self.scopes.push(scope);
                 self.no_aggregates = Some("ON CONFLICT DO UPDATE");
                 let assignments = self.assignments(id, relation, &update.assignments)?;
@@ -379,19 +287,11 @@ impl<'a> Binder<'a> {
 
     /// The single table that UPDATE or DELETE is about, and its scope pushed.
     fn target_table(&mut self, factor: &ast::TableFactor) -> Result<(RelationId, String), PgError> {
-        let ast::TableFactor::Table {
-            name,
-            alias,
-            args: None,
-            ..
-        } = factor
-        else {
+        let ast::TableFactor::Table { name, alias, args: None, .. } = factor else {
             return Err(PgError::unsupported("this target of UPDATE or DELETE"));
         };
         let (schema, bare) = object_name(name)?;
-        if schema.as_deref() == Some("pg_catalog")
-            || super::super::sysviews::View::find(&bare).is_some()
-        {
+        if schema.as_deref() == Some("pg_catalog") || super::super::sysviews::View::find(&bare).is_some() {
             return Err(PgError::unsupported("writing to the catalog"));
         }
         let relation = self.table(name, Mode::RowExclusive)?;
@@ -415,9 +315,7 @@ impl<'a> Binder<'a> {
             // Its columns are numbered after the target's, so its own expressions cannot be bound here yet.
             let source = self.from_clause(others, Mode::AccessShare)?;
             if matches!(source, Source::Join { .. }) {
-                return Err(PgError::unsupported(
-                    "joins in UPDATE … FROM and DELETE … USING",
-                ));
+                return Err(PgError::unsupported("joins in UPDATE … FROM and DELETE … USING"));
             }
             Some(source)
         };
@@ -433,11 +331,7 @@ impl<'a> Binder<'a> {
             (Some(filter), None) => self.access(id, filter),
             _ => Access::All,
         };
-        Ok(Target {
-            access,
-            others,
-            filter,
-        })
+        Ok(Target { access, others, filter })
     }
 
     pub(super) fn update(&mut self, update: &ast::Update) -> Result<Made, PgError> {
@@ -451,10 +345,7 @@ impl<'a> Binder<'a> {
         let (id, relation) = self.target_table(&update.table.relation)?;
         let from: &[ast::TableWithJoins] = match &update.from {
             None => &[],
-            Some(
-                ast::UpdateTableFromKind::AfterSet(from)
-                | ast::UpdateTableFromKind::BeforeSet(from),
-            ) => from,
+            Some(ast::UpdateTableFromKind::AfterSet(from) | ast::UpdateTableFromKind::BeforeSet(from)) => from,
         };
         let target = self.target(id, from, update.selection.as_ref())?;
         self.no_aggregates = Some("UPDATE");
@@ -462,45 +353,21 @@ impl<'a> Binder<'a> {
         let table = self.table_of(id);
         // As heap_update: the stronger lock when a column of a unique index is assigned to.
         let key = table.indexes.iter().any(|index| {
-            index.unique
-                && !index.dropped
-                && index
-                    .columns
-                    .iter()
-                    .any(|c| assignments.iter().any(|(a, _)| a == c))
+            index.unique && !index.dropped && index.columns.iter().any(|c| assignments.iter().any(|(a, _)| a == c))
         });
-        let strength = if key {
-            RowLock::Update
-        } else {
-            RowLock::NoKeyUpdate
-        };
+        let strength = if key { RowLock::Update } else { RowLock::NoKeyUpdate };
         let returning = self.returning(update.returning.as_ref())?;
         self.scopes.pop();
-        let columns = returning
-            .as_ref()
-            .map(|returning| returning.columns.clone());
-        Ok((
-            Node::Update(Update {
-                id,
-                target,
-                assignments,
-                strength,
-                returning,
-            }),
-            columns,
-        ))
+        let columns = returning.as_ref().map(|returning| returning.columns.clone());
+        Ok((Node::Update(Update { id, target, assignments, strength, returning }), columns))
     }
 
     pub(super) fn delete(&mut self, delete: &ast::Delete) -> Result<Made, PgError> {
-        let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) =
-            &delete.from;
+        let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) = &delete.from;
         let [table] = &from[..] else {
             return Err(PgError::unsupported("DELETE from several tables"));
         };
-        if !table.joins.is_empty()
-            || !delete.tables.is_empty()
-            || delete.limit.is_some()
-            || !delete.order_by.is_empty()
+        if !table.joins.is_empty() || !delete.tables.is_empty() || delete.limit.is_some() || !delete.order_by.is_empty()
         {
             return Err(PgError::unsupported("this form of DELETE"));
         }
@@ -509,16 +376,7 @@ impl<'a> Binder<'a> {
         let target = self.target(id, using, delete.selection.as_ref())?;
         let returning = self.returning(delete.returning.as_ref())?;
         self.scopes.pop();
-        let columns = returning
-            .as_ref()
-            .map(|returning| returning.columns.clone());
-        Ok((
-            Node::Delete(Delete {
-                id,
-                target,
-                returning,
-            }),
-            columns,
-        ))
+        let columns = returning.as_ref().map(|returning| returning.columns.clone());
+        Ok((Node::Delete(Delete { id, target, returning }), columns))
     }
 }

@@ -19,15 +19,8 @@ fn a_real_server_said_the_same() {
             continue;
         };
         if got != expected {
-            wrong.push(format!(
-                "{query}\n  expected {expected:#?}\n  got      {got:#?}"
-            ));
+            wrong.push(format!("{query}\n  expected {expected:#?}\n  got      {got:#?}"));
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of the answers differ:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of the answers differ:\n{}", wrong.len(), wrong.join("\n"));
 }
