@@ -114,7 +114,7 @@ pub(crate) struct World {
     pub(crate) send_buffer: usize,
     pub(crate) receive_buffer: usize,
     epoch: Option<Instant>,
-    driver: Driver,
+    pub(crate) driver: Driver,
 }
 
 /// The task that runs due events.
