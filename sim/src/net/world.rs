@@ -119,7 +119,7 @@ pub(crate) struct World {
 
 /// The task that runs due events.
 #[derive(Default)]
-struct Driver {
+pub(crate) struct Driver {
     pub(crate) running: bool,
     /// What it sleeps until.
     armed: Option<Micros>,

@@ -265,7 +265,7 @@ impl<S: Socket> Connection<S> {
     fn fail(&mut self, kind: u8, error: &PgError) -> Result<(), End> {
         self.announce_end(Err(error.code));
         wire::report(&mut self.link.output, error);
-        self.engine(|engine, session, _| drop(engine.abort(session)))?;
+        self.engine(|engine, session, _| engine.abort(session))?;
         self.portals.fail(self.status == TransactionStatus::Idle);
         self.statement_deadline = None;
         if self.turn == Turn::Batch {
