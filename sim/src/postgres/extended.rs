@@ -127,7 +127,12 @@ impl RawFormats {
             [] => Formats::Text,
             [one] if is_binary(*one)? => Formats::Binary,
             [_] => Formats::Text,
-            several => Formats::Each(several.iter().map(|code| is_binary(*code)).collect::<Result<_, _>>()?),
+            several => Formats::Each(
+                several
+                    .iter()
+                    .map(|code| is_binary(*code))
+                    .collect::<Result<_, _>>()?,
+            ),
         })
     }
 }
@@ -215,7 +220,9 @@ impl<S: Socket> Connection<S> {
         };
         self.begin_message(Some(statement.text()))?;
         self.refuse_in_failed(statement.allowed_in_failed())?;
-        let description = self.engine(|engine, session, _| engine.describe(session, &statement, &parse.type_oids))??;
+        let description = self.engine(|engine, session, _| {
+            engine.describe(session, &statement, &parse.type_oids)
+        })??;
         let prepared = Prepared {
             statement,
             parameters: description.parameters,
@@ -285,7 +292,9 @@ impl<S: Socket> Connection<S> {
             ))
             .into());
         }
-        let allowed = statement.as_ref().is_none_or(|statement| statement.allowed_in_failed());
+        let allowed = statement
+            .as_ref()
+            .is_none_or(|statement| statement.allowed_in_failed());
         self.refuse_in_failed(allowed && count == 0)?;
         if !portal_name.is_empty() && self.portals.named.contains_key(&portal_name) {
             return Err(PgError::error(
@@ -301,14 +310,21 @@ impl<S: Socket> Connection<S> {
                 [one] => *one,
                 several => several[index],
             };
-            parameters.push(decode_parameter(&portal_name, index, raw.as_deref(), *kind, format)?);
+            parameters.push(decode_parameter(
+                &portal_name,
+                index,
+                raw.as_deref(),
+                *kind,
+                format,
+            )?);
         }
         let formats = RawFormats(bind.result_column_format_codes);
         if formats.0.len() > 1
             && let Some(statement) = &statement
         {
             let oids: Vec<u32> = types.iter().map(|kind| kind.oid()).collect();
-            let description = self.engine(|engine, session, _| engine.describe(session, statement, &oids))??;
+            let description =
+                self.engine(|engine, session, _| engine.describe(session, statement, &oids))??;
             let columns = description.columns.map_or(0, |columns| columns.len());
             if columns != formats.0.len() {
                 return Err(violation(format!(
@@ -343,16 +359,24 @@ impl<S: Socket> Connection<S> {
                 self.begin_transaction()?;
                 match self.find_statement(name)? {
                     Found::Empty => (None, Vec::new(), None),
-                    Found::Statement(prepared) => (Some(prepared.statement), prepared.parameters, None),
+                    Found::Statement(prepared) => {
+                        (Some(prepared.statement), prepared.parameters, None)
+                    }
                 }
             }
             b'P' => {
                 self.begin_transaction()?;
                 let portal = self.portals.get(name)?;
                 let formats = portal.formats.parse();
-                (portal.statement.clone(), portal.types.clone(), Some(formats?))
+                (
+                    portal.statement.clone(),
+                    portal.types.clone(),
+                    Some(formats?),
+                )
             }
-            other => return Err(violation(format!("invalid DESCRIBE message subtype {other}")).into()),
+            other => {
+                return Err(violation(format!("invalid DESCRIBE message subtype {other}")).into());
+            }
         };
         let mut columns = None;
         if let Some(statement) = statement {
@@ -388,7 +412,8 @@ impl<S: Socket> Connection<S> {
         // Every portal but a failed one can be looked at; what it holds is taken out while it runs.
         let progress = std::mem::replace(&mut portal.progress, Progress::Done);
         let formats = portal.formats.clone();
-        let fresh = matches!(progress, Progress::Fresh).then(|| (portal.types.clone(), portal.parameters.clone()));
+        let fresh = matches!(progress, Progress::Fresh)
+            .then(|| (portal.types.clone(), portal.parameters.clone()));
         self.begin_message(Some(statement.text()))?;
         self.refuse_in_failed(statement.allowed_in_failed())?;
         let formats = formats.parse()?;
@@ -399,8 +424,9 @@ impl<S: Socket> Connection<S> {
             Progress::Fresh => {
                 self.announce(statement.text());
                 let (types, parameters) = fresh.expect("taken above");
-                let mut execution =
-                    self.engine(|engine, session, _| engine.start(session, &statement, &types, parameters))?;
+                let mut execution = self.engine(|engine, session, _| {
+                    engine.start(session, &statement, &types, parameters)
+                })?;
                 let output = self.run_statement(&mut execution).await?;
                 self.send_notices(&output);
                 control = statement.is_transaction_control();
@@ -428,8 +454,13 @@ impl<S: Socket> Connection<S> {
             }
         };
 
-        let sent = if limit == 0 || limit > rows.len() { rows.len() } else { limit };
-        self.send_rows(&columns, &rows.as_slice()[..sent], &formats).await?;
+        let sent = if limit == 0 || limit > rows.len() {
+            rows.len()
+        } else {
+            limit
+        };
+        self.send_rows(&columns, &rows.as_slice()[..sent], &formats)
+            .await?;
         rows.by_ref().take(sent).for_each(drop);
         let suspended = limit != 0 && sent == limit;
         self.finish_execute(control)?;
@@ -441,7 +472,8 @@ impl<S: Socket> Connection<S> {
             return Ok(());
         }
         // The tag of a SELECT counts the rows of this Execute alone.
-        let whole = limit == 0 && matches!(tag.strip_prefix("SELECT "), Some(count) if count == sent.to_string());
+        let whole = limit == 0
+            && matches!(tag.strip_prefix("SELECT "), Some(count) if count == sent.to_string());
         if is_select && let Ok(portal) = self.portals.get(&name) {
             portal.progress = Progress::Exhausted;
         }
@@ -501,7 +533,8 @@ fn decode_parameter(
         name => format!("portal \"{name}\""),
     };
     let number = index + 1;
-    let context = |error: PgError, value: &str| error.context(format!("{whose} parameter ${number}{value}"));
+    let context =
+        |error: PgError, value: &str| error.context(format!("{whose} parameter ${number}{value}"));
     let binary = is_binary(format).map_err(|error| context(error, ""))?;
     let Some(raw) = raw else {
         return Ok(Value::Null);
@@ -509,7 +542,8 @@ fn decode_parameter(
     if binary {
         return Value::decode_binary(kind, raw).map_err(|mut error| {
             if error.code == SqlState::INVALID_BINARY_REPRESENTATION {
-                error.message = format!("incorrect binary data format in bind parameter {number}").into();
+                error.message =
+                    format!("incorrect binary data format in bind parameter {number}").into();
             }
             context(error, "")
         });

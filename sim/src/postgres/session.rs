@@ -156,7 +156,13 @@ impl<S: Socket> Connection<S> {
     /// Tells the client why, if it is to be told, and says what the observer gets.
     async fn say_goodbye(&mut self, end: End) -> Gone {
         let (error, gone) = match end {
-            End::Silent(gone) => return gone,
+            End::Silent(gone) => {
+                // What was to be sent before the end was sent before the end; it only waits here for its turn.
+                if gone == Gone::Terminate && self.link.is_due() {
+                    let _ = self.send().await;
+                }
+                return gone;
+            }
             End::Fatal(error) => {
                 let gone = Gone::Fatal(error.code);
                 (error, gone)
@@ -251,7 +257,9 @@ impl<S: Socket> Connection<S> {
             Frontend::FunctionCall => {
                 self.turn = Turn::Ready;
                 self.refuse_in_failed(false)?;
-                self.engine(|engine, session, host| engine.statement_begin(host, session, super::sql::Framing::Single))?;
+                self.engine(|engine, session, host| {
+                    engine.statement_begin(host, session, super::sql::Framing::Single)
+                })?;
                 return Err(PgError::unsupported("the FunctionCall message").into());
             }
             Frontend::Copy => (),
@@ -263,6 +271,8 @@ impl<S: Socket> Connection<S> {
     fn fail(&mut self, kind: u8, error: &PgError) -> Result<(), End> {
         self.announce_end(Err(error.code));
         wire::report(&mut self.link.output, error);
+        // `send_message_to_frontend` flushes, so that a client learns of an error whatever happens next.
+        self.link.flush();
         self.engine(|engine, session, _| drop(engine.abort(session)))?;
         self.portals.fail(self.status == TransactionStatus::Idle);
         self.statement_deadline = None;
@@ -270,7 +280,10 @@ impl<S: Socket> Connection<S> {
             self.turn = Turn::Skipping;
             return Ok(());
         }
-        debug_assert!(matches!(kind, b'Q' | b'S' | b'F'), "only these end with ReadyForQuery");
+        debug_assert!(
+            matches!(kind, b'Q' | b'S' | b'F'),
+            "only these end with ReadyForQuery"
+        );
         self.ready()
     }
 
@@ -313,7 +326,11 @@ impl<S: Socket> Connection<S> {
         })?;
         for (name, value) in reported {
             if &*name == "application_name" {
-                self.backend.activity.lock().application_name.clone_from(&value);
+                self.backend
+                    .activity
+                    .lock()
+                    .application_name
+                    .clone_from(&value);
             }
             wire::parameter_status(&mut self.link.output, &name, &value);
         }
@@ -352,7 +369,10 @@ impl<S: Socket> Connection<S> {
         drop(engine);
         if self.transaction != transaction {
             if self.transaction.0 != transaction.0 {
-                let timeout = self.timeouts.transaction.filter(|_| transaction.0.is_some());
+                let timeout = self
+                    .timeouts
+                    .transaction
+                    .filter(|_| transaction.0.is_some());
                 self.transaction_deadline = timeout.map(|after| Instant::now() + after);
             }
             self.transaction = transaction;
@@ -437,7 +457,10 @@ impl<S: Socket> Connection<S> {
         loop {
             let deadline = match self.idle_deadline.filter(|_| idle) {
                 None => self.transaction_deadline,
-                Some(idle) => Some(self.transaction_deadline.map_or(idle, |other| other.min(idle))),
+                Some(idle) => Some(
+                    self.transaction_deadline
+                        .map_or(idle, |other| other.min(idle)),
+                ),
             };
             let listening = idle && self.status == TransactionStatus::Idle;
             let woken = poll_fn(|cx| {

@@ -134,7 +134,12 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    fn startup_message(&mut self, major: u16, minor: u16, parameters: &[u8]) -> Result<Request, End> {
+    fn startup_message(
+        &mut self,
+        major: u16,
+        minor: u16,
+        parameters: &[u8],
+    ) -> Result<Request, End> {
         if major != 3 {
             return Err(unsupported_version(major, minor));
         }
@@ -196,7 +201,9 @@ impl<S: Socket> Connection<S> {
             let shared = self.shared.clone();
             let registry = shared.registry.lock();
             let (config, backend) = (&shared.config, &self.backend);
-            let superuser = registry.admit_role(config, backend, &request.user).map_err(End::Fatal)?;
+            let superuser = registry
+                .admit_role(config, backend, &request.user)
+                .map_err(End::Fatal)?;
             registry
                 .admit_database(config, backend, superuser, &request.database)
                 .map_err(End::Fatal)?;
@@ -208,7 +215,11 @@ impl<S: Socket> Connection<S> {
         })?;
         for (name, value) in settings {
             if &*name == "application_name" {
-                self.backend.activity.lock().application_name.clone_from(&value);
+                self.backend
+                    .activity
+                    .lock()
+                    .application_name
+                    .clone_from(&value);
             }
             wire::parameter_status(&mut self.link.output, &name, &value);
         }
@@ -243,7 +254,9 @@ impl<S: Socket> Connection<S> {
     }
 
     async fn scram(&mut self, user: &str, deadline: Instant) -> Result<(), End> {
-        let violation = |message: &'static str| End::Fatal(PgError::fatal(SqlState::PROTOCOL_VIOLATION, message));
+        let violation = |message: &'static str| {
+            End::Fatal(PgError::fatal(SqlState::PROTOCOL_VIOLATION, message))
+        };
         let exchange = self.shared.scram_exchange(user);
 
         let mechanisms = vec![scram::MECHANISM.to_owned()];
@@ -253,7 +266,9 @@ impl<S: Socket> Connection<S> {
             return Err(violation("invalid string in message"));
         };
         if &initial[..end] != scram::MECHANISM.as_bytes() {
-            return Err(violation("client selected an invalid SASL authentication mechanism"));
+            return Err(violation(
+                "client selected an invalid SASL authentication mechanism",
+            ));
         }
         initial.advance(end + 1);
         if initial.len() < 4 {
@@ -264,10 +279,16 @@ impl<S: Socket> Connection<S> {
             return Err(violation("invalid message format"));
         }
         let (challenge, proof) = exchange.client_first(&initial).map_err(End::Fatal)?;
-        wire::authentication(&mut self.link.output, Authentication::SASLContinue(challenge.into()));
+        wire::authentication(
+            &mut self.link.output,
+            Authentication::SASLContinue(challenge.into()),
+        );
         let answer = self.password_message(deadline).await?;
         let signature = proof.client_final(&answer).map_err(End::Fatal)?;
-        wire::authentication(&mut self.link.output, Authentication::SASLFinal(signature.into()));
+        wire::authentication(
+            &mut self.link.output,
+            Authentication::SASLFinal(signature.into()),
+        );
         Ok(())
     }
 

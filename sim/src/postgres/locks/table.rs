@@ -17,7 +17,7 @@ use crate::postgres::event::Pid;
 pub struct Mark(u64);
 
 /// The heavyweight locks of one server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LockTable {
     objects: Vec<Object>,
     free_objects: Vec<usize>,
@@ -33,7 +33,7 @@ pub struct LockTable {
 }
 
 /// A lockable object that someone holds or waits for (`LOCK`).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Object {
     pub(super) tag: Tag,
     /// Who holds it or waits for it, in the order of their first request (`PROCLOCK`).
@@ -61,7 +61,7 @@ pub(super) struct Waiter {
 }
 
 /// One backend (`PGPROC`).
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Session {
     pid: Pid,
     /// In the order of acquisition.
@@ -684,7 +684,7 @@ impl Held {
 }
 
 /// A fast hash without a random key: the order of the maps is never looked at, and their keys are the simulator's own.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct FixedHasher(u64);
 
 impl Hasher for FixedHasher {

@@ -125,7 +125,7 @@ pub struct SettingRow {
 }
 
 /// The settings of one session.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     version: u32,
     server: Arc<Shared>,
@@ -144,7 +144,7 @@ pub struct Settings {
 }
 
 /// A setting that differs from the server's, or did. Ids beyond the catalogue are those of custom settings.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Own {
     id: usize,
     start: Option<(Value, Source)>,
@@ -152,7 +152,7 @@ struct Own {
     local: Option<Value>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Undo {
     id: usize,
     session: Option<Value>,
