@@ -381,6 +381,18 @@ mod tests {
         assert_eq!(last, "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
     }
 
+    /// `CREATE ROLE … PASSWORD 'secret'` on a PostgreSQL 15.18 stored this.
+    #[test]
+    fn a_verifier_is_stored_as_by_postgresql() {
+        let mut salt = [0; 16];
+        salt.copy_from_slice(&BASE64.decode("ic3xrfduV7W4ZEUHNqddlA==").unwrap());
+        assert_eq!(
+            Verifier::new("secret", salt).to_string(),
+            "SCRAM-SHA-256$4096:ic3xrfduV7W4ZEUHNqddlA==$UhKikO91beVMQAesFT1OZYaH7ypPqxTiuHRZSlfS0Sk=:\
+             NdjsFfRX4stpFMLw35swkEmgP+37KiDQxSIHYZ/B2ao="
+        );
+    }
+
     fn exchange(password: &str, verifier: Option<Verifier>) -> Result<(), PgError> {
         let mut client = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
         let server = Exchange::new("app", verifier, [7; 18], &[9; 32]);

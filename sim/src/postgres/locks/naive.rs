@@ -34,6 +34,8 @@ struct Model {
     /// All queues in one: the order counts only among those with the same tag.
     queue: Vec<Waits>,
     granted: Vec<Pid>,
+    /// Grants from a queue that were not asked for again.
+    pickup: Vec<Waits>,
     count: usize,
 }
 
@@ -63,7 +65,18 @@ impl Model {
         });
     }
 
+    fn grant_from_queue(&mut self, w: Waits) {
+        self.take(&w);
+        self.granted.push(w.pid);
+        self.pickup.push(w);
+    }
+
     fn lock(&mut self, w: Waits, patience: Patience) -> Grant {
+        let picked_up = self.pickup.contains(&w);
+        self.pickup.retain(|p| p.pid != w.pid);
+        if picked_up {
+            return Grant::Granted;
+        }
         let holds = |mode: &dyn Fn(Mode) -> bool, pid: Pid, held: &[Held]| {
             held.iter()
                 .any(|h| h.pid == pid && h.tag == w.tag && mode(h.mode))
@@ -117,8 +130,7 @@ impl Model {
     fn settle(&mut self) {
         while let Some(at) = (0..self.queue.len()).find(|&at| self.blocking_at(at).is_empty()) {
             let w = self.queue.remove(at);
-            self.take(&w);
-            self.granted.push(w.pid);
+            self.grant_from_queue(w);
         }
     }
 
@@ -176,8 +188,7 @@ impl Model {
                 let model = Model {
                     held: model.held.clone(),
                     queue: chosen.clone(),
-                    granted: Vec::new(),
-                    count: 0,
+                    ..Model::default()
                 };
                 return model.has_cycle();
             }
@@ -251,6 +262,14 @@ fn agree(calls: Vec<Call>) -> Result<(u32, u32), TestCaseError> {
     let mut savepoints = [(table.mark(1), 0); 6];
     let (mut deadlocks, mut rearranged) = (0, 0);
     for call in calls {
+        match &call {
+            Call::Unlock(pid, ..)
+            | Call::EndTransaction(pid)
+            | Call::UnlockAdvisory(pid)
+            | Call::Gone(pid)
+            | Call::RollbackTo(pid) => model.pickup.retain(|p| p.pid != *pid),
+            Call::Lock(..) | Call::GiveUp(_) | Call::Savepoint(_) => {}
+        }
         match call {
             Call::Lock(pid, tag, mode, hold, patience) => {
                 if table.waiting_for(pid).is_some() {
@@ -297,8 +316,7 @@ fn agree(calls: Vec<Call>) -> Result<(u32, u32), TestCaseError> {
                                     let at = model.queue.iter().position(|q| q.pid == pid).unwrap();
                                     let w = model.queue.remove(at);
                                     prop_assert!(model.holders_in_the_way(&w).is_empty());
-                                    model.take(&w);
-                                    model.granted.push(pid);
+                                    model.grant_from_queue(w);
                                 }
                                 let order = table.queue_order();
                                 model
@@ -368,6 +386,11 @@ fn agree(calls: Vec<Call>) -> Result<(u32, u32), TestCaseError> {
                     });
                 }
             }
+        }
+        // Now and then a statement that was woken is executed again.
+        for w in model.pickup.clone().into_iter().filter(|w| w.pid % 2 == 0) {
+            let ours = table.lock(w.pid, w.tag, w.mode, w.hold, Patience::Queue);
+            prop_assert_eq!(ours, model.lock(w, Patience::Queue));
         }
         // Grants on different objects have no order in PostgreSQL: compare them as sets, and those of one object in order.
         let (ours, theirs) = (table.take_granted(), std::mem::take(&mut model.granted));

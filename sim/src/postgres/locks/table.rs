@@ -12,6 +12,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::{Edge, Grant, Hold, LockRow, Mode, Patience, Tag};
 use crate::postgres::event::Pid;
 
+/// As many objects are kept in the index, used or not, before relations are forgotten, too.
+const MOST_KEPT: usize = 1024;
+
 /// A point in a transaction, for [`LockTable::release_since`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(u64);
@@ -546,9 +549,12 @@ impl LockTable {
         object
     }
 
+    /// Gives the entry of an object back that nobody holds or waits for. Relations keep theirs, as they will be locked
+    /// again, unless there are very many.
     fn forget_if_unused(&mut self, object: usize) {
         let entry = &self.objects[object];
-        if entry.claims.is_empty() && entry.queue.is_empty() {
+        let keep = matches!(entry.tag, Tag::Relation(_)) && self.object_index.len() <= MOST_KEPT;
+        if entry.claims.is_empty() && entry.queue.is_empty() && !keep {
             self.object_index.remove(&entry.tag);
             self.free_objects.push(object);
         }

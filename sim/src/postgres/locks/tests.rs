@@ -268,3 +268,21 @@ fn nothing_is_left_of_released_locks() {
     }
     assert_eq!(table.sizes(), (1, 0));
 }
+
+/// Measures the path of a `SELECT`: `cargo test --release -p poolproof-sim --lib -- --ignored uncontended --nocapture`.
+#[test]
+#[ignore = "prints a time, which depends on the machine"]
+fn uncontended_lock_and_release() {
+    let mut table = LockTable::new();
+    for pid in 1..100 {
+        session(&mut table, pid, U, Mode::AccessShare);
+    }
+    let rounds = 10_000_000;
+    let start = std::time::Instant::now();
+    for round in 0..rounds {
+        let pid = 1 + round % 99;
+        assert_eq!(ask(&mut table, pid, T, Mode::AccessShare), Granted);
+        table.release_transaction(pid);
+    }
+    println!("{} ns", start.elapsed().as_nanos() / rounds as u128);
+}

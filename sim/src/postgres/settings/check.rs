@@ -114,7 +114,10 @@ pub(super) fn text(
 ) -> Result<String, PgError> {
     let no = || invalid(variable.name, text, None);
     match variable.name {
-        "TimeZone" | "log_timezone" => time_zone(text).ok_or_else(no),
+        "TimeZone" | "log_timezone" => time_zone(text).ok_or_else(|| match text.parse::<f64>() {
+            Ok(_) => no().detail("UTC timezone offset is out of range."),
+            Err(_) => no(),
+        }),
         "DateStyle" => {
             date_style(text, current, variable.default).map_err(|detail| no().detail(detail))
         }
@@ -124,6 +127,8 @@ pub(super) fn text(
                 letters.map(|c| c.to_ascii_lowercase()).collect()
             };
             match clean(text).as_str() {
+                // The one name that is kept, for the sake of old JDBC drivers.
+                _ if text == "UNICODE" => Ok(text.to_owned()),
                 "utf8" | "unicode" => Ok("UTF8".to_owned()),
                 "sqlascii" => Ok("SQL_ASCII".to_owned()),
                 known if OTHER_ENCODINGS.iter().any(|name| clean(name) == known) => {
@@ -189,15 +194,49 @@ fn time_zone(text: &str) -> Option<String> {
     {
         return interval_zone(text[8..].trim());
     }
-    // A POSIX zone without daylight saving: letters, then an offset, which counts west of Greenwich.
-    let digits = text.find(|c: char| !c.is_ascii_alphabetic())?;
-    let offset = text[digits..].trim_start_matches(['+', '-']);
-    let posix = digits >= 3
-        && text.len() - digits - offset.len() <= 1
-        && (1..=2).contains(&offset.len())
-        && offset.parse::<u32>().is_ok_and(|hours| hours <= 24);
-    // PostgreSQL gives the letters in upper case: zone files are searched without regard to case, the rest is as typed.
-    posix.then(|| text.to_owned())
+    posix_zone(text).then(|| text.to_ascii_uppercase())
+}
+
+/// Whether it is a POSIX zone: a name, which may be empty, an offset, and perhaps the name and offset of summer time.
+fn posix_zone(text: &str) -> bool {
+    let after_name =
+        |text: &str| text.find(|c: char| c.is_ascii_digit() || matches!(c, ',' | '-' | '+'));
+    let Some(offset) = after_name(text) else {
+        return false;
+    };
+    let Some(rest) = after_offset(&text[offset..]) else {
+        return false;
+    };
+    if rest.is_empty() {
+        return true;
+    }
+    match after_name(rest) {
+        Some(0) => false,
+        Some(offset) => after_offset(&rest[offset..]) == Some(""),
+        None => true,
+    }
+}
+
+/// What follows `+hh:mm:ss` (sign, minutes and seconds may be missing), or nothing if it is no offset.
+fn after_offset(text: &str) -> Option<&str> {
+    let mut rest = text.strip_prefix(['+', '-']).unwrap_or(text);
+    for (part, max) in [(0, 167), (1, 59), (2, 60)] {
+        if part > 0 {
+            match rest.strip_prefix(':') {
+                Some(after) => rest = after,
+                None => break,
+            }
+        }
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let number: u32 = rest[..end].parse().ok()?;
+        if number > max {
+            return None;
+        }
+        rest = &rest[end..];
+    }
+    Some(rest)
 }
 
 /// `INTERVAL '+02:30' HOUR TO MINUTE`, as the parser hands it over: `interval '…'`.
@@ -227,9 +266,9 @@ fn offset_zone(seconds: i64) -> Option<String> {
         return None;
     }
     let mut offset = format!("{:02}", absolute / 3600);
-    if absolute % 3600 != 0 {
+    if !absolute.is_multiple_of(3600) {
         offset.push_str(&format!(":{:02}", absolute % 3600 / 60));
-        if absolute % 60 != 0 {
+        if !absolute.is_multiple_of(60) {
             offset.push_str(&format!(":{:02}", absolute % 60));
         }
     }

@@ -359,7 +359,6 @@ fn hidden_spelling(variable: &str, text: &str) -> Option<&'static str> {
         | "huge_pages"
         | "recovery_prefetch"
         | "compute_query_id"
-        | "wal_compression"
         | "archive_mode" => match text.as_str() {
             "true" | "yes" | "1" => Some("on"),
             "false" | "no" | "0" => Some("off"),
@@ -369,6 +368,11 @@ fn hidden_spelling(variable: &str, text: &str) -> Option<&'static str> {
         | "log_min_messages"
         | "log_min_error_statement"
         | "trace_recovery_messages" => (text == "debug").then_some("debug2"),
+        "wal_compression" => match text.as_str() {
+            "on" | "true" | "yes" | "1" => Some("pglz"),
+            "false" | "no" | "0" => Some("off"),
+            _ => None,
+        },
         "wal_level" => matches!(text.as_str(), "archive" | "hot_standby").then_some("replica"),
         _ => None,
     }

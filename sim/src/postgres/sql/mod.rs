@@ -14,15 +14,29 @@
 //! | [`execute`] | statements run, wait and take effect |
 //! | [`sysviews`] | `pg_catalog` |
 
-pub mod engine;
-pub mod host;
-pub mod result;
-pub mod script;
-pub mod session;
-pub mod types;
-pub mod value;
+mod bind;
+mod catalog;
+mod datetime;
+mod engine;
+mod eval;
+mod execute;
+mod functions;
+mod heap;
+mod host;
+mod numeric;
+mod plan;
+mod result;
+mod script;
+mod session;
+mod sysviews;
+#[cfg(test)]
+mod tests;
+mod types;
+mod utility;
+mod value;
 
-pub use engine::{Cost, Engine, EngineOptions, Execution, Framing, RoleOptions, TransactionEvent};
+pub use engine::{Engine, EngineOptions, Framing, RoleOptions, TransactionEvent};
+pub use execute::Execution;
 pub use host::{ActivityRow, Host};
 pub use result::{Column, Description, Notification, Output, Rows, StatementCost, Step};
 pub use script::{Script, Statement};

@@ -28,8 +28,6 @@ pub struct Output {
     pub rows: Option<Rows>,
     /// NOTICEs and WARNINGs, in order, sent before CommandComplete.
     pub notices: Vec<PgError>,
-    /// Settings that changed and are reported to the client (ParameterStatus), with their new values.
-    pub reported: Vec<(Arc<str>, String)>,
 }
 
 /// A result set.

@@ -1,11 +1,18 @@
-//! Session.
-use super::super::event::{BackendState, Pid, SessionReport};
-use super::super::transaction::TransactionStatus;
-use super::script::Statement;
-use super::types::Type;
-use std::collections::BTreeMap;
+//! One backend's state: transaction, settings, prepared statements, temporary tables, channels, cursors.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+
+use super::super::event::{BackendState, Pid, SessionReport};
+use super::super::locks::{self, Mode, RelationId, Tag, Xid};
+use super::super::settings::{self, Settings};
+use super::super::transaction::{Block, Isolation, Modes, TransactionStatus};
+use super::heap::CommitNumber;
+use super::result::Column;
+use super::script::Statement;
+use super::types::Type;
+use super::value::Value;
 
 /// How a session starts.
 #[derive(Debug, Clone)]
@@ -31,57 +38,236 @@ pub struct Prepared {
     pub from_sql: bool,
 }
 
-/// One backend's state: transaction, settings, prepared statements, temporary tables, channels.
+/// A cursor of DECLARE: its rows were read then.
+#[derive(Debug, Clone)]
+pub(super) struct Cursor {
+    pub(super) columns: Arc<[Column]>,
+    pub(super) rows: VecDeque<Vec<Value>>,
+    pub(super) hold: bool,
+    /// Declared in the transaction that runs.
+    pub(super) fresh: bool,
+}
+
+/// A SAVEPOINT: where everything stood.
+#[derive(Debug, Clone)]
+pub(super) struct Savepoint {
+    pub(super) name: String,
+    pub(super) undo: usize,
+    pub(super) locks: locks::Mark,
+    pub(super) settings: settings::Mark,
+    /// The subtransaction's id, once it wrote.
+    pub(super) xid: Option<Xid>,
+    pub(super) listens: usize,
+    pub(super) notifies: usize,
+    pub(super) read_only: bool,
+    pub(super) cursors: BTreeSet<String>,
+}
+
+/// The running transaction.
+#[derive(Debug, Clone)]
+pub(super) struct Transaction {
+    /// `now()`, microseconds since 2000-01-01.
+    pub(super) start_us: i64,
+    /// `statement_timestamp()`.
+    pub(super) statement_us: i64,
+    /// The start since the world's epoch.
+    pub(super) start: Duration,
+    pub(super) xid: Option<Xid>,
+    pub(super) savepoints: Vec<Savepoint>,
+    /// Ids of subtransactions that were released into their parents.
+    pub(super) merged: Vec<Xid>,
+    pub(super) isolation: Isolation,
+    pub(super) read_only: bool,
+    /// Repeatable read: what all its statements see.
+    pub(super) snapshot: Option<CommitNumber>,
+    /// Whether a statement took a snapshot: then it is too late for SET TRANSACTION ISOLATION LEVEL.
+    pub(super) queried: bool,
+    /// The number of the next statement.
+    pub(super) command: u32,
+    /// Whether it changed the catalog: its plans are not for others.
+    pub(super) made_relations: bool,
+    /// LISTEN (true) and UNLISTEN; None: all channels.
+    pub(super) listens: Vec<(Option<String>, bool)>,
+    pub(super) notifies: Vec<(String, String)>,
+}
+
+impl Default for Transaction {
+    fn default() -> Transaction {
+        Transaction {
+            start_us: 0,
+            statement_us: 0,
+            start: Duration::ZERO,
+            xid: None,
+            savepoints: Vec::new(),
+            merged: Vec::new(),
+            isolation: Isolation::ReadCommitted,
+            read_only: false,
+            snapshot: None,
+            queried: false,
+            command: 0,
+            made_relations: false,
+            listens: Vec::new(),
+            notifies: Vec::new(),
+        }
+    }
+}
+
+impl Transaction {
+    /// What AND CHAIN hands on.
+    pub(super) fn modes(&self) -> Modes {
+        Modes {
+            isolation: Some(self.isolation),
+            read_only: Some(self.read_only),
+            deferrable: None,
+        }
+    }
+
+    pub(super) fn in_savepoint(&self) -> bool {
+        !self.savepoints.is_empty()
+    }
+}
+
+/// One backend's state.
 #[derive(Debug, Clone)]
 pub struct Session {
     pub(super) pid: Pid,
+    pub(super) database: Arc<str>,
+    pub(super) login_user: String,
+    pub(super) login_superuser: bool,
+    pub(super) session_user: String,
+    pub(super) session_superuser: bool,
+    pub(super) current_user: String,
+    pub(super) current_superuser: bool,
+    pub(super) settings: Settings,
+    /// Whether what is kept ready of the settings may be stale at the end of the transaction.
+    pub(super) settings_touched: bool,
+    pub(super) default_isolation: Isolation,
+    pub(super) default_read_only: bool,
+    pub(super) block: Block,
+    pub(super) pipelined: bool,
+    pub(super) transaction: Transaction,
     /// Named prepared statements.
     pub prepared: BTreeMap<String, Prepared>,
+    pub(super) cursors: BTreeMap<String, Cursor>,
+    pub(super) channels: BTreeSet<String>,
+    /// `currval`, by sequence.
+    pub(super) sequences: BTreeMap<RelationId, i64>,
+    pub(super) last_sequence: Option<RelationId>,
+    /// Whether it has temporary tables, or had some lately.
+    pub(super) temporary_tables: bool,
+    /// Their names.
+    pub(super) temporary_names: Vec<String>,
+    /// Session-level advisory locks, and how often each is held.
+    pub(super) advisory: BTreeMap<(Tag, Mode), u32>,
+    /// The transaction whose end it waits for, or has just seen.
+    pub(super) waits_for: Option<Xid>,
+    /// The tuple lock that keeps its place in a row's queue.
+    pub(super) row_queue: Option<(Tag, Mode)>,
 }
 
 impl Session {
+    pub(super) fn new(options: SessionOptions, superuser: bool, settings: Settings) -> Session {
+        Session {
+            pid: options.pid,
+            database: options.database.into(),
+            session_user: options.user.clone(),
+            session_superuser: superuser,
+            current_user: options.user.clone(),
+            current_superuser: superuser,
+            login_user: options.user,
+            login_superuser: superuser,
+            settings,
+            settings_touched: false,
+            default_isolation: Isolation::ReadCommitted,
+            default_read_only: false,
+            block: Block::Idle,
+            pipelined: false,
+            transaction: Transaction::default(),
+            prepared: BTreeMap::new(),
+            cursors: BTreeMap::new(),
+            channels: BTreeSet::new(),
+            sequences: BTreeMap::new(),
+            last_sequence: None,
+            temporary_tables: false,
+            temporary_names: Vec::new(),
+            advisory: BTreeMap::new(),
+            waits_for: None,
+            row_queue: None,
+        }
+    }
+
     /// The backend's pid.
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.pid
     }
+
     /// The current role (`current_user`).
     #[must_use]
     pub fn user(&self) -> &str {
-        todo!()
+        &self.current_user
     }
-    /// Whether the session's user is a superuser.
+
+    /// `session_user`
+    #[must_use]
+    pub fn session_user(&self) -> &str {
+        &self.session_user
+    }
+
+    /// Whether the current role is a superuser.
     #[must_use]
     pub fn superuser(&self) -> bool {
-        todo!()
+        self.current_superuser
     }
+
     /// The database.
     #[must_use]
     pub fn database(&self) -> &str {
-        todo!()
+        &self.database
     }
+
+    /// Its settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Its settings, to take what is to be reported.
+    pub fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
     /// ReadyForQuery's status.
     #[must_use]
     pub fn status(&self) -> TransactionStatus {
-        todo!()
+        self.block.status()
     }
+
     /// The transaction id, once it wrote something (`backend_xid`).
     #[must_use]
     pub fn xid(&self) -> Option<u64> {
-        todo!()
+        self.transaction.xid
     }
+
     /// When its transaction began, since the world's epoch (`xact_start`).
     #[must_use]
     pub fn transaction_start(&self) -> Option<Duration> {
-        todo!()
+        (self.block != Block::Idle).then_some(self.transaction.start)
     }
-    /// What would surprise its next user. `state` and `portals` are the session layer's own.
+
+    /// What would surprise its next user. `state` and `portals` are the session layer's own; cursors are added to the
+    /// portals.
     #[must_use]
-    pub fn report(&self, _state: BackendState, _portals: Vec<String>) -> SessionReport {
-        todo!()
-    }
-    /// Its settings.
-    pub fn settings_mut(&mut self) -> &mut crate::postgres::settings::Settings {
-        todo!()
+    pub fn report(&self, state: BackendState, mut portals: Vec<String>) -> SessionReport {
+        portals.extend(self.cursors.keys().cloned());
+        SessionReport {
+            state,
+            settings: self.settings.differing_from_startup(),
+            prepared: self.prepared.keys().cloned().collect(),
+            temporary_tables: self.temporary_names.clone(),
+            channels: self.channels.iter().cloned().collect(),
+            advisory_locks: u32::try_from(self.advisory.len()).unwrap_or(u32::MAX),
+            portals,
+        }
     }
 }

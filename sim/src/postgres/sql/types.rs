@@ -21,6 +21,7 @@ pub enum Type {
     Char,
     Oid,
     Xid,
+    Xid8,
     Timestamptz,
     Interval,
     Inet,
@@ -71,7 +72,7 @@ const fn entry(
     }
 }
 
-const TABLE: [Entry; 29] = [
+const TABLE: [Entry; 30] = [
     entry(Type::Bool, 16, "bool", "boolean", 1, 1000),
     entry(Type::Int2, 21, "int2", "smallint", 2, 1005),
     entry(Type::Int4, 23, "int4", "integer", 4, 1007),
@@ -92,6 +93,7 @@ const TABLE: [Entry; 29] = [
     entry(Type::Char, 18, "char", "\"char\"", 1, 1002),
     entry(Type::Oid, 26, "oid", "oid", 4, 1028),
     entry(Type::Xid, 28, "xid", "xid", 4, 1011),
+    entry(Type::Xid8, 5069, "xid8", "xid8", 8, 271),
     entry(
         Type::Timestamptz,
         1184,

@@ -1,0 +1,441 @@
+//! Statements run here, step by step; see [`Engine::step`].
+//!
+//! A statement finds and locks everything it needs, which may make it wait and begin again, then takes effect at once, and
+//! last sleeps for as long as it costs. Its effects are not visible to others before the commit, so that sleeping
+//! after them is the same as before. Within one `step` nothing else runs.
+
+pub(super) mod command;
+mod ddl;
+mod modify;
+mod select;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::error::{PgError, SqlState};
+use super::super::event::Pid;
+use super::super::locks::{Grant, Hold, Mode, Patience, RelationId, Tag, Xid};
+use super::bind;
+use super::engine::Engine;
+use super::eval::{Context, Flow, Journal, Stop, deadlock_error};
+use super::heap::View;
+use super::host::Host;
+use super::plan::{CachedPlan, Node, Plan};
+use super::result::{Description, Output, Rows, Step};
+use super::script::{Command, Statement};
+use super::session::Session;
+use super::types::Type;
+use super::value::Value;
+
+pub(super) use modify::Change;
+
+/// A statement under way. It borrows nothing; drop it after an error, [`Engine::abort`] undoes its effects.
+#[derive(Debug)]
+pub struct Execution {
+    pub(super) statement: Arc<Statement>,
+    hints: Vec<u32>,
+    parameters: Vec<Value>,
+    plan: Option<Arc<Plan>>,
+    view: Option<View>,
+    journal: Journal,
+    notices: Vec<PgError>,
+    /// Computed changes, of which the first `applied` have taken effect.
+    changes: Option<Vec<Change>>,
+    applied: usize,
+    affected: u64,
+    rows: Vec<Vec<Value>>,
+    rows_read: u64,
+    /// The result, while the statement sleeps.
+    result: Option<Output>,
+    /// EXECUTE's statement.
+    inner: Option<Box<Execution>>,
+}
+
+impl Execution {
+    pub(super) fn new(
+        statement: Arc<Statement>,
+        types: &[Type],
+        parameters: Vec<Value>,
+    ) -> Execution {
+        Execution {
+            statement,
+            hints: types.iter().map(|kind| kind.oid()).collect(),
+            parameters,
+            plan: None,
+            view: None,
+            journal: Journal::default(),
+            notices: Vec::new(),
+            changes: None,
+            applied: 0,
+            affected: 0,
+            rows: Vec::new(),
+            rows_read: 0,
+            result: None,
+            inner: None,
+        }
+    }
+}
+
+/// A statement's result before notices and settings are added.
+pub(super) struct Outcome {
+    pub(super) tag: Arc<str>,
+    pub(super) rows: Option<Rows>,
+}
+
+impl Outcome {
+    pub(super) fn tag(tag: &str) -> Outcome {
+        Outcome {
+            tag: tag.into(),
+            rows: None,
+        }
+    }
+}
+
+impl Engine {
+    /// The plan of a statement for this session, from the statement's cache if it still holds.
+    pub(super) fn plan(
+        &self,
+        session: &Session,
+        statement: &Statement,
+        hints: &[u32],
+    ) -> Result<Arc<Plan>, PgError> {
+        let own = session.temporary_tables.then_some(session.pid);
+        let version = self.catalog.version;
+        if let Some(cached) = &*statement.plan.lock()
+            && cached.version == version
+            && cached.session == own
+            && cached.hints == hints
+            && cached.database == session.database
+        {
+            return Ok(cached.plan.clone());
+        }
+        let plan = Arc::new(bind::plan(
+            &self.catalog,
+            &session.database,
+            session.pid,
+            statement,
+            hints,
+        )?);
+        // What only this session sees must not be found by others.
+        if !session.transaction.made_relations {
+            *statement.plan.lock() = Some(CachedPlan {
+                version,
+                database: session.database.clone(),
+                session: own,
+                hints: hints.to_vec(),
+                plan: plan.clone(),
+            });
+        }
+        Ok(plan)
+    }
+
+    pub(super) fn describe_statement(
+        &mut self,
+        session: &Session,
+        statement: &Statement,
+        hints: &[u32],
+    ) -> Result<Description, PgError> {
+        match &statement.command {
+            Command::Select(_) | Command::Insert(_) | Command::Update(_) | Command::Delete(_) => {
+                let plan = self.plan(session, statement, hints)?;
+                Ok(Description {
+                    parameters: plan.parameters.clone(),
+                    columns: plan.columns.clone(),
+                })
+            }
+            Command::Utility(utility) => Ok(Description {
+                parameters: Vec::new(),
+                columns: self.utility_columns(session, utility)?,
+            }),
+            _ => Ok(Description {
+                parameters: Vec::new(),
+                columns: None,
+            }),
+        }
+    }
+
+    /// A heavyweight lock for the transaction.
+    pub(super) fn lock(&mut self, pid: Pid, tag: Tag, mode: Mode) -> Flow<()> {
+        match self
+            .locks
+            .lock(pid, tag, mode, Hold::Transaction, Patience::Queue)
+        {
+            Grant::Granted => Ok(()),
+            Grant::Queued | Grant::Refused => Err(Stop::Wait),
+            Grant::Deadlock(edges) => Err(deadlock_error(&edges[..]).into()),
+        }
+    }
+
+    pub(super) fn lock_relation(
+        &mut self,
+        session: &Session,
+        id: RelationId,
+        mode: Mode,
+    ) -> Flow<()> {
+        self.lock(session.pid, Tag::Relation(id), mode)
+    }
+
+    /// Waits for the end of a transaction. Ok: it has ended.
+    pub(super) fn wait_for(&mut self, session: &mut Session, xid: Xid) -> Flow<()> {
+        let tag = Tag::Transaction(xid);
+        session.waits_for = Some(xid);
+        let waited = self.lock(session.pid, tag, Mode::Share);
+        if waited.is_ok() {
+            self.locks
+                .unlock(session.pid, tag, Mode::Share, Hold::Transaction);
+            session.waits_for = None;
+        }
+        waited
+    }
+
+    /// Gives back the lock on the transaction that was waited for.
+    pub(super) fn end_wait(&mut self, session: &mut Session) {
+        if let Some(xid) = session.waits_for.take() {
+            self.locks.unlock(
+                session.pid,
+                Tag::Transaction(xid),
+                Mode::Share,
+                Hold::Transaction,
+            );
+        }
+    }
+
+    /// Gives back the lock that keeps the place in a row's queue.
+    pub(super) fn leave_row_queue(&mut self, session: &mut Session) {
+        if let Some((tag, mode)) = session.row_queue.take() {
+            self.locks.unlock(session.pid, tag, mode, Hold::Transaction);
+        }
+    }
+
+    pub(super) fn step_execution(
+        &mut self,
+        host: &dyn Host,
+        session: &mut Session,
+        exec: &mut Execution,
+    ) -> Result<Step, PgError> {
+        if let Some(output) = exec.result.take() {
+            self.snapshots.remove(&session.pid);
+            return Ok(Step::Done(output));
+        }
+        self.end_wait(session);
+        if let Some(inner) = &mut exec.inner {
+            return self.step_execution(host, session, inner);
+        }
+        if session.block.status() == super::TransactionStatus::Failed
+            && !exec.statement.allowed_in_failed()
+        {
+            return Err(super::super::transaction::transaction_is_aborted());
+        }
+        let statement = exec.statement.clone();
+        exec.journal.rewind();
+        let outcome = match &statement.command {
+            Command::Select(_) | Command::Insert(_) | Command::Update(_) | Command::Delete(_) => {
+                self.run_plan(host, session, exec)
+            }
+            Command::Utility(utility) => match self.run_utility(host, session, exec, utility) {
+                Ok(Some(outcome)) => Ok(outcome),
+                // EXECUTE has set up its statement.
+                Ok(None) => return self.step_execution(host, session, exec),
+                Err(stop) => Err(stop),
+            },
+            _ => self.run_ddl(host, session, exec),
+        };
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(Stop::Wait) => {
+                if let Some(view) = exec.view {
+                    self.snapshots.insert(session.pid, view.snapshot);
+                }
+                return Ok(Step::Wait);
+            }
+            Err(Stop::Error(error)) => return Err(*error),
+        };
+        let output = Output {
+            tag: outcome.tag,
+            rows: outcome.rows,
+            notices: std::mem::take(&mut exec.notices),
+        };
+        let mut takes = exec.journal.slept;
+        if let Some(cost) = &statement.cost {
+            let rows = u32::try_from(exec.rows_read).unwrap_or(u32::MAX);
+            takes += cost.takes + cost.per_row.saturating_mul(rows);
+        }
+        if takes > Duration::ZERO {
+            exec.result = Some(output);
+            if let Some(view) = exec.view {
+                self.snapshots.insert(session.pid, view.snapshot);
+            }
+            return Ok(Step::Sleep(takes));
+        }
+        self.snapshots.remove(&session.pid);
+        Ok(Step::Done(output))
+    }
+
+    fn run_plan(
+        &mut self,
+        host: &dyn Host,
+        session: &mut Session,
+        exec: &mut Execution,
+    ) -> Flow<Outcome> {
+        let plan = match &exec.plan {
+            Some(plan) => plan.clone(),
+            None => {
+                let plan = self.plan(session, &exec.statement, &exec.hints)?;
+                for (id, mode) in &plan.locks {
+                    self.lock_relation(session, *id, *mode)?;
+                }
+                if plan.parameters.len() > exec.parameters.len() {
+                    return Err(PgError::error(
+                        SqlState::UNDEFINED_PARAMETER,
+                        format!("there is no parameter ${}", exec.parameters.len() + 1),
+                    )
+                    .into());
+                }
+                self.check_writable(host, session, &plan)?;
+                exec.plan = Some(plan.clone());
+                plan
+            }
+        };
+        let view = match exec.view {
+            Some(view) => view,
+            None => {
+                let view = self.take_view(session);
+                exec.view = Some(view);
+                view
+            }
+        };
+        let Execution {
+            journal,
+            notices,
+            parameters,
+            changes,
+            applied,
+            affected,
+            rows,
+            rows_read,
+            ..
+        } = exec;
+        let mut context = Context {
+            engine: self,
+            session,
+            host,
+            parameters,
+            view,
+            journal,
+            rows_read: 0,
+            notices,
+        };
+        match &plan.node {
+            Node::Select(select) => {
+                let found = context.select(select, None, None)?;
+                *rows_read = context.rows_read;
+                if !select.locking.is_empty() {
+                    context.session.transaction.command += 1;
+                }
+                let tag = context.engine.tag("SELECT", found.len() as u64);
+                Ok(Outcome {
+                    tag,
+                    rows: Some(Rows {
+                        columns: select.columns.clone(),
+                        rows: found,
+                    }),
+                })
+            }
+            node => {
+                if changes.is_none() {
+                    let computed = context.changes(node)?;
+                    *rows_read = context.rows_read;
+                    *changes = Some(computed);
+                }
+                let all = changes.as_ref().expect("just computed");
+                while *applied < all.len() {
+                    if let Some(written) = context.apply(node, &all[*applied])? {
+                        *affected += 1;
+                        if let Some(returning) = modify::returning(node) {
+                            rows.push(context.project(&returning.output, &written)?);
+                        }
+                    }
+                    *applied += 1;
+                }
+                *rows_read = (*rows_read).max(*affected);
+                context.session.transaction.command += 1;
+                let word = match node {
+                    Node::Insert(_) => "INSERT 0",
+                    Node::Update(_) => "UPDATE",
+                    _ => "DELETE",
+                };
+                let tag = context.engine.tag(word, *affected);
+                let rows = modify::returning(node).map(|returning| Rows {
+                    columns: returning.columns.clone(),
+                    rows: std::mem::take(rows),
+                });
+                Ok(Outcome { tag, rows })
+            }
+        }
+    }
+
+    /// What a statement that begins now sees.
+    pub(super) fn take_view(&mut self, session: &mut Session) -> View {
+        let snapshot = if session.transaction.isolation.one_snapshot() {
+            let latest = self.commits;
+            let snapshot = *session.transaction.snapshot.get_or_insert(latest);
+            self.long_snapshots.insert(session.pid, snapshot);
+            snapshot
+        } else {
+            self.commits
+        };
+        session.transaction.queried = true;
+        View {
+            snapshot,
+            pid: session.pid,
+            command: session.transaction.command,
+        }
+    }
+
+    fn check_writable(
+        &mut self,
+        host: &dyn Host,
+        session: &Session,
+        plan: &Plan,
+    ) -> Result<(), PgError> {
+        let (name, id) = match &plan.node {
+            Node::Insert(insert) => ("INSERT", insert.id),
+            Node::Update(update) => ("UPDATE", update.id),
+            Node::Delete(delete) => ("DELETE", delete.id),
+            Node::Select(select) => match select.locking.first() {
+                Some(locking) => (
+                    match locking.strength {
+                        super::heap::RowLock::Update => "SELECT FOR UPDATE",
+                        super::heap::RowLock::NoKeyUpdate => "SELECT FOR NO KEY UPDATE",
+                        super::heap::RowLock::Share => "SELECT FOR SHARE",
+                        super::heap::RowLock::KeyShare => "SELECT FOR KEY SHARE",
+                    },
+                    locking.id,
+                ),
+                None => return Ok(()),
+            },
+        };
+        let temporary = self
+            .catalog
+            .get(id)
+            .is_some_and(|relation| relation.temporary.is_some());
+        self.writable(session, host, name, temporary)
+    }
+
+    /// 25006 in a read-only transaction and on a standby.
+    pub(super) fn writable(
+        &self,
+        session: &Session,
+        host: &dyn Host,
+        command: &str,
+        temporary: bool,
+    ) -> Result<(), PgError> {
+        if (session.transaction.read_only && !temporary) || host.in_recovery() {
+            return Err(PgError::error(
+                SqlState::READ_ONLY_SQL_TRANSACTION,
+                format!("cannot execute {command} in a read-only transaction"),
+            ));
+        }
+        Ok(())
+    }
+}
