@@ -10,7 +10,7 @@ use poolproof_sim::postgres::error::SqlState;
 use poolproof_sim::postgres::event::{Gone, ServerEvent};
 use postgres_client::*;
 
-const SYNTAX: &str = "E ERROR 42601 syntax error at or near \"selec\"";
+const SYNTAX: &str = "E ERROR 42601 syntax error at or near \"SELEC\"";
 const ABORTED: &str =
     "E ERROR 25P02 current transaction is aborted, commands ignored until end of transaction block";
 

@@ -540,6 +540,11 @@ fn decode_parameter(
         return Ok(Value::Null);
     };
     if binary {
+        // The input functions read from the message, and end where the parameter does.
+        if usize::try_from(kind.size()).is_ok_and(|size| raw.len() < size) {
+            let error = violation("insufficient data left in message".to_owned());
+            return Err(context(error, ""));
+        }
         return Value::decode_binary(kind, raw).map_err(|mut error| {
             if error.code == SqlState::INVALID_BINARY_REPRESENTATION {
                 error.message =

@@ -195,9 +195,9 @@ impl Shared {
         self.life.lock().crashed = true;
         let cluster = self.cluster.read().clone();
         let processes = self.processes();
+        let shared_storage = self.shares(&cluster);
         let settled = {
             let mut engine = cluster.engine.lock();
-            let shared_storage = self.shares(&cluster);
             for process in &processes {
                 if let Some(mut session) = process.session.lock().take()
                     && shared_storage
@@ -214,6 +214,13 @@ impl Shared {
         };
         self.pass_on(&cluster, settled);
         for process in processes {
+            let lost = process.activity.lock().xid;
+            if let Some(xid) = lost.filter(|_| !shared_storage) {
+                self.emit(ServerEvent::RolledBack {
+                    pid: process.pid,
+                    xid,
+                });
+            }
             process.signal(signals(process.pid));
         }
     }

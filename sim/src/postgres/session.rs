@@ -273,7 +273,7 @@ impl<S: Socket> Connection<S> {
         wire::report(&mut self.link.output, error);
         // `send_message_to_frontend` flushes, so that a client learns of an error whatever happens next.
         self.link.flush();
-        self.engine(|engine, session, _| drop(engine.abort(session)))?;
+        self.engine(|engine, session, _| engine.abort(session))?;
         self.portals.fail(self.status == TransactionStatus::Idle);
         self.statement_deadline = None;
         if self.turn == Turn::Batch {
@@ -316,12 +316,11 @@ impl<S: Socket> Connection<S> {
     /// ParameterStatus of all that changed, and the session's timeouts as they are now.
     fn report_settings(&mut self) -> Result<(), End> {
         let reload = self.backend.take(Signals::CONFIG);
-        let shared = self.shared.clone();
-        let (reported, timeouts) = self.engine(|_, session, _| {
-            let settings = session.settings_mut();
+        let (reported, timeouts) = self.engine(|engine, session, _| {
             if reload {
-                settings.reload(&shared.settings.lock());
+                engine.reload_session(session);
             }
+            let settings = session.settings_mut();
             (settings.take_reported(), *settings.timeouts())
         })?;
         for (name, value) in reported {

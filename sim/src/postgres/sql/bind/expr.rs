@@ -952,7 +952,11 @@ impl Binder<'_> {
                 .array()
                 .ok_or_else(|| PgError::unsupported(format!("arrays of {}", kind.name())))?,
             _ => {
-                return Err(self.no_function(name, &argument.into_iter().collect::<Vec<_>>(), span));
+                return Err(self.no_function(
+                    name,
+                    &argument.into_iter().collect::<Vec<_>>(),
+                    span,
+                ));
             }
         };
         Ok(Expr::Aggregate(Box::new(Aggregate {
