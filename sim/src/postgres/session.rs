@@ -156,7 +156,13 @@ impl<S: Socket> Connection<S> {
     /// Tells the client why, if it is to be told, and says what the observer gets.
     async fn say_goodbye(&mut self, end: End) -> Gone {
         let (error, gone) = match end {
-            End::Silent(gone) => return gone,
+            End::Silent(gone) => {
+                // What was to be sent before the end was sent before the end; it only waits here for its turn.
+                if gone == Gone::Terminate && self.link.is_due() {
+                    let _ = self.send().await;
+                }
+                return gone;
+            }
             End::Fatal(error) => {
                 let gone = Gone::Fatal(error.code);
                 (error, gone)
@@ -265,6 +271,8 @@ impl<S: Socket> Connection<S> {
     fn fail(&mut self, kind: u8, error: &PgError) -> Result<(), End> {
         self.announce_end(Err(error.code));
         wire::report(&mut self.link.output, error);
+        // `send_message_to_frontend` flushes, so that a client learns of an error whatever happens next.
+        self.link.flush();
         self.engine(|engine, session, _| engine.abort(session))?;
         self.portals.fail(self.status == TransactionStatus::Idle);
         self.statement_deadline = None;
@@ -272,7 +280,10 @@ impl<S: Socket> Connection<S> {
             self.turn = Turn::Skipping;
             return Ok(());
         }
-        debug_assert!(matches!(kind, b'Q' | b'S' | b'F'), "only these end with ReadyForQuery");
+        debug_assert!(
+            matches!(kind, b'Q' | b'S' | b'F'),
+            "only these end with ReadyForQuery"
+        );
         self.ready()
     }
 
@@ -305,17 +316,20 @@ impl<S: Socket> Connection<S> {
     /// ParameterStatus of all that changed, and the session's timeouts as they are now.
     fn report_settings(&mut self) -> Result<(), End> {
         let reload = self.backend.take(Signals::CONFIG);
-        let shared = self.shared.clone();
-        let (reported, timeouts) = self.engine(|_, session, _| {
-            let settings = session.settings_mut();
+        let (reported, timeouts) = self.engine(|engine, session, _| {
             if reload {
-                settings.reload(&shared.settings.lock());
+                engine.reload_session(session);
             }
+            let settings = session.settings_mut();
             (settings.take_reported(), *settings.timeouts())
         })?;
         for (name, value) in reported {
             if &*name == "application_name" {
-                self.backend.activity.lock().application_name.clone_from(&value);
+                self.backend
+                    .activity
+                    .lock()
+                    .application_name
+                    .clone_from(&value);
             }
             wire::parameter_status(&mut self.link.output, &name, &value);
         }
@@ -336,7 +350,10 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Calls the engine with this session. Error: the session was lost in a crash meanwhile.
-    pub(super) fn engine<R>(&mut self, call: impl FnOnce(&mut Engine, &mut Session, &dyn Host) -> R) -> Result<R, End> {
+    pub(super) fn engine<R>(
+        &mut self,
+        call: impl FnOnce(&mut Engine, &mut Session, &dyn Host) -> R,
+    ) -> Result<R, End> {
         let cluster = self.shared.cluster.read();
         let mut engine = cluster.engine.lock();
         let mut slot = self.backend.session.lock();
@@ -351,7 +368,10 @@ impl<S: Socket> Connection<S> {
         drop(engine);
         if self.transaction != transaction {
             if self.transaction.0 != transaction.0 {
-                let timeout = self.timeouts.transaction.filter(|_| transaction.0.is_some());
+                let timeout = self
+                    .timeouts
+                    .transaction
+                    .filter(|_| transaction.0.is_some());
                 self.transaction_deadline = timeout.map(|after| Instant::now() + after);
             }
             self.transaction = transaction;
@@ -395,7 +415,10 @@ impl<S: Socket> Connection<S> {
             changed
         };
         if changed && self.shared.is_observed() {
-            self.shared.emit(ServerEvent::State { pid: self.backend.pid, state });
+            self.shared.emit(ServerEvent::State {
+                pid: self.backend.pid,
+                state,
+            });
         }
     }
 
@@ -403,14 +426,20 @@ impl<S: Socket> Connection<S> {
     pub(super) fn announce(&mut self, text: &Arc<str>) {
         if self.shared.wants_statements() {
             self.announced = true;
-            self.shared.emit(ServerEvent::Statement { pid: self.backend.pid, text: text.clone() });
+            self.shared.emit(ServerEvent::Statement {
+                pid: self.backend.pid,
+                text: text.clone(),
+            });
         }
     }
 
     /// Tells the observer that the announced statement, if there is one, has ended.
     pub(super) fn announce_end(&mut self, result: Result<Arc<str>, SqlState>) {
         if std::mem::take(&mut self.announced) {
-            self.shared.emit(ServerEvent::StatementEnd { pid: self.backend.pid, result });
+            self.shared.emit(ServerEvent::StatementEnd {
+                pid: self.backend.pid,
+                result,
+            });
         }
     }
 
@@ -427,7 +456,10 @@ impl<S: Socket> Connection<S> {
         loop {
             let deadline = match self.idle_deadline.filter(|_| idle) {
                 None => self.transaction_deadline,
-                Some(idle) => Some(self.transaction_deadline.map_or(idle, |other| other.min(idle))),
+                Some(idle) => Some(
+                    self.transaction_deadline
+                        .map_or(idle, |other| other.min(idle)),
+                ),
             };
             let listening = idle && self.status == TransactionStatus::Idle;
             let woken = poll_fn(|cx| {
@@ -474,11 +506,20 @@ impl<S: Socket> Connection<S> {
     fn idle_timeout(&self) -> End {
         let now = Instant::now();
         let (code, message) = if self.idle_deadline.is_none_or(|deadline| deadline > now) {
-            (SqlState::TRANSACTION_TIMEOUT, "terminating connection due to transaction timeout")
+            (
+                SqlState::TRANSACTION_TIMEOUT,
+                "terminating connection due to transaction timeout",
+            )
         } else if self.status == TransactionStatus::Idle {
-            (SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout")
+            (
+                SqlState::IDLE_SESSION_TIMEOUT,
+                "terminating connection due to idle-session timeout",
+            )
         } else {
-            (SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT, "terminating connection due to idle-in-transaction timeout")
+            (
+                SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                "terminating connection due to idle-in-transaction timeout",
+            )
         };
         End::Fatal(PgError::fatal(code, message))
     }
@@ -540,7 +581,10 @@ pub(super) fn ended_by(pending: Signals) -> Option<End> {
             "terminating connection due to immediate shutdown command",
         ))
     } else {
-        End::Fatal(PgError::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command"))
+        End::Fatal(PgError::fatal(
+            SqlState::ADMIN_SHUTDOWN,
+            "terminating connection due to administrator command",
+        ))
     })
 }
 
