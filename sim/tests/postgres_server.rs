@@ -16,82 +16,49 @@ const MS: Duration = Duration::from_millis(1);
 const SHUTDOWN: &str = "E FATAL 57P01 terminating connection due to administrator command";
 const IMMEDIATE: &str = "N WARNING 57P01 terminating connection due to immediate shutdown command";
 const TOO_MANY: &str = "E FATAL 53300 sorry, too many clients already";
-const RESERVED: &str = "E FATAL 53300 remaining connection slots are reserved for non-replication superuser connections";
+const RESERVED: &str =
+    "E FATAL 53300 remaining connection slots are reserved for non-replication superuser connections";
 const CANCELLED: &str = "E ERROR 57014 canceling statement due to user request";
 const STATEMENT_TIMEOUT: &str = "E ERROR 57014 canceling statement due to statement timeout";
 const NOTHING: [&str; 0] = [];
 
 fn role(name: &str, connection_limit: Option<u32>) -> Role {
-    Role {
-        name: name.to_owned(),
-        superuser: false,
-        connection_limit,
-        password: Some("secret".to_owned()),
-    }
+    Role { name: name.to_owned(), superuser: false, connection_limit, password: Some("secret".to_owned()) }
 }
 
 fn small() -> Config {
     let mut config = quick();
     config.max_connections = 5;
     config.roles.push(role("one", Some(1)));
-    config.databases.push(Database {
-        name: "one".to_owned(),
-        connection_limit: Some(1),
-    });
+    config.databases.push(Database { name: "one".to_owned(), connection_limit: Some(1) });
     config
 }
 
 async fn refusal(server: &Server, user: &str, database: &str) -> Vec<String> {
-    Raw::begin(server, &[("user", user), ("database", database)])
-        .await
-        .until_ready()
-        .await
+    Raw::begin(server, &[("user", user), ("database", database)]).await.until_ready().await
 }
 
 #[tokio::test(start_paused = true)]
 async fn slots_run_out_in_postgresqls_order() {
     let (server, events) = server(small()).await;
-    let mut sessions = vec![
-        Raw::connect_as(&server, "app").await,
-        Raw::connect_as(&server, "app").await,
-    ];
-    assert_eq!(
-        refusal(&server, "app", "postgres").await,
-        ["R 0", RESERVED, "FIN"]
-    );
-    assert_eq!(
-        refusal(&server, "app", "nodb").await,
-        ["R 0", RESERVED, "FIN"]
-    );
+    let mut sessions = vec![Raw::connect_as(&server, "app").await, Raw::connect_as(&server, "app").await];
+    assert_eq!(refusal(&server, "app", "postgres").await, ["R 0", RESERVED, "FIN"]);
+    assert_eq!(refusal(&server, "app", "nodb").await, ["R 0", RESERVED, "FIN"]);
     assert_eq!(
         refusal(&server, "nobody", "nodb").await,
         ["R 0", "E FATAL 28000 role \"nobody\" does not exist", "FIN"]
     );
-    let nodb = [
-        "R 0",
-        "E FATAL 3D000 database \"nodb\" does not exist",
-        "FIN",
-    ];
+    let nodb = ["R 0", "E FATAL 3D000 database \"nodb\" does not exist", "FIN"];
     assert_eq!(refusal(&server, "postgres", "nodb").await, nodb);
     for _ in 0..3 {
         sessions.push(Raw::connect(&server).await);
     }
     assert_eq!(server.counts().backends, 5);
     events.take();
-    assert_eq!(
-        refusal(&server, "postgres", "nodb").await,
-        [TOO_MANY, "FIN"]
-    );
+    assert_eq!(refusal(&server, "postgres", "nodb").await, [TOO_MANY, "FIN"]);
     let peer = "10.0.0.9:4000".parse().unwrap();
     let code = SqlState::TOO_MANY_CONNECTIONS;
-    assert_eq!(
-        events.take(),
-        [ServerEvent::Refused {
-            pid: None,
-            peer,
-            code
-        }]
-    );
+    assert_eq!(events.take(), [ServerEvent::Refused { pid: None, peer, code }]);
     drop(sessions);
     settle().await;
     assert_eq!(server.counts().backends, 0);
@@ -102,23 +69,13 @@ async fn a_superuser_takes_an_applications_slot() {
     let (server, _) = server(small()).await;
     let _observer = Raw::connect(&server).await;
     let _one = Raw::connect_as(&server, "app").await;
-    assert_eq!(
-        refusal(&server, "app", "postgres").await,
-        ["R 0", RESERVED, "FIN"]
-    );
+    assert_eq!(refusal(&server, "app", "postgres").await, ["R 0", RESERVED, "FIN"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_attempt_holds_a_slot_for_a_moment() {
-    let (server, _) = server(Config {
-        fork_time: 2 * MS,
-        ..small()
-    })
-    .await;
-    let _sessions = [
-        Raw::connect_as(&server, "app").await,
-        Raw::connect_as(&server, "app").await,
-    ];
+    let (server, _) = server(Config { fork_time: 2 * MS, ..small() }).await;
+    let _sessions = [Raw::connect_as(&server, "app").await, Raw::connect_as(&server, "app").await];
     let mut herd = Vec::new();
     for _ in 0..6 {
         herd.push(Raw::begin(&server, &[("user", "app"), ("database", "postgres")]).await);
@@ -127,61 +84,35 @@ async fn a_refused_attempt_holds_a_slot_for_a_moment() {
     for raw in &mut herd {
         answers.push(raw.until_ready().await.iter().rev().nth(1).unwrap().clone());
     }
-    assert_eq!(
-        answers.iter().filter(|answer| *answer == RESERVED).count(),
-        3
-    );
-    assert_eq!(
-        answers.iter().filter(|answer| *answer == TOO_MANY).count(),
-        3
-    );
+    assert_eq!(answers.iter().filter(|answer| *answer == RESERVED).count(), 3);
+    assert_eq!(answers.iter().filter(|answer| *answer == TOO_MANY).count(), 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn limits_of_roles_and_databases() {
-    let (server, _) = server(Config {
-        max_connections: 20,
-        ..small()
-    })
-    .await;
+    let (server, _) = server(Config { max_connections: 20, ..small() }).await;
     let _one = Raw::connect_as(&server, "one").await;
     let role = "E FATAL 53300 too many connections for role \"one\"";
     assert_eq!(refusal(&server, "one", "nodb").await, ["R 0", role, "FIN"]);
     let mut app = Raw::begin(&server, &[("user", "app"), ("database", "one")]).await;
     assert_eq!(app.until_ready().await.last().unwrap(), "Z I");
     let database = "E FATAL 53300 too many connections for database \"one\"";
-    assert_eq!(
-        refusal(&server, "app", "one").await,
-        ["R 0", database, "FIN"]
-    );
-    assert_eq!(
-        refusal(&server, "postgres", "one").await.last().unwrap(),
-        "Z I"
-    );
+    assert_eq!(refusal(&server, "app", "one").await, ["R 0", database, "FIN"]);
+    assert_eq!(refusal(&server, "postgres", "one").await.last().unwrap(), "Z I");
 }
 
 /// From the documentation and source of PostgreSQL 16; not observed.
 #[tokio::test(start_paused = true)]
 async fn reserved_slots_of_version_16() {
-    let config = Config {
-        version: Version::V16,
-        reserved_connections: 1,
-        ..small()
-    };
+    let config = Config { version: Version::V16, reserved_connections: 1, ..small() };
     let (server, _) = server(config).await;
     let _one = Raw::connect_as(&server, "app").await;
     let text = "E FATAL 53300 remaining connection slots are reserved for roles with privileges of the \
                 \"pg_use_reserved_connections\" role";
-    assert_eq!(
-        refusal(&server, "app", "postgres").await,
-        ["R 0", text, "FIN"]
-    );
+    assert_eq!(refusal(&server, "app", "postgres").await, ["R 0", text, "FIN"]);
     let _two = Raw::connect(&server).await;
     let text = "E FATAL 53300 remaining connection slots are reserved for roles with the SUPERUSER attribute";
-    assert_eq!(
-        refusal(&server, "app", "postgres").await,
-        ["R 0", text, "FIN"]
-    );
+    assert_eq!(refusal(&server, "app", "postgres").await, ["R 0", text, "FIN"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,9 +125,7 @@ async fn a_fast_stop_ends_every_session_with_57p01() {
     failed.query("BEGIN; SELECT 1/0").await;
     let mut batch = Raw::connect(&server).await;
     batch.exchange(&[parse("a", "SELECT 1"), sync()]).await;
-    batch
-        .send(&[bind("", "a", &[], &[], &[]), flush()].concat())
-        .await;
+    batch.send(&[bind("", "a", &[], &[], &[]), flush()].concat()).await;
     assert_eq!(batch.within(MS).await, ["2"]);
     let mut holder = Raw::connect(&server).await;
     holder.query("BEGIN; SELECT pg_advisory_xact_lock(1)").await;
@@ -208,33 +137,15 @@ async fn a_fast_stop_ends_every_session_with_57p01() {
     settle().await;
     server.stop(StopMode::Fast).await;
     assert_eq!(server.lifecycle(), Lifecycle::Down);
-    for raw in [
-        &mut idle,
-        &mut active,
-        &mut failed,
-        &mut batch,
-        &mut holder,
-        &mut waiter,
-        &mut half,
-    ] {
+    for raw in [&mut idle, &mut active, &mut failed, &mut batch, &mut holder, &mut waiter, &mut half] {
         let replies = raw.until_ready().await;
         assert_eq!(replies[replies.len() - 2..], [SHUTDOWN, "FIN"]);
     }
     assert_eq!(silent.until_ready().await, ["FIN"]);
     let events = events.take();
-    assert_eq!(
-        events.last(),
-        Some(&ServerEvent::Lifecycle(Lifecycle::Down))
-    );
-    let gone = |event: &&ServerEvent| {
-        matches!(
-            event,
-            ServerEvent::Gone {
-                reason: Gone::Fatal(SqlState::ADMIN_SHUTDOWN),
-                ..
-            }
-        )
-    };
+    assert_eq!(events.last(), Some(&ServerEvent::Lifecycle(Lifecycle::Down)));
+    let gone =
+        |event: &&ServerEvent| matches!(event, ServerEvent::Gone { reason: Gone::Fatal(SqlState::ADMIN_SHUTDOWN), .. });
     assert_eq!(events.iter().filter(gone).count(), 7);
 }
 
@@ -246,10 +157,7 @@ async fn a_smart_stop_waits() {
     settle().await;
     let refused = ["E FATAL 57P03 the database system is shutting down", "FIN"];
     assert_eq!(refusal(&server, "postgres", "postgres").await, refused);
-    assert_eq!(
-        raw.query("SELECT 1").await,
-        ["T 1", "D 1", "C SELECT 1", "Z I"]
-    );
+    assert_eq!(raw.query("SELECT 1").await, ["T 1", "D 1", "C SELECT 1", "Z I"]);
     tokio::time::sleep(3600 * 1000 * MS).await;
     assert!(!down.is_finished());
     drop(raw);
@@ -259,11 +167,7 @@ async fn a_smart_stop_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn an_immediate_stop_sends_notices_and_the_next_start_recovers() {
-    let config = Config {
-        startup_time: 100 * MS,
-        recovery_time: 400 * MS,
-        ..quick()
-    };
+    let config = Config { startup_time: 100 * MS, recovery_time: 400 * MS, ..quick() };
     let (server, _) = server(config).await;
     let mut idle = Raw::connect(&server).await;
     let mut active = Raw::connect(&server).await;
@@ -283,15 +187,8 @@ async fn an_immediate_stop_sends_notices_and_the_next_start_recovers() {
     tokio::time::sleep(200 * MS).await;
     let recovering = "E FATAL 57P03 the database system is not yet accepting connections \
                       | D: Consistent recovery state has not been yet reached.";
-    assert_eq!(
-        refusal(&server, "postgres", "postgres").await,
-        [recovering, "FIN"]
-    );
-    server
-        .lifecycle_watch()
-        .wait_for(|now| *now == Lifecycle::Running)
-        .await
-        .unwrap();
+    assert_eq!(refusal(&server, "postgres", "postgres").await, [recovering, "FIN"]);
+    server.lifecycle_watch().wait_for(|now| *now == Lifecycle::Running).await.unwrap();
     assert_eq!(started.elapsed(), 500 * MS);
     Raw::connect(&server).await;
 }
@@ -307,10 +204,7 @@ async fn the_death_of_one_backend_ends_all() {
     let mut other = Raw::connect(&server).await;
     events.take();
     assert!(server.kill_backend(victim.pid));
-    assert_eq!(
-        refusal(&server, "postgres", "postgres").await[0][..12],
-        *"E FATAL 57P0"
-    );
+    assert_eq!(refusal(&server, "postgres", "postgres").await[0][..12], *"E FATAL 57P0");
     assert_eq!(victim.until_ready().await, ["FIN"]);
     let notice = "N WARNING 57P02 terminating connection because of crash of another server process \
                   | D: The postmaster has commanded this server process to roll back the current transaction and \
@@ -318,28 +212,12 @@ async fn the_death_of_one_backend_ends_all() {
                   | H: In a moment you should be able to reconnect to the database and repeat your command.";
     assert_eq!(other.until_ready().await, [notice, "FIN"]);
     assert_eq!(writer.until_ready().await, [notice, "FIN"]);
-    server
-        .lifecycle_watch()
-        .wait_for(|now| *now == Lifecycle::Running)
-        .await
-        .unwrap();
-    assert_eq!(
-        server.query("SELECT count(*) FROM t").unwrap(),
-        [[Some("1".to_owned())]]
-    );
+    server.lifecycle_watch().wait_for(|now| *now == Lifecycle::Running).await.unwrap();
+    assert_eq!(server.query("SELECT count(*) FROM t").unwrap(), [[Some("1".to_owned())]]);
     let events = events.take();
-    let killed = ServerEvent::Gone {
-        pid: victim.pid,
-        reason: Gone::Killed,
-    };
-    let crashed = ServerEvent::Gone {
-        pid: other.pid,
-        reason: Gone::Crash(SqlState::CRASH_SHUTDOWN),
-    };
-    assert!(
-        events.contains(&killed) && events.contains(&crashed),
-        "{events:?}"
-    );
+    let killed = ServerEvent::Gone { pid: victim.pid, reason: Gone::Killed };
+    let crashed = ServerEvent::Gone { pid: other.pid, reason: Gone::Crash(SqlState::CRASH_SHUTDOWN) };
+    assert!(events.contains(&killed) && events.contains(&crashed), "{events:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -351,13 +229,7 @@ async fn sigkill_and_power_loss_say_nothing() {
     server.kill();
     assert_eq!(raw.until_ready().await, ["FIN"]);
     assert_eq!(server.lifecycle(), Lifecycle::Down);
-    assert_eq!(
-        Raw::begin(&server, &[("user", "postgres")])
-            .await
-            .until_ready()
-            .await,
-        ["FIN"]
-    );
+    assert_eq!(Raw::begin(&server, &[("user", "postgres")]).await.until_ready().await, ["FIN"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -367,29 +239,18 @@ async fn pg_terminate_backend_in_any_state() {
     let mut active = Raw::connect(&server).await;
     active.send(&query("SELECT pg_sleep(10)")).await;
     settle().await;
-    assert!(
-        server.terminate(idle.pid) && server.terminate(active.pid) && !server.terminate(99_999)
-    );
+    assert!(server.terminate(idle.pid) && server.terminate(active.pid) && !server.terminate(99_999));
     for raw in [&mut idle, &mut active] {
         let replies = raw.until_ready().await;
         assert_eq!(replies[replies.len() - 2..], [SHUTDOWN, "FIN"]);
     }
     let mut own = Raw::connect(&server).await;
-    assert_eq!(
-        own.query("SELECT pg_terminate_backend(pg_backend_pid())")
-            .await[2..],
-        [SHUTDOWN, "FIN"]
-    );
+    assert_eq!(own.query("SELECT pg_terminate_backend(pg_backend_pid())").await[2..], [SHUTDOWN, "FIN"]);
 }
 
 async fn cancel(server: &Server, pid: i32, secret: i32) {
     let mut raw = Raw::dial(server);
-    let body = [
-        80_877_102_i32.to_be_bytes(),
-        pid.to_be_bytes(),
-        secret.to_be_bytes(),
-    ]
-    .concat();
+    let body = [80_877_102_i32.to_be_bytes(), pid.to_be_bytes(), secret.to_be_bytes()].concat();
     raw.send(&packet(&body)).await;
     assert_eq!(raw.until_ready().await, ["FIN"]);
 }
@@ -400,10 +261,7 @@ async fn cancel_requests() {
     let mut raw = Raw::connect(&server).await;
     let (pid, secret) = (raw.pid, raw.secret);
     cancel(&server, pid, secret).await;
-    assert_eq!(
-        raw.query("SELECT 1").await,
-        ["T 1", "D 1", "C SELECT 1", "Z I"]
-    );
+    assert_eq!(raw.query("SELECT 1").await, ["T 1", "D 1", "C SELECT 1", "Z I"]);
     raw.query("BEGIN").await;
     cancel(&server, pid, secret).await;
     raw.send(&query("SELECT pg_sleep(10)")).await;
@@ -421,11 +279,7 @@ async fn cancel_requests() {
     let rest = [bind("", "", &[], &[], &[]), execute("", 0), sync()];
     assert_eq!(raw.exchange(&rest).await, ["2", "D 1", "C SELECT 1", "Z I"]);
     // A statement that cancels itself ends with its rows sent and no CommandComplete.
-    assert_eq!(
-        raw.query("SELECT pg_cancel_backend(pg_backend_pid()); SELECT 2")
-            .await[2..],
-        [CANCELLED, "Z I"]
-    );
+    assert_eq!(raw.query("SELECT pg_cancel_backend(pg_backend_pid()); SELECT 2").await[2..], [CANCELLED, "Z I"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -437,44 +291,18 @@ async fn statement_timeout_counts_each_statement() {
     let replies = raw.query("SELECT pg_sleep(5)").await;
     assert_eq!(replies[replies.len() - 2..], [STATEMENT_TIMEOUT, "Z I"]);
     assert_eq!(began.elapsed(), 200 * MS);
-    assert_eq!(
-        raw.query("SELECT pg_sleep(0.15); SELECT pg_sleep(0.15)")
-            .await
-            .last()
-            .unwrap(),
-        "Z I"
-    );
+    assert_eq!(raw.query("SELECT pg_sleep(0.15); SELECT pg_sleep(0.15)").await.last().unwrap(), "Z I");
     let run = [bind("", "s", &[], &[], &[]), execute("", 0)].concat();
-    let messages = [
-        parse("s", "SELECT pg_sleep(0.15)"),
-        run.clone(),
-        run,
-        sync(),
-    ];
-    assert!(
-        !raw.exchange(&messages)
-            .await
-            .iter()
-            .any(|reply| reply.starts_with("E "))
-    );
+    let messages = [parse("s", "SELECT pg_sleep(0.15)"), run.clone(), run, sync()];
+    assert!(!raw.exchange(&messages).await.iter().any(|reply| reply.starts_with("E ")));
     // It counts from Parse, but does not fire while the client is silent: the next message meets it.
     raw.send(&[parse("", "SELECT 1"), flush()].concat()).await;
     assert_eq!(raw.within(600 * MS).await, ["1"]);
     assert_eq!(raw.exchange(&[sync()]).await, [STATEMENT_TIMEOUT, "Z I"]);
     raw.send(&[parse("", "SELECT 1"), flush()].concat()).await;
     assert_eq!(raw.within(600 * MS).await, ["1"]);
-    assert_eq!(
-        raw.exchange(&[bind("", "", &[], &[], &[]), execute("", 0), sync()])
-            .await,
-        [STATEMENT_TIMEOUT, "Z I"]
-    );
-    let whole = [
-        parse("", "SELECT 1"),
-        bind("", "", &[], &[], &[]),
-        execute("", 0),
-        flush(),
-    ]
-    .concat();
+    assert_eq!(raw.exchange(&[bind("", "", &[], &[], &[]), execute("", 0), sync()]).await, [STATEMENT_TIMEOUT, "Z I"]);
+    let whole = [parse("", "SELECT 1"), bind("", "", &[], &[], &[]), execute("", 0), flush()].concat();
     raw.send(&whole).await;
     raw.within(600 * MS).await;
     assert_eq!(raw.exchange(&[sync()]).await, ["Z I"]);
@@ -487,8 +315,7 @@ async fn idle_timeouts() {
     let session = "E FATAL 57P05 terminating connection due to idle-session timeout";
     for begin in ["BEGIN", "BEGIN; SELECT 1/0"] {
         let mut raw = Raw::connect(&server).await;
-        raw.query("SET idle_in_transaction_session_timeout = '200ms'")
-            .await;
+        raw.query("SET idle_in_transaction_session_timeout = '200ms'").await;
         assert_eq!(raw.within(1000 * MS).await, NOTHING);
         raw.query(begin).await;
         let began = Instant::now();
@@ -500,17 +327,11 @@ async fn idle_timeouts() {
     raw.send(b"Q\0\0").await; // half a message is no message
     assert_eq!(raw.until_ready().await, [session, "FIN"]);
     let pid = raw.pid;
-    let gone = ServerEvent::Gone {
-        pid,
-        reason: Gone::Fatal(SqlState::IDLE_SESSION_TIMEOUT),
-    };
+    let gone = ServerEvent::Gone { pid, reason: Gone::Fatal(SqlState::IDLE_SESSION_TIMEOUT) };
     assert_eq!(events.take().last(), Some(&gone));
     // From Parse to Sync neither fires.
     let mut raw = Raw::connect(&server).await;
-    raw.query(
-        "SET idle_session_timeout = '200ms'; SET idle_in_transaction_session_timeout = '200ms'",
-    )
-    .await;
+    raw.query("SET idle_session_timeout = '200ms'; SET idle_in_transaction_session_timeout = '200ms'").await;
     raw.send(&[parse("", "SELECT 1"), flush()].concat()).await;
     assert_eq!(raw.within(600 * MS).await, ["1"]);
     assert_eq!(raw.exchange(&[sync()]).await, ["Z I"]);
@@ -527,28 +348,13 @@ async fn waiting_for_a_lock_ends_in_four_ways() {
     let lock = "SELECT pg_advisory_xact_lock(1)";
     let began = Instant::now();
     let replies = waiter.query(lock).await;
-    assert_eq!(
-        replies[replies.len() - 2..],
-        [
-            "E ERROR 55P03 canceling statement due to lock timeout",
-            "Z I"
-        ]
-    );
+    assert_eq!(replies[replies.len() - 2..], ["E ERROR 55P03 canceling statement due to lock timeout", "Z I"]);
     assert_eq!(began.elapsed(), 100 * MS);
     let seen = events.take();
     let on = "ExclusiveLock on advisory lock [5,0,1,1]".to_owned();
-    assert!(
-        seen.contains(&ServerEvent::Blocked {
-            pid: waiter.pid,
-            by: vec![holder.pid],
-            on
-        }),
-        "{seen:?}"
-    );
+    assert!(seen.contains(&ServerEvent::Blocked { pid: waiter.pid, by: vec![holder.pid], on }), "{seen:?}");
     assert!(seen.contains(&ServerEvent::Unblocked { pid: waiter.pid }));
-    waiter
-        .query("SET lock_timeout = 0; SET statement_timeout = '100ms'")
-        .await;
+    waiter.query("SET lock_timeout = 0; SET statement_timeout = '100ms'").await;
     let replies = waiter.query(lock).await;
     assert_eq!(replies[replies.len() - 2..], [STATEMENT_TIMEOUT, "Z I"]);
     waiter.query("SET statement_timeout = 0").await;
@@ -607,11 +413,7 @@ async fn a_lock_waiter_whose_client_left_waits_on() {
 /// From the documentation of PostgreSQL 17; not observed.
 #[tokio::test(start_paused = true)]
 async fn transaction_timeout_of_version_17() {
-    let (server, _) = server(Config {
-        version: Version::V17,
-        ..quick()
-    })
-    .await;
+    let (server, _) = server(Config { version: Version::V17, ..quick() }).await;
     let mut raw = Raw::connect(&server).await;
     raw.query("SET transaction_timeout = '300ms'").await;
     raw.query("BEGIN").await;
@@ -638,16 +440,8 @@ async fn a_standby_sees_commits_and_takes_writes_once_promoted() {
     let (primary, _) = server(quick()).await;
     let mut writer = Raw::connect(&primary).await;
     writer.query("CREATE TABLE t (a int)").await;
-    let standby = Standby {
-        hot_standby: true,
-        promotion_time: 10 * MS,
-    };
-    let config = Config {
-        name: "standby".to_owned(),
-        first_pid: 5000,
-        standby: Some(standby),
-        ..quick()
-    };
+    let standby = Standby { hot_standby: true, promotion_time: 10 * MS };
+    let config = Config { name: "standby".to_owned(), first_pid: 5000, standby: Some(standby), ..quick() };
     let standby = Server::standby_of(&primary, config, None).unwrap();
     standby.start();
     let mut reader = Raw::connect(&standby).await;
@@ -655,18 +449,12 @@ async fn a_standby_sees_commits_and_takes_writes_once_promoted() {
     let count = |replies: Vec<String>| replies[1].clone();
     assert_eq!(count(reader.query("SELECT count(*) FROM t").await), "D 1");
     let error = "E ERROR 25006 cannot execute INSERT in a read-only transaction";
-    assert_eq!(
-        reader.query("INSERT INTO t VALUES (2)").await,
-        [error, "Z I"]
-    );
+    assert_eq!(reader.query("INSERT INTO t VALUES (2)").await, [error, "Z I"]);
     writer.query("BEGIN; INSERT INTO t VALUES (3)").await;
     standby.promote();
     tokio::time::sleep(20 * MS).await;
     writer.query("COMMIT").await;
-    assert_eq!(
-        reader.query("INSERT INTO t VALUES (2)").await[0],
-        "C INSERT 0 1"
-    );
+    assert_eq!(reader.query("INSERT INTO t VALUES (2)").await[0], "C INSERT 0 1");
     assert_eq!(count(reader.query("SELECT count(*) FROM t").await), "D 2");
     writer.query("INSERT INTO t VALUES (4)").await;
     assert_eq!(count(writer.query("SELECT count(*) FROM t").await), "D 3");
@@ -675,10 +463,7 @@ async fn a_standby_sees_commits_and_takes_writes_once_promoted() {
 
 #[tokio::test(start_paused = true)]
 async fn tokio_postgres_by_scram() {
-    let mut config = Config {
-        auth: Auth::ScramSha256,
-        ..small()
-    };
+    let mut config = Config { auth: Auth::ScramSha256, ..small() };
     config.max_connections = 20;
     let (server, _) = server(config).await;
     let connect = |password: &'static str| {

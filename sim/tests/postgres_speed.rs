@@ -19,24 +19,14 @@ impl Observer for Count {
 const QUERIES: u32 = 200_000;
 
 async fn measure(observer: Option<Arc<dyn Observer>>, setting: &str) -> (f64, f64) {
-    let server = Server::new(
-        Config {
-            startup_time: Duration::ZERO,
-            ..Config::default()
-        },
-        observer,
-    )
-    .unwrap();
+    let server = Server::new(Config { startup_time: Duration::ZERO, ..Config::default() }, observer).unwrap();
     server.start();
     let (ours, other) = tokio::io::duplex(1 << 16);
     let serving = server.clone();
     tokio::spawn(async move { serving.serve(other, "10.0.0.9:1".parse().unwrap()).await });
     let mut config = tokio_postgres::Config::new();
     config.user("postgres").dbname("postgres");
-    let (client, connection) = config
-        .connect_raw(ours, tokio_postgres::NoTls)
-        .await
-        .unwrap();
+    let (client, connection) = config.connect_raw(ours, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     client.batch_execute(setting).await.unwrap();
     let began = std::time::Instant::now();
@@ -57,16 +47,8 @@ async fn measure(observer: Option<Arc<dyn Observer>>, setting: &str) -> (f64, f6
 async fn select_1() {
     for (name, observer, setting) in [
         ("plain", None, ""),
-        (
-            "statement_timeout on",
-            None,
-            "SET statement_timeout = '30s'",
-        ),
-        (
-            "observed",
-            Some(Arc::new(Count(0.into())) as Arc<dyn Observer>),
-            "",
-        ),
+        ("statement_timeout on", None, "SET statement_timeout = '30s'"),
+        ("observed", Some(Arc::new(Count(0.into())) as Arc<dyn Observer>), ""),
     ] {
         let (simple, prepared) = measure(observer, setting).await;
         println!("{name}: {simple:.0} simple, {prepared:.0} prepared a second");

@@ -408,8 +408,9 @@ fn config(scenario: &Scenario, seed: u64) -> pg::Config {
         },
         roles,
         databases: vec![
-            pg::Database { name: "postgres".to_owned(), connection_limit: None },
+            // The first one is that of the scenario's `sql` and of its checks.
             pg::Database { name: "app".to_owned(), connection_limit: server.database_connection_limit },
+            pg::Database { name: "postgres".to_owned(), connection_limit: None },
         ],
         settings: server.settings.clone(),
         costs: server

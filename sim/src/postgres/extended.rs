@@ -40,11 +40,7 @@ enum Progress {
     /// Not executed yet.
     Fresh,
     /// Executed; rows are left.
-    Rows {
-        columns: Arc<[Column]>,
-        rows: std::vec::IntoIter<Vec<Value>>,
-        tag: Arc<str>,
-    },
+    Rows { columns: Arc<[Column]>, rows: std::vec::IntoIter<Vec<Value>>, tag: Arc<str> },
     /// A SELECT whose rows are all handed out: it can be asked again, in vain.
     Exhausted,
     /// Cannot run again.
@@ -69,12 +65,7 @@ impl Portals {
             "" => self.unnamed.as_mut(),
             name => self.named.get_mut(name),
         };
-        portal.ok_or_else(|| {
-            PgError::error(
-                SqlState::INVALID_CURSOR_NAME,
-                format!("portal \"{name}\" does not exist"),
-            )
-        })
+        portal.ok_or_else(|| PgError::error(SqlState::INVALID_CURSOR_NAME, format!("portal \"{name}\" does not exist")))
     }
 
     fn close(&mut self, name: &str) {
@@ -127,12 +118,7 @@ impl RawFormats {
             [] => Formats::Text,
             [one] if is_binary(*one)? => Formats::Binary,
             [_] => Formats::Text,
-            several => Formats::Each(
-                several
-                    .iter()
-                    .map(|code| is_binary(*code))
-                    .collect::<Result<_, _>>()?,
-            ),
+            several => Formats::Each(several.iter().map(|code| is_binary(*code)).collect::<Result<_, _>>()?),
         })
     }
 }
@@ -141,10 +127,7 @@ fn is_binary(code: i16) -> Result<bool, PgError> {
     match code {
         0 => Ok(false),
         1 => Ok(true),
-        other => Err(PgError::error(
-            SqlState::INVALID_PARAMETER_VALUE,
-            format!("unsupported format code: {other}"),
-        )),
+        other => Err(PgError::error(SqlState::INVALID_PARAMETER_VALUE, format!("unsupported format code: {other}"))),
     }
 }
 
@@ -220,14 +203,9 @@ impl<S: Socket> Connection<S> {
         };
         self.begin_message(Some(statement.text()))?;
         self.refuse_in_failed(statement.allowed_in_failed())?;
-        let description = self.engine(|engine, session, _| {
-            engine.describe(session, &statement, &parse.type_oids)
-        })??;
-        let prepared = Prepared {
-            statement,
-            parameters: description.parameters,
-            from_sql: false,
-        };
+        let description =
+            self.engine(|engine, session, _| engine.describe(session, &statement, &parse.type_oids))??;
+        let prepared = Prepared { statement, parameters: description.parameters, from_sql: false };
         if name.is_empty() {
             self.portals.unnamed_statement = Some(prepared);
         } else {
@@ -243,8 +221,8 @@ impl<S: Socket> Connection<S> {
         if name.is_empty() {
             return Ok(());
         }
-        let taken = self.portals.empty.contains(name)
-            || self.engine(|_, session, _| session.prepared.contains_key(name))?;
+        let taken =
+            self.portals.empty.contains(name) || self.engine(|_, session, _| session.prepared.contains_key(name))?;
         if !taken {
             return Ok(());
         }
@@ -292,16 +270,12 @@ impl<S: Socket> Connection<S> {
             ))
             .into());
         }
-        let allowed = statement
-            .as_ref()
-            .is_none_or(|statement| statement.allowed_in_failed());
+        let allowed = statement.as_ref().is_none_or(|statement| statement.allowed_in_failed());
         self.refuse_in_failed(allowed && count == 0)?;
         if !portal_name.is_empty() && self.portals.named.contains_key(&portal_name) {
-            return Err(PgError::error(
-                SqlState::DUPLICATE_CURSOR,
-                format!("cursor \"{portal_name}\" already exists"),
-            )
-            .into());
+            return Err(
+                PgError::error(SqlState::DUPLICATE_CURSOR, format!("cursor \"{portal_name}\" already exists")).into()
+            );
         }
         let mut parameters = Vec::with_capacity(count);
         for (index, (raw, kind)) in bind.parameters.iter().zip(&types).enumerate() {
@@ -310,21 +284,14 @@ impl<S: Socket> Connection<S> {
                 [one] => *one,
                 several => several[index],
             };
-            parameters.push(decode_parameter(
-                &portal_name,
-                index,
-                raw.as_deref(),
-                *kind,
-                format,
-            )?);
+            parameters.push(decode_parameter(&portal_name, index, raw.as_deref(), *kind, format)?);
         }
         let formats = RawFormats(bind.result_column_format_codes);
         if formats.0.len() > 1
             && let Some(statement) = &statement
         {
             let oids: Vec<u32> = types.iter().map(|kind| kind.oid()).collect();
-            let description =
-                self.engine(|engine, session, _| engine.describe(session, statement, &oids))??;
+            let description = self.engine(|engine, session, _| engine.describe(session, statement, &oids))??;
             let columns = description.columns.map_or(0, |columns| columns.len());
             if columns != formats.0.len() {
                 return Err(violation(format!(
@@ -334,13 +301,7 @@ impl<S: Socket> Connection<S> {
                 .into());
             }
         }
-        let portal = Portal {
-            statement,
-            types,
-            parameters,
-            formats,
-            progress: Progress::Fresh,
-        };
+        let portal = Portal { statement, types, parameters, formats, progress: Progress::Fresh };
         if portal_name.is_empty() {
             self.portals.unnamed = Some(portal);
         } else {
@@ -359,20 +320,14 @@ impl<S: Socket> Connection<S> {
                 self.begin_transaction()?;
                 match self.find_statement(name)? {
                     Found::Empty => (None, Vec::new(), None),
-                    Found::Statement(prepared) => {
-                        (Some(prepared.statement), prepared.parameters, None)
-                    }
+                    Found::Statement(prepared) => (Some(prepared.statement), prepared.parameters, None),
                 }
             }
             b'P' => {
                 self.begin_transaction()?;
                 let portal = self.portals.get(name)?;
                 let formats = portal.formats.parse();
-                (
-                    portal.statement.clone(),
-                    portal.types.clone(),
-                    Some(formats?),
-                )
+                (portal.statement.clone(), portal.types.clone(), Some(formats?))
             }
             other => {
                 return Err(violation(format!("invalid DESCRIBE message subtype {other}")).into());
@@ -383,9 +338,7 @@ impl<S: Socket> Connection<S> {
             // In a failed transaction nothing may be looked up in the catalogue, but COMMIT and its like return no rows.
             self.refuse_in_failed(statement.allowed_in_failed())?;
             let oids: Vec<u32> = types.iter().map(|kind| kind.oid()).collect();
-            columns = self
-                .engine(|engine, session, _| engine.describe(session, &statement, &oids))??
-                .columns;
+            columns = self.engine(|engine, session, _| engine.describe(session, &statement, &oids))??.columns;
         }
         let formats = match formats {
             Some(formats) => formats,
@@ -412,8 +365,7 @@ impl<S: Socket> Connection<S> {
         // Every portal but a failed one can be looked at; what it holds is taken out while it runs.
         let progress = std::mem::replace(&mut portal.progress, Progress::Done);
         let formats = portal.formats.clone();
-        let fresh = matches!(progress, Progress::Fresh)
-            .then(|| (portal.types.clone(), portal.parameters.clone()));
+        let fresh = matches!(progress, Progress::Fresh).then(|| (portal.types.clone(), portal.parameters.clone()));
         self.begin_message(Some(statement.text()))?;
         self.refuse_in_failed(statement.allowed_in_failed())?;
         let formats = formats.parse()?;
@@ -424,9 +376,8 @@ impl<S: Socket> Connection<S> {
             Progress::Fresh => {
                 self.announce(statement.text());
                 let (types, parameters) = fresh.expect("taken above");
-                let mut execution = self.engine(|engine, session, _| {
-                    engine.start(session, &statement, &types, parameters)
-                })?;
+                let mut execution =
+                    self.engine(|engine, session, _| engine.start(session, &statement, &types, parameters))?;
                 let output = self.run_statement(&mut execution).await?;
                 self.send_notices(&output);
                 control = statement.is_transaction_control();
@@ -454,13 +405,8 @@ impl<S: Socket> Connection<S> {
             }
         };
 
-        let sent = if limit == 0 || limit > rows.len() {
-            rows.len()
-        } else {
-            limit
-        };
-        self.send_rows(&columns, &rows.as_slice()[..sent], &formats)
-            .await?;
+        let sent = if limit == 0 || limit > rows.len() { rows.len() } else { limit };
+        self.send_rows(&columns, &rows.as_slice()[..sent], &formats).await?;
         rows.by_ref().take(sent).for_each(drop);
         let suspended = limit != 0 && sent == limit;
         self.finish_execute(control)?;
@@ -472,8 +418,7 @@ impl<S: Socket> Connection<S> {
             return Ok(());
         }
         // The tag of a SELECT counts the rows of this Execute alone.
-        let whole = limit == 0
-            && matches!(tag.strip_prefix("SELECT "), Some(count) if count == sent.to_string());
+        let whole = limit == 0 && matches!(tag.strip_prefix("SELECT "), Some(count) if count == sent.to_string());
         if is_select && let Ok(portal) = self.portals.get(&name) {
             portal.progress = Progress::Exhausted;
         }
@@ -521,20 +466,13 @@ impl<S: Socket> Connection<S> {
 }
 
 /// One parameter of Bind, with the CONTEXT that PostgreSQL adds to what is wrong with it.
-fn decode_parameter(
-    portal: &str,
-    index: usize,
-    raw: Option<&[u8]>,
-    kind: Type,
-    format: i16,
-) -> Result<Value, PgError> {
+fn decode_parameter(portal: &str, index: usize, raw: Option<&[u8]>, kind: Type, format: i16) -> Result<Value, PgError> {
     let whose = match portal {
         "" => "unnamed portal".to_owned(),
         name => format!("portal \"{name}\""),
     };
     let number = index + 1;
-    let context =
-        |error: PgError, value: &str| error.context(format!("{whose} parameter ${number}{value}"));
+    let context = |error: PgError, value: &str| error.context(format!("{whose} parameter ${number}{value}"));
     let binary = is_binary(format).map_err(|error| context(error, ""))?;
     let Some(raw) = raw else {
         return Ok(Value::Null);
@@ -547,8 +485,7 @@ fn decode_parameter(
         }
         return Value::decode_binary(kind, raw).map_err(|mut error| {
             if error.code == SqlState::INVALID_BINARY_REPRESENTATION {
-                error.message =
-                    format!("incorrect binary data format in bind parameter {number}").into();
+                error.message = format!("incorrect binary data format in bind parameter {number}").into();
             }
             context(error, "")
         });

@@ -216,10 +216,7 @@ impl Shared {
         for process in processes {
             let lost = process.activity.lock().xid;
             if let Some(xid) = lost.filter(|_| !shared_storage) {
-                self.emit(ServerEvent::RolledBack {
-                    pid: process.pid,
-                    xid,
-                });
+                self.emit(ServerEvent::RolledBack { pid: process.pid, xid });
             }
             process.signal(signals(process.pid));
         }
@@ -228,18 +225,12 @@ impl Shared {
     /// Whether another server is on the same storage.
     fn shares(&self, cluster: &Cluster) -> bool {
         let servers = cluster.servers.lock();
-        servers
-            .iter()
-            .filter(|server| server.strong_count() > 0)
-            .count()
-            > 1
+        servers.iter().filter(|server| server.strong_count() > 0).count() > 1
     }
 
     /// A process is gone: perhaps the last one of a server that is shutting down.
     pub(super) fn process_left(&self) {
-        if *self.lifecycle.borrow() == Lifecycle::ShuttingDown
-            && self.registry.lock().backends.is_empty()
-        {
+        if *self.lifecycle.borrow() == Lifecycle::ShuttingDown && self.registry.lock().backends.is_empty() {
             self.enter(Lifecycle::Down);
         }
     }
@@ -248,23 +239,16 @@ impl Shared {
     pub(super) fn accepts(&self) -> Result<(), PgError> {
         let refuse = |message: &'static str| PgError::fatal(SqlState::CANNOT_CONNECT_NOW, message);
         match *self.lifecycle.borrow() {
-            Lifecycle::Running
-                if self.in_recovery() && self.config.standby.is_some_and(|s| !s.hot_standby) =>
-            {
-                Err(refuse("the database system is not accepting connections")
-                    .detail("Hot standby mode is disabled."))
+            Lifecycle::Running if self.in_recovery() && self.config.standby.is_some_and(|s| !s.hot_standby) => {
+                Err(refuse("the database system is not accepting connections").detail("Hot standby mode is disabled."))
             }
             Lifecycle::Running => Ok(()),
-            Lifecycle::StartingUp | Lifecycle::Down => {
-                Err(refuse("the database system is starting up"))
-            }
+            Lifecycle::StartingUp | Lifecycle::Down => Err(refuse("the database system is starting up")),
             Lifecycle::Recovering if self.registry.lock().slots > 0 => {
                 Err(refuse("the database system is in recovery mode"))
             }
-            Lifecycle::Recovering => Err(refuse(
-                "the database system is not yet accepting connections",
-            )
-            .detail("Consistent recovery state has not been yet reached.")),
+            Lifecycle::Recovering => Err(refuse("the database system is not yet accepting connections")
+                .detail("Consistent recovery state has not been yet reached.")),
             Lifecycle::ShuttingDown => Err(refuse("the database system is shutting down")),
         }
     }
@@ -281,12 +265,7 @@ impl Shared {
         let settled = {
             let mut engine = old.engine.lock();
             let mut ours = engine.clone();
-            let mut others: Vec<Arc<Shared>> = old
-                .servers
-                .lock()
-                .iter()
-                .filter_map(|s| s.upgrade())
-                .collect();
+            let mut others: Vec<Arc<Shared>> = old.servers.lock().iter().filter_map(|s| s.upgrade()).collect();
             others.retain(|server| !Arc::ptr_eq(server, self));
             // In the copy the primary's sessions end, in the original the standby's.
             for process in others.iter().flat_map(|server| server.processes()) {
@@ -303,9 +282,7 @@ impl Shared {
             }
             let ours_settled = Settled::of(&mut ours).without_events();
             let settled = Settled::of(&mut engine).without_events();
-            old.servers
-                .lock()
-                .retain(|server| server.as_ptr() != Arc::as_ptr(self));
+            old.servers.lock().retain(|server| server.as_ptr() != Arc::as_ptr(self));
             let cluster = Arc::new(Cluster {
                 engine: parking_lot::Mutex::new(ours),
                 servers: parking_lot::Mutex::new(vec![Arc::downgrade(self)]),

@@ -26,9 +26,7 @@ impl<S: Socket> Connection<S> {
                 self.set_state(BackendState::Active, Some(&text));
                 self.announce(&text);
                 // The transaction it would have begun is the one that fails.
-                self.engine(|engine, session, host| {
-                    engine.statement_begin(host, session, Framing::Single)
-                })?;
+                self.engine(|engine, session, host| engine.statement_begin(host, session, Framing::Single))?;
                 return Err(error.into());
             }
         };
@@ -40,11 +38,7 @@ impl<S: Socket> Connection<S> {
         let text = script.statements[last].text();
         self.set_state(BackendState::Active, Some(text));
         self.announce(text);
-        let framing = if last == 0 {
-            Framing::Single
-        } else {
-            Framing::Multi
-        };
+        let framing = if last == 0 { Framing::Single } else { Framing::Multi };
         let mut tag = None;
         for (index, statement) in script.statements.iter().enumerate() {
             self.refuse_in_failed(statement.allowed_in_failed())?;
@@ -56,8 +50,7 @@ impl<S: Socket> Connection<S> {
             let output = self.run_statement(&mut execution).await?;
             if let Some(rows) = &output.rows {
                 wire::row_description(&mut self.link.output, &rows.columns, &Formats::Text);
-                self.send_rows(&rows.columns, &rows.rows, &Formats::Text)
-                    .await?;
+                self.send_rows(&rows.columns, &rows.rows, &Formats::Text).await?;
             }
             self.send_notices(&output);
             self.check_signals()?;
@@ -85,10 +78,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Runs a statement to its end.
-    pub(super) async fn run_statement(
-        &mut self,
-        execution: &mut Execution,
-    ) -> Result<Output, Stop> {
+    pub(super) async fn run_statement(&mut self, execution: &mut Execution) -> Result<Output, Stop> {
         let output = loop {
             match self.engine(|engine, session, host| engine.step(host, session, execution))?? {
                 Step::Done(output) => break output,

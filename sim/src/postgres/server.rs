@@ -34,8 +34,8 @@ use super::session::Connection;
 use super::settings::ServerSettings;
 use super::slots::Registry;
 use super::sql::{
-    ActivityRow, Engine, EngineOptions, Framing, Host, Notification, RoleOptions, Session,
-    SessionOptions, Step, TransactionEvent, Type, Value,
+    ActivityRow, Engine, EngineOptions, Framing, Host, Notification, RoleOptions, Session, SessionOptions, Step,
+    TransactionEvent, Type, Value,
 };
 
 /// A PostgreSQL server; a handle, cheap to clone.
@@ -162,10 +162,7 @@ impl Server {
         let server = Server::on(config, observer, |shared| {
             run_to_end(&mut engine, shared, &owner, &initial_sql)?;
             Settled::of(&mut engine);
-            Ok(Arc::new(Cluster {
-                engine: Mutex::new(engine),
-                servers: Mutex::new(Vec::new()),
-            }))
+            Ok(Arc::new(Cluster { engine: Mutex::new(engine), servers: Mutex::new(Vec::new()) }))
         })?;
         Ok(server)
     }
@@ -178,13 +175,8 @@ impl Server {
         observer: Option<Arc<dyn Observer>>,
     ) -> Result<Server, PgError> {
         config.roles.clone_from(&primary.shared.config.roles);
-        config
-            .databases
-            .clone_from(&primary.shared.config.databases);
-        config.standby.get_or_insert(super::config::Standby {
-            hot_standby: true,
-            promotion_time: Duration::ZERO,
-        });
+        config.databases.clone_from(&primary.shared.config.databases);
+        config.standby.get_or_insert(super::config::Standby { hot_standby: true, promotion_time: Duration::ZERO });
         let cluster = primary.shared.cluster.read().clone();
         Server::on(config, observer, |_| Ok(cluster))
     }
@@ -210,24 +202,16 @@ impl Server {
                 verifiers.insert(role.name.clone(), Verifier::new(password, salt));
             }
         }
-        let cluster = cluster(&Bootstrap {
-            epoch,
-            unix_time: config.unix_time,
-        })?;
+        let cluster = cluster(&Bootstrap { epoch, unix_time: config.unix_time })?;
         let shared = Arc::new(Shared {
-            wants_statements: observer
-                .as_ref()
-                .is_some_and(|observer| observer.wants_statements()),
+            wants_statements: observer.as_ref().is_some_and(|observer| observer.wants_statements()),
             observer,
             cluster: RwLock::new(cluster.clone()),
             registry: Mutex::new(Registry::default()),
             life: Mutex::new(Life::default()),
             lifecycle: watch::Sender::new(Lifecycle::Down),
             in_recovery: config.standby.is_some().into(),
-            identities: Mutex::new(Identities {
-                entropy,
-                next_pid: config.first_pid,
-            }),
+            identities: Mutex::new(Identities { entropy, next_pid: config.first_pid }),
             settings: Mutex::new(settings),
             verifiers,
             scram_secret,
@@ -251,9 +235,7 @@ impl Server {
     /// rolled back.
     pub async fn serve<S: Socket>(&self, socket: S, peer: SocketAddr) {
         if let Some(backend) = self.shared.fork(peer) {
-            Connection::new(self.shared.clone(), backend, socket)
-                .run()
-                .await;
+            Connection::new(self.shared.clone(), backend, socket).run().await;
         }
     }
 
@@ -329,9 +311,7 @@ impl Server {
             (activity.state, activity.portals.clone())
         };
         let session = backend.session.lock();
-        session
-            .as_ref()
-            .map(|session| session.report(state, portals))
+        session.as_ref().map(|session| session.report(state, portals))
     }
 
     /// A superuser's own look at the data, in whatever state the server is, without a slot and without events: for final
@@ -340,12 +320,7 @@ impl Server {
         let cluster = self.shared.cluster.read().clone();
         let (rows, settled) = {
             let mut engine = cluster.engine.lock();
-            let rows = run_to_end(
-                &mut engine,
-                &*self.shared,
-                &Owner::of(&self.shared.config),
-                sql,
-            );
+            let rows = run_to_end(&mut engine, &*self.shared, &Owner::of(&self.shared.config), sql);
             (rows, Settled::of(&mut engine))
         };
         self.shared.pass_on(&cluster, settled);
@@ -354,14 +329,10 @@ impl Server {
 }
 
 fn engine_options(config: &Config) -> EngineOptions {
-    let limit =
-        |limit: Option<u32>| limit.map_or(-1, |limit| i32::try_from(limit).unwrap_or(i32::MAX));
+    let limit = |limit: Option<u32>| limit.map_or(-1, |limit| i32::try_from(limit).unwrap_or(i32::MAX));
     let own = [
         ("max_connections", config.max_connections),
-        (
-            "superuser_reserved_connections",
-            config.superuser_reserved_connections,
-        ),
+        ("superuser_reserved_connections", config.superuser_reserved_connections),
     ];
     EngineOptions {
         version: config.version.as_str().to_owned(),
@@ -384,12 +355,7 @@ fn engine_options(config: &Config) -> EngineOptions {
         settings: own
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.to_string()))
-            .chain(
-                config
-                    .settings
-                    .iter()
-                    .map(|(name, value)| (name.clone(), value.clone())),
-            )
+            .chain(config.settings.iter().map(|(name, value)| (name.clone(), value.clone())))
             .collect(),
     }
 }
@@ -407,13 +373,8 @@ impl Owner {
     fn of(config: &Config) -> Owner {
         let superuser = config.roles.iter().find(|role| role.superuser);
         Owner {
-            role: superuser
-                .or(config.roles.first())
-                .map_or_else(String::new, |role| role.name.clone()),
-            database: config
-                .databases
-                .first()
-                .map_or_else(String::new, |database| database.name.clone()),
+            role: superuser.or(config.roles.first()).map_or_else(String::new, |role| role.name.clone()),
+            database: config.databases.first().map_or_else(String::new, |database| database.name.clone()),
         }
     }
 }
@@ -466,11 +427,7 @@ fn run_to_end(
                 }
             };
             let kinds = rows.columns.iter().map(|column| column.kind);
-            last = rows
-                .rows
-                .iter()
-                .map(|row| row.iter().zip(kinds.clone()).map(text).collect())
-                .collect();
+            last = rows.rows.iter().map(|row| row.iter().zip(kinds.clone()).map(text).collect()).collect();
         }
         engine.commit_implicit(host, session)
     };
@@ -523,11 +480,7 @@ fn since_2000_us(unix: Duration) -> i64 {
 impl Host for Shared {
     fn activity(&self) -> Vec<ActivityRow> {
         let registry = self.registry.lock();
-        registry
-            .backends
-            .values()
-            .filter_map(|backend| backend.row())
-            .collect()
+        registry.backends.values().filter_map(|backend| backend.row()).collect()
     }
     fn terminate(&self, pid: Pid) -> bool {
         self.signal(pid, Signals::TERMINATE)
@@ -596,12 +549,7 @@ impl Shared {
     pub(super) fn scram_exchange(&self, user: &str) -> scram::Exchange {
         let mut nonce = [0; 18];
         self.identities.lock().entropy.fill(&mut nonce);
-        scram::Exchange::new(
-            user,
-            self.verifiers.get(user).cloned(),
-            nonce,
-            &self.scram_secret,
-        )
+        scram::Exchange::new(user, self.verifiers.get(user).cloned(), nonce, &self.scram_secret)
     }
 
     pub(super) fn signal(&self, pid: Pid, signals: Signals) -> bool {
@@ -626,12 +574,7 @@ impl Shared {
         if settled.is_empty() {
             return;
         }
-        let servers: Vec<Arc<Shared>> = cluster
-            .servers
-            .lock()
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect();
+        let servers: Vec<Arc<Shared>> = cluster.servers.lock().iter().filter_map(Weak::upgrade).collect();
         let find = |pid: Pid| {
             servers.iter().find_map(|server| {
                 let backend = server.registry.lock().backends.get(&pid)?.clone();
@@ -688,10 +631,7 @@ impl Shared {
         self.registry.lock().leave(backend);
         self.pass_on(&cluster, settled);
         if let Some(reason) = reason {
-            self.emit(ServerEvent::Gone {
-                pid: backend.pid,
-                reason,
-            });
+            self.emit(ServerEvent::Gone { pid: backend.pid, reason });
         }
         self.process_left();
     }

@@ -280,10 +280,7 @@ impl<S: Socket> Connection<S> {
             self.turn = Turn::Skipping;
             return Ok(());
         }
-        debug_assert!(
-            matches!(kind, b'Q' | b'S' | b'F'),
-            "only these end with ReadyForQuery"
-        );
+        debug_assert!(matches!(kind, b'Q' | b'S' | b'F'), "only these end with ReadyForQuery");
         self.ready()
     }
 
@@ -325,11 +322,7 @@ impl<S: Socket> Connection<S> {
         })?;
         for (name, value) in reported {
             if &*name == "application_name" {
-                self.backend
-                    .activity
-                    .lock()
-                    .application_name
-                    .clone_from(&value);
+                self.backend.activity.lock().application_name.clone_from(&value);
             }
             wire::parameter_status(&mut self.link.output, &name, &value);
         }
@@ -350,10 +343,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Calls the engine with this session. Error: the session was lost in a crash meanwhile.
-    pub(super) fn engine<R>(
-        &mut self,
-        call: impl FnOnce(&mut Engine, &mut Session, &dyn Host) -> R,
-    ) -> Result<R, End> {
+    pub(super) fn engine<R>(&mut self, call: impl FnOnce(&mut Engine, &mut Session, &dyn Host) -> R) -> Result<R, End> {
         let cluster = self.shared.cluster.read();
         let mut engine = cluster.engine.lock();
         let mut slot = self.backend.session.lock();
@@ -368,10 +358,7 @@ impl<S: Socket> Connection<S> {
         drop(engine);
         if self.transaction != transaction {
             if self.transaction.0 != transaction.0 {
-                let timeout = self
-                    .timeouts
-                    .transaction
-                    .filter(|_| transaction.0.is_some());
+                let timeout = self.timeouts.transaction.filter(|_| transaction.0.is_some());
                 self.transaction_deadline = timeout.map(|after| Instant::now() + after);
             }
             self.transaction = transaction;
@@ -415,10 +402,7 @@ impl<S: Socket> Connection<S> {
             changed
         };
         if changed && self.shared.is_observed() {
-            self.shared.emit(ServerEvent::State {
-                pid: self.backend.pid,
-                state,
-            });
+            self.shared.emit(ServerEvent::State { pid: self.backend.pid, state });
         }
     }
 
@@ -426,20 +410,14 @@ impl<S: Socket> Connection<S> {
     pub(super) fn announce(&mut self, text: &Arc<str>) {
         if self.shared.wants_statements() {
             self.announced = true;
-            self.shared.emit(ServerEvent::Statement {
-                pid: self.backend.pid,
-                text: text.clone(),
-            });
+            self.shared.emit(ServerEvent::Statement { pid: self.backend.pid, text: text.clone() });
         }
     }
 
     /// Tells the observer that the announced statement, if there is one, has ended.
     pub(super) fn announce_end(&mut self, result: Result<Arc<str>, SqlState>) {
         if std::mem::take(&mut self.announced) {
-            self.shared.emit(ServerEvent::StatementEnd {
-                pid: self.backend.pid,
-                result,
-            });
+            self.shared.emit(ServerEvent::StatementEnd { pid: self.backend.pid, result });
         }
     }
 
@@ -456,10 +434,7 @@ impl<S: Socket> Connection<S> {
         loop {
             let deadline = match self.idle_deadline.filter(|_| idle) {
                 None => self.transaction_deadline,
-                Some(idle) => Some(
-                    self.transaction_deadline
-                        .map_or(idle, |other| other.min(idle)),
-                ),
+                Some(idle) => Some(self.transaction_deadline.map_or(idle, |other| other.min(idle))),
             };
             let listening = idle && self.status == TransactionStatus::Idle;
             let woken = poll_fn(|cx| {
@@ -506,20 +481,11 @@ impl<S: Socket> Connection<S> {
     fn idle_timeout(&self) -> End {
         let now = Instant::now();
         let (code, message) = if self.idle_deadline.is_none_or(|deadline| deadline > now) {
-            (
-                SqlState::TRANSACTION_TIMEOUT,
-                "terminating connection due to transaction timeout",
-            )
+            (SqlState::TRANSACTION_TIMEOUT, "terminating connection due to transaction timeout")
         } else if self.status == TransactionStatus::Idle {
-            (
-                SqlState::IDLE_SESSION_TIMEOUT,
-                "terminating connection due to idle-session timeout",
-            )
+            (SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout")
         } else {
-            (
-                SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
-                "terminating connection due to idle-in-transaction timeout",
-            )
+            (SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT, "terminating connection due to idle-in-transaction timeout")
         };
         End::Fatal(PgError::fatal(code, message))
     }
@@ -581,10 +547,7 @@ pub(super) fn ended_by(pending: Signals) -> Option<End> {
             "terminating connection due to immediate shutdown command",
         ))
     } else {
-        End::Fatal(PgError::fatal(
-            SqlState::ADMIN_SHUTDOWN,
-            "terminating connection due to administrator command",
-        ))
+        End::Fatal(PgError::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command"))
     })
 }
 

@@ -58,12 +58,7 @@ impl Registry {
     }
 
     /// May this role, whose backend has a slot, come in? Errors: 28000, 53300.
-    pub(super) fn admit_role(
-        &self,
-        config: &Config,
-        backend: &Backend,
-        user: &str,
-    ) -> Result<bool, PgError> {
+    pub(super) fn admit_role(&self, config: &Config, backend: &Backend, user: &str) -> Result<bool, PgError> {
         let Some(role) = config.roles.iter().find(|role| role.name == user) else {
             return Err(PgError::fatal(
                 SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
@@ -81,17 +76,13 @@ impl Registry {
         }
         let free = config.max_connections - self.slots;
         if config.version == Version::V15 {
-            if config.superuser_reserved_connections > 0
-                && free < config.superuser_reserved_connections
-            {
+            if config.superuser_reserved_connections > 0 && free < config.superuser_reserved_connections {
                 return Err(refused(
                     "remaining connection slots are reserved for non-replication superuser connections",
                 ));
             }
         } else if free < config.superuser_reserved_connections {
-            return Err(refused(
-                "remaining connection slots are reserved for roles with the SUPERUSER attribute",
-            ));
+            return Err(refused("remaining connection slots are reserved for roles with the SUPERUSER attribute"));
         } else if free < config.superuser_reserved_connections + config.reserved_connections {
             return Err(refused(
                 "remaining connection slots are reserved for roles with privileges of the \
@@ -109,21 +100,14 @@ impl Registry {
         superuser: bool,
         name: &str,
     ) -> Result<(), PgError> {
-        let Some(database) = config
-            .databases
-            .iter()
-            .find(|database| database.name == name)
-        else {
-            return Err(PgError::fatal(
-                SqlState::INVALID_CATALOG_NAME,
-                format!("database \"{name}\" does not exist"),
-            ));
+        let Some(database) = config.databases.iter().find(|database| database.name == name) else {
+            return Err(PgError::fatal(SqlState::INVALID_CATALOG_NAME, format!("database \"{name}\" does not exist")));
         };
         backend.activity.lock().database = Some(name.to_owned());
         match database.connection_limit {
-            Some(limit) if !superuser && self.count(|_, of| of == Some(name)) > limit => Err(
-                refused(format!("too many connections for database \"{name}\"")),
-            ),
+            Some(limit) if !superuser && self.count(|_, of| of == Some(name)) > limit => {
+                Err(refused(format!("too many connections for database \"{name}\"")))
+            }
             _ => Ok(()),
         }
     }

@@ -58,10 +58,7 @@ impl<S: Socket> Connection<S> {
             return Err(self.refused(End::Fatal(error), true));
         }
         self.started = Started::Slot;
-        self.shared.emit(ServerEvent::Forked {
-            pid: self.backend.pid,
-            peer: self.backend.peer,
-        });
+        self.shared.emit(ServerEvent::Forked { pid: self.backend.pid, peer: self.backend.peer });
         match self.initialise(request, deadline).await {
             Ok(()) => Ok(()),
             Err(end) => Err(self.refused(end, false)),
@@ -110,11 +107,7 @@ impl<S: Socket> Connection<S> {
                     self.shared.cancel_request(pid, secret);
                     return Err(End::Silent(Gone::ClientClosed));
                 }
-                First::Startup {
-                    major,
-                    minor,
-                    parameters,
-                } => return self.startup_message(major, minor, &parameters),
+                First::Startup { major, minor, parameters } => return self.startup_message(major, minor, &parameters),
             };
             self.link.output.extend_from_slice(b"N");
             self.link.flush();
@@ -134,20 +127,11 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    fn startup_message(
-        &mut self,
-        major: u16,
-        minor: u16,
-        parameters: &[u8],
-    ) -> Result<Request, End> {
+    fn startup_message(&mut self, major: u16, minor: u16, parameters: &[u8]) -> Result<Request, End> {
         if major != 3 {
             return Err(unsupported_version(major, minor));
         }
-        let mut request = Request {
-            user: String::new(),
-            database: String::new(),
-            settings: Vec::new(),
-        };
+        let mut request = Request { user: String::new(), database: String::new(), settings: Vec::new() };
         let mut unsupported = Vec::new();
         for (name, value) in wire::startup_parameters(parameters).map_err(End::Fatal)? {
             match name.as_str() {
@@ -201,12 +185,8 @@ impl<S: Socket> Connection<S> {
             let shared = self.shared.clone();
             let registry = shared.registry.lock();
             let (config, backend) = (&shared.config, &self.backend);
-            let superuser = registry
-                .admit_role(config, backend, &request.user)
-                .map_err(End::Fatal)?;
-            registry
-                .admit_database(config, backend, superuser, &request.database)
-                .map_err(End::Fatal)?;
+            let superuser = registry.admit_role(config, backend, &request.user).map_err(End::Fatal)?;
+            registry.admit_database(config, backend, superuser, &request.database).map_err(End::Fatal)?;
         }
         self.open_session(request)?;
         let (settings, timeouts) = self.engine(|_, session, _| {
@@ -215,11 +195,7 @@ impl<S: Socket> Connection<S> {
         })?;
         for (name, value) in settings {
             if &*name == "application_name" {
-                self.backend
-                    .activity
-                    .lock()
-                    .application_name
-                    .clone_from(&value);
+                self.backend.activity.lock().application_name.clone_from(&value);
             }
             wire::parameter_status(&mut self.link.output, &name, &value);
         }
@@ -243,20 +219,13 @@ impl<S: Socket> Connection<S> {
                 database: request.database,
                 settings: request.settings,
             })
-            .map_err(|error| {
-                End::Fatal(PgError {
-                    severity: Severity::Fatal,
-                    ..error
-                })
-            })?;
+            .map_err(|error| End::Fatal(PgError { severity: Severity::Fatal, ..error }))?;
         *self.backend.session.lock() = Some(session);
         Ok(())
     }
 
     async fn scram(&mut self, user: &str, deadline: Instant) -> Result<(), End> {
-        let violation = |message: &'static str| {
-            End::Fatal(PgError::fatal(SqlState::PROTOCOL_VIOLATION, message))
-        };
+        let violation = |message: &'static str| End::Fatal(PgError::fatal(SqlState::PROTOCOL_VIOLATION, message));
         let exchange = self.shared.scram_exchange(user);
 
         let mechanisms = vec![scram::MECHANISM.to_owned()];
@@ -266,9 +235,7 @@ impl<S: Socket> Connection<S> {
             return Err(violation("invalid string in message"));
         };
         if &initial[..end] != scram::MECHANISM.as_bytes() {
-            return Err(violation(
-                "client selected an invalid SASL authentication mechanism",
-            ));
+            return Err(violation("client selected an invalid SASL authentication mechanism"));
         }
         initial.advance(end + 1);
         if initial.len() < 4 {
@@ -279,16 +246,10 @@ impl<S: Socket> Connection<S> {
             return Err(violation("invalid message format"));
         }
         let (challenge, proof) = exchange.client_first(&initial).map_err(End::Fatal)?;
-        wire::authentication(
-            &mut self.link.output,
-            Authentication::SASLContinue(challenge.into()),
-        );
+        wire::authentication(&mut self.link.output, Authentication::SASLContinue(challenge.into()));
         let answer = self.password_message(deadline).await?;
         let signature = proof.client_final(&answer).map_err(End::Fatal)?;
-        wire::authentication(
-            &mut self.link.output,
-            Authentication::SASLFinal(signature.into()),
-        );
+        wire::authentication(&mut self.link.output, Authentication::SASLFinal(signature.into()));
         Ok(())
     }
 

@@ -45,37 +45,20 @@ enum Woken {
 
 /// 57014 for a cancel request.
 pub(super) fn cancelled() -> PgError {
-    PgError::error(
-        SqlState::QUERY_CANCELED,
-        "canceling statement due to user request",
-    )
+    PgError::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")
 }
 
 fn statement_timed_out() -> PgError {
-    PgError::error(
-        SqlState::QUERY_CANCELED,
-        "canceling statement due to statement timeout",
-    )
+    PgError::error(SqlState::QUERY_CANCELED, "canceling statement due to statement timeout")
 }
 
 impl<S: Socket> Connection<S> {
     /// The settings changed, or the session begins.
     pub(super) fn adopt_timeouts(&mut self, timeouts: Timeouts) {
-        let keepalive = |of: &Timeouts| {
-            (
-                of.keepalives_idle,
-                of.keepalives_interval,
-                of.keepalives_count,
-                of.tcp_user,
-            )
-        };
+        let keepalive = |of: &Timeouts| (of.keepalives_idle, of.keepalives_interval, of.keepalives_count, of.tcp_user);
         if keepalive(&timeouts) != keepalive(&self.timeouts) {
-            let seconds = |time: Option<Duration>| {
-                time.map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(0))
-            };
-            let ms = timeouts.tcp_user.map_or(0, |time| {
-                u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
-            });
+            let seconds = |time: Option<Duration>| time.map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(0));
+            let ms = timeouts.tcp_user.map_or(0, |time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
             self.link.socket.set_keepalive(
                 seconds(timeouts.keepalives_idle),
                 seconds(timeouts.keepalives_interval),
@@ -106,14 +89,8 @@ impl<S: Socket> Connection<S> {
         let pid = self.backend.pid;
         let (by, on, event) = self.engine(|engine, _, _| {
             let locks = engine.locks();
-            let (tag, mode) = locks
-                .waiting_for(pid)
-                .expect("the engine queued this backend");
-            (
-                locks.blocking(pid),
-                format!("{mode} on {tag}"),
-                wait_event(tag),
-            )
+            let (tag, mode) = locks.waiting_for(pid).expect("the engine queued this backend");
+            (locks.blocking(pid), format!("{mode} on {tag}"), wait_event(tag))
         })?;
         {
             let mut activity = self.backend.activity.lock();
@@ -143,11 +120,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Lets time pass, with the locks that are held.
-    pub(super) async fn sleep(
-        &mut self,
-        time: Duration,
-        event: (&'static str, &'static str),
-    ) -> Result<(), Stop> {
+    pub(super) async fn sleep(&mut self, time: Duration, event: (&'static str, &'static str)) -> Result<(), Stop> {
         self.backend.activity.lock().wait = Some(event);
         let began = Instant::now();
         let result = self.wait(Wait { began, lock: None, over: Some(began + time), check_client: None }).await;
@@ -159,10 +132,7 @@ impl<S: Socket> Connection<S> {
         if self.link.is_due() {
             self.send().await?;
         }
-        wait.check_client = self
-            .timeouts
-            .client_connection_check
-            .map(|every| wait.began + every);
+        wait.check_client = self.timeouts.client_connection_check.map(|every| wait.began + every);
         loop {
             match self.wait_once(&mut wait).await? {
                 Woken::Granted | Woken::Over => return Ok(()),
@@ -222,11 +192,7 @@ impl<S: Socket> Connection<S> {
             lock_timeout = lock.timeout;
         }
         // Of two timeouts that are due the earlier one is reported, of a tie lock_timeout.
-        if due(lock_timeout)
-            && self
-                .statement_deadline
-                .is_none_or(|other| lock_timeout <= Some(other))
-        {
+        if due(lock_timeout) && self.statement_deadline.is_none_or(|other| lock_timeout <= Some(other)) {
             let message = "canceling statement due to lock timeout";
             return Err(PgError::error(SqlState::LOCK_NOT_AVAILABLE, message).into());
         }
@@ -242,10 +208,7 @@ impl<S: Socket> Connection<S> {
             return Err(PgError::fatal(SqlState::TRANSACTION_TIMEOUT, message).into());
         }
         if due(wait.check_client) {
-            wait.check_client = self
-                .timeouts
-                .client_connection_check
-                .map(|every| now + every);
+            wait.check_client = self.timeouts.client_connection_check.map(|every| now + every);
             if poll_fn(|cx| Poll::Ready(self.link.socket.poll_hangup(cx).is_ready())).await {
                 return Err(End::Silent(Gone::ClientClosed).into());
             }

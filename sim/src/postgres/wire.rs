@@ -298,11 +298,7 @@ pub(super) fn startup_parameters(mut raw: &[u8]) -> Result<Vec<(String, String)>
             },
         }
     }
-    if raw.is_empty() {
-        Ok(parameters)
-    } else {
-        Err(layout())
-    }
+    if raw.is_empty() { Ok(parameters) } else { Err(layout()) }
 }
 
 // ---- What the server says ----
@@ -372,15 +368,9 @@ pub(super) fn report(out: &mut BytesMut, error: &PgError) {
         optional(b'n', object.constraint.clone());
     }
     if matches!(error.severity, Severity::Notice | Severity::Warning) {
-        encode(
-            out,
-            &PgWireBackendMessage::NoticeResponse(NoticeResponse::new(fields)),
-        );
+        encode(out, &PgWireBackendMessage::NoticeResponse(NoticeResponse::new(fields)));
     } else {
-        encode(
-            out,
-            &PgWireBackendMessage::ErrorResponse(ErrorResponse::new(fields)),
-        );
+        encode(out, &PgWireBackendMessage::ErrorResponse(ErrorResponse::new(fields)));
     }
 }
 
@@ -494,8 +484,7 @@ pub(super) fn data_row(out: &mut BytesMut, columns: &[Column], row: &[Value], fo
             } else {
                 value.encode_text(column.kind, out);
             }
-            let length =
-                i32::try_from(out.len() - start - 4).expect("a value is shorter than 2 GiB");
+            let length = i32::try_from(out.len() - start - 4).expect("a value is shorter than 2 GiB");
             out[start..start + 4].copy_from_slice(&length.to_be_bytes());
         }
     });

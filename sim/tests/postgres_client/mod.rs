@@ -33,21 +33,14 @@ pub(crate) async fn server(config: Config) -> (Server, Arc<Events>) {
     let server = Server::new(config, Some(events.clone())).expect("the configuration is good");
     server.start();
     let mut lifecycle = server.lifecycle_watch();
-    lifecycle
-        .wait_for(|now| *now == Lifecycle::Running)
-        .await
-        .expect("it starts");
+    lifecycle.wait_for(|now| *now == Lifecycle::Running).await.expect("it starts");
     events.take();
     (server, events)
 }
 
 /// No delays, so that a test's times are its own.
 pub(crate) fn quick() -> Config {
-    Config {
-        startup_time: Duration::ZERO,
-        fork_time: Duration::ZERO,
-        ..Config::default()
-    }
+    Config { startup_time: Duration::ZERO, fork_time: Duration::ZERO, ..Config::default() }
 }
 
 pub(crate) fn text(s: &str) -> Vec<u8> {
@@ -144,12 +137,7 @@ impl Raw {
         let server = server.clone();
         let peer: SocketAddr = "10.0.0.9:4000".parse().expect("an address");
         tokio::spawn(async move { server.serve(other, peer).await });
-        Raw {
-            socket,
-            pid: 0,
-            secret: 0,
-            input: Vec::new(),
-        }
+        Raw { socket, pid: 0, secret: 0, input: Vec::new() }
     }
 
     /// Connected, and the startup packet sent.
@@ -168,19 +156,12 @@ impl Raw {
     pub(crate) async fn connect_as(server: &Server, user: &str) -> Raw {
         let mut raw = Raw::begin(server, &[("user", user), ("database", "postgres")]).await;
         let replies = raw.until_ready().await;
-        assert_eq!(
-            replies.last().map(String::as_str),
-            Some("Z I"),
-            "{replies:?}"
-        );
+        assert_eq!(replies.last().map(String::as_str), Some("Z I"), "{replies:?}");
         raw
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
-        self.socket
-            .write_all(bytes)
-            .await
-            .expect("the server reads");
+        self.socket.write_all(bytes).await.expect("the server reads");
     }
 
     /// Sends a query and gives everything up to ReadyForQuery, or the end.
@@ -226,8 +207,7 @@ impl Raw {
     pub(crate) async fn reply(&mut self) -> String {
         loop {
             if self.input.len() >= 5 {
-                let length =
-                    u32::from_be_bytes(self.input[1..5].try_into().expect("four")) as usize;
+                let length = u32::from_be_bytes(self.input[1..5].try_into().expect("four")) as usize;
                 if self.input.len() > length {
                     let rest = self.input.split_off(length + 1);
                     let message = std::mem::replace(&mut self.input, rest);
@@ -245,12 +225,7 @@ impl Raw {
     }
 
     fn words(&mut self, kind: u8, body: &[u8]) -> String {
-        let lossy = |bytes: &[u8]| {
-            String::from_utf8_lossy(bytes)
-                .replace('\0', " ")
-                .trim()
-                .to_owned()
-        };
+        let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace('\0', " ").trim().to_owned();
         let kind = char::from(kind);
         match kind {
             'E' | 'N' => {
@@ -259,12 +234,7 @@ impl Raw {
                     .filter(|field| !field.is_empty())
                     .map(|field| (char::from(field[0]), lossy(&field[1..])))
                     .collect();
-                let get = |code: char| {
-                    fields
-                        .iter()
-                        .find(|(c, _)| *c == code)
-                        .map(|(_, v)| v.clone())
-                };
+                let get = |code: char| fields.iter().find(|(c, _)| *c == code).map(|(_, v)| v.clone());
                 let mut words = format!(
                     "{kind} {} {} {}",
                     get('S').unwrap_or_default(),
@@ -299,19 +269,10 @@ impl Raw {
                 }
                 format!("D {}", values.join(","))
             }
-            'T' => format!(
-                "T {}",
-                u16::from_be_bytes(body[..2].try_into().expect("two"))
-            ),
-            't' => format!(
-                "t {}",
-                u16::from_be_bytes(body[..2].try_into().expect("two"))
-            ),
+            'T' => format!("T {}", u16::from_be_bytes(body[..2].try_into().expect("two"))),
+            't' => format!("t {}", u16::from_be_bytes(body[..2].try_into().expect("two"))),
             'A' => format!("A {}", lossy(&body[4..])),
-            'R' => format!(
-                "R {}",
-                i32::from_be_bytes(body[..4].try_into().expect("four"))
-            ),
+            'R' => format!("R {}", i32::from_be_bytes(body[..4].try_into().expect("four"))),
             'v' => format!("v {body:?}"),
             _ if body.is_empty() => kind.to_string(),
             _ => format!("{kind} {}", lossy(body)),
