@@ -110,7 +110,7 @@ pub(super) fn plan(
     })
 }
 
-/// An expression over a table's columns: DEFAULT, CHECK.
+/// An expression over a table's columns, for a column of a name and a type: DEFAULT, CHECK.
 pub(super) fn table_expression(
     catalog: &Catalog,
     database: &str,
@@ -118,8 +118,7 @@ pub(super) fn table_expression(
     text: &str,
     expr: &ast::Expr,
     columns: &[(Arc<str>, Type)],
-    kind: Type,
-    column: &str,
+    (column, kind): (&str, Type),
 ) -> Result<Expr, PgError> {
     let mut binder = Binder::new(catalog, database, pid, text, &[])?;
     let named = columns

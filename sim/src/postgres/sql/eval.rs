@@ -1104,7 +1104,7 @@ impl Context<'_> {
                 let Some(row) = rows.iter().find(|row| row.pid == pid) else {
                     self.notices.push(PgError::warning(
                         SqlState::SUCCESSFUL_COMPLETION,
-                        format!("PID {pid} is not a PostgreSQL server process"),
+                        format!("PID {pid} is not a PostgreSQL backend process"),
                     ));
                     // PostgreSQL warns with ERRCODE_WARNING.
                     if let Some(notice) = self.notices.last_mut() {
@@ -1114,11 +1114,6 @@ impl Context<'_> {
                 };
                 if !self.session.superuser() {
                     let owner = row.usename.as_deref().unwrap_or("");
-                    let verb = if function == F::CancelBackend {
-                        "cancel query"
-                    } else {
-                        "terminate process"
-                    };
                     if self.engine.role(owner).is_some_and(|role| role.superuser)
                         || row.usename.is_none()
                     {
@@ -1142,7 +1137,6 @@ impl Context<'_> {
                         )
                         .into());
                     }
-                    let _ = verb;
                 }
                 Value::Bool(if function == F::CancelBackend {
                     self.host.cancel(pid)

@@ -214,12 +214,7 @@ impl View {
     ) -> Vec<Vec<Value>> {
         match self {
             View::StatActivity => activity(engine, host),
-            View::Locks => engine
-                .locks
-                .rows()
-                .iter()
-                .map(|row| lock(engine, row))
-                .collect(),
+            View::Locks => engine.locks.rows().iter().map(lock).collect(),
             View::Settings => session
                 .settings
                 .all(session.superuser())
@@ -411,7 +406,7 @@ fn virtual_transaction(pid: Pid) -> String {
     format!("{pid}/1")
 }
 
-fn lock(engine: &Engine, row: &LockRow) -> Vec<Value> {
+fn lock(row: &LockRow) -> Vec<Value> {
     let database = number(FIRST_DATABASE);
     // locktype, database, relation, page, tuple, transactionid, classid, objid, objsubid
     let none = || Value::Null;
@@ -490,7 +485,6 @@ fn lock(engine: &Engine, row: &LockRow) -> Vec<Value> {
             )
         }
     };
-    let _ = engine;
     vec![
         text(kind),
         database,

@@ -240,7 +240,7 @@ impl<'a> Binder<'a> {
                         };
                         bound[*target] = self.assign_column(column, &table.columns[*target])?;
                     }
-                    InsertSource::Query(select, bound)
+                    InsertSource::Query(Box::new(select), bound)
                 }
             },
         };
@@ -413,7 +413,7 @@ impl<'a> Binder<'a> {
             None
         } else {
             // Its columns are numbered after the target's, so its own expressions cannot be bound here yet.
-            let source = self.from_clause(others, Mode::AccessShare)?;
+            let source = self.sources(others, Mode::AccessShare)?;
             if matches!(source, Source::Join { .. }) {
                 return Err(PgError::unsupported(
                     "joins in UPDATE … FROM and DELETE … USING",

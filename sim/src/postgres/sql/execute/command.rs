@@ -7,13 +7,12 @@ use super::super::super::error::{PgError, SqlState};
 use super::super::super::locks::{Grant, Hold, Mode, Patience, Tag};
 use super::super::super::settings::{Scope, join_values};
 use super::super::super::transaction::{Ending, Isolation, Modes, only_in_blocks};
-use super::super::bind::{self, name_span, object_name};
+use super::super::bind::{self, object_name};
 use super::super::engine::Engine;
 use super::super::eval::{Context, Env, Flow};
 use super::super::host::Host;
 use super::super::plan::Node;
 use super::super::result::{Column, Rows};
-use super::super::script::{Source, at};
 use super::super::session::{Cursor, Prepared, Session};
 use super::super::types::Type;
 use super::super::utility::{Count, Discard, SetValue, TransactionCommand, Utility};
@@ -204,7 +203,7 @@ impl Engine {
                 mode,
                 nowait,
             } => self
-                .lock_tables(host, session, exec, tables, *mode, *nowait)
+                .lock_tables(host, session, tables, *mode, *nowait)
                 .map(Some),
             Utility::Listen(channel) => {
                 if host.in_recovery() {
@@ -564,7 +563,6 @@ impl Engine {
         &mut self,
         host: &dyn Host,
         session: &mut Session,
-        exec: &mut Execution,
         tables: &[sqlparser::ast::ObjectName],
         mode: Mode,
         nowait: bool,
@@ -586,16 +584,11 @@ impl Engine {
                 self.catalog
                     .find(&session.database, session.pid, &bare, schema.as_deref())
             else {
-                let error = PgError::error(
+                return Err(PgError::error(
                     SqlState::UNDEFINED_TABLE,
                     format!("relation \"{bare}\" does not exist"),
-                );
-                // LOCK reports no position.
-                let _ = (
-                    Source::new(&exec.statement.text).position(name_span(name).start),
-                    at(error.clone(), None),
-                );
-                return Err(error.into());
+                )
+                .into());
             };
             if relation.table().is_none() {
                 return Err(PgError::error(
