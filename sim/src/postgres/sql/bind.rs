@@ -85,7 +85,7 @@ pub(super) fn plan(
         Command::Select(query) => {
             let select = binder.query(query)?;
             let columns = select.columns.clone();
-            (super::plan::Node::Select(select), Some(columns))
+            (super::plan::Node::Select(Box::new(select)), Some(columns))
         }
         Command::Insert(insert) => binder.insert(insert)?,
         Command::Update(update) => binder.update(update)?,
@@ -587,6 +587,6 @@ pub(super) fn query_plan(
         parameters: binder.parameters,
         columns,
         locks: binder.locks,
-        node: super::plan::Node::Select(select),
+        node: super::plan::Node::Select(Box::new(select)),
     })
 }

@@ -37,7 +37,7 @@ pub(super) struct Plan {
 /// What it does.
 #[derive(Debug)]
 pub(super) enum Node {
-    Select(Select),
+    Select(Box<Select>),
     Insert(Insert),
     Update(Update),
     Delete(Delete),
