@@ -56,7 +56,7 @@ fn comparable(left: Type, right: Type) -> bool {
     let class = |kind: Type| match kind {
         kind if kind.numeric_rank().is_some() => 1,
         Type::Oid | Type::Regclass | Type::Regtype => 2,
-        Type::Text | Type::Varchar | Type::Name | Type::Unknown => 3,
+        Type::Text | Type::Varchar | Type::Name | Type::Char | Type::Unknown => 3,
         kind => 10 + kind as i32,
     };
     let (a, b) = (class(left), class(right));
@@ -710,7 +710,11 @@ impl Binder<'_> {
                 kind.array().ok_or_else(|| PgError::unsupported(format!("arrays of {}", kind.name())))?
             }
             _ => {
-                return Err(self.no_function(name, &argument.into_iter().collect::<Vec<_>>(), span));
+                return Err(self.no_function(
+                    name,
+                    &argument.into_iter().collect::<Vec<_>>(),
+                    span,
+                ));
             }
         };
         Ok(Expr::Aggregate(Box::new(Aggregate { function, argument, separator, distinct, filter, kind })))
