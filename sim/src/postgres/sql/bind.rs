@@ -92,22 +92,13 @@ pub(super) fn plan(
         Command::Delete(delete) => binder.delete(delete)?,
         _ => unreachable!("utility commands have no plan"),
     };
-    if let Some(index) = binder
-        .parameters
-        .iter()
-        .position(|kind| *kind == Type::Unknown)
-    {
+    if let Some(index) = binder.parameters.iter().position(|kind| *kind == Type::Unknown) {
         return Err(PgError::error(
             SqlState::INDETERMINATE_DATATYPE,
             format!("could not determine data type of parameter ${}", index + 1),
         ));
     }
-    Ok(Plan {
-        parameters: binder.parameters,
-        columns,
-        locks: binder.locks,
-        node,
-    })
+    Ok(Plan { parameters: binder.parameters, columns, locks: binder.locks, node })
 }
 
 /// An expression over a table's columns, for a column of a name and a type: DEFAULT, CHECK.
@@ -123,17 +114,9 @@ pub(super) fn table_expression(
     let mut binder = Binder::new(catalog, database, pid, text, &[])?;
     let named = columns
         .iter()
-        .map(|(name, kind)| Named {
-            table: "".into(),
-            name: name.clone(),
-            kind: *kind,
-            merged: false,
-        })
+        .map(|(name, kind)| Named { table: "".into(), name: name.clone(), kind: *kind, merged: false })
         .collect();
-    binder.scopes.push(Scope {
-        columns: named,
-        tables: Vec::new(),
-    });
+    binder.scopes.push(Scope { columns: named, tables: Vec::new() });
     binder.no_aggregates = Some("DEFAULT expressions");
     let bound = binder.expr(expr)?;
     binder.assign(bound, kind, column)
@@ -155,22 +138,18 @@ pub(super) fn arguments(
     for (index, (expr, kind)) in exprs.iter().zip(kinds).enumerate() {
         let bound = binder.expr(expr)?;
         let from = bound.kind();
-        out.push(
-            binder
-                .coerce(bound, *kind, Context::Assignment)?
-                .ok_or_else(|| {
-                    PgError::error(
-                        SqlState::DATATYPE_MISMATCH,
-                        format!(
-                            "parameter ${} of type {} cannot be coerced to the expected type {}",
-                            index + 1,
-                            from.name(),
-                            kind.name()
-                        ),
-                    )
-                    .hint("You will need to rewrite or cast the expression.")
-                })?,
-        );
+        out.push(binder.coerce(bound, *kind, Context::Assignment)?.ok_or_else(|| {
+            PgError::error(
+                SqlState::DATATYPE_MISMATCH,
+                format!(
+                    "parameter ${} of type {} cannot be coerced to the expected type {}",
+                    index + 1,
+                    from.name(),
+                    kind.name()
+                ),
+            )
+            .hint("You will need to rewrite or cast the expression.")
+        })?);
     }
     Ok(out)
 }
@@ -192,10 +171,7 @@ pub(super) fn object_name(name: &ast::ObjectName) -> Result<(Option<String>, Str
         3 => Ok((Some(parts.remove(1)), parts.remove(1))),
         _ => Err(PgError::error(
             SqlState::SYNTAX_ERROR,
-            format!(
-                "improper qualified name (too many dotted names): {}",
-                parts.join(".")
-            ),
+            format!("improper qualified name (too many dotted names): {}", parts.join(".")),
         )),
     }
 }
@@ -210,11 +186,7 @@ pub(super) fn name_span(name: &ast::ObjectName) -> Span {
 
 /// An identifier, folded to lower case unless quoted.
 pub(super) fn fold(ident: &ast::Ident) -> String {
-    if ident.quote_style.is_some() {
-        ident.value.clone()
-    } else {
-        ident.value.to_lowercase()
-    }
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 
 /// A type with the limits it was written with.
@@ -233,44 +205,30 @@ pub(super) fn type_of(data_type: &DataType) -> Result<TypeSpec, PgError> {
         DataType::BigInt(None) | DataType::Int8(None) => plain(Type::Int8),
         DataType::Bool | DataType::Boolean => plain(Type::Bool),
         DataType::Float4 | DataType::Real => plain(Type::Float4),
-        DataType::Float8 | DataType::DoublePrecision | DataType::Float(ExactNumberInfo::None) => {
-            plain(Type::Float8)
-        }
+        DataType::Float8 | DataType::DoublePrecision | DataType::Float(ExactNumberInfo::None) => plain(Type::Float8),
         DataType::Text => plain(Type::Text),
-        DataType::Varchar(length)
-        | DataType::CharacterVarying(length)
-        | DataType::CharVarying(length) => match length {
-            None => plain(Type::Varchar),
-            Some(CharacterLength::IntegerLength { length, .. }) => Ok((
-                Type::Varchar,
-                Some(u32::try_from(*length).unwrap_or(u32::MAX)),
-                None,
-            )),
-            Some(_) => Err(PgError::unsupported(format!("type {data_type}"))),
-        },
+        DataType::Varchar(length) | DataType::CharacterVarying(length) | DataType::CharVarying(length) => {
+            match length {
+                None => plain(Type::Varchar),
+                Some(CharacterLength::IntegerLength { length, .. }) => {
+                    Ok((Type::Varchar, Some(u32::try_from(*length).unwrap_or(u32::MAX)), None))
+                }
+                Some(_) => Err(PgError::unsupported(format!("type {data_type}"))),
+            }
+        }
         DataType::Numeric(info) | DataType::Decimal(info) | DataType::Dec(info) => match info {
             ExactNumberInfo::None => plain(Type::Numeric),
-            ExactNumberInfo::Precision(precision) => Ok((
-                Type::Numeric,
-                None,
-                Some((u32::try_from(*precision).unwrap_or(1000), 0)),
-            )),
+            ExactNumberInfo::Precision(precision) => {
+                Ok((Type::Numeric, None, Some((u32::try_from(*precision).unwrap_or(1000), 0))))
+            }
             ExactNumberInfo::PrecisionAndScale(precision, scale) => Ok((
                 Type::Numeric,
                 None,
-                Some((
-                    u32::try_from(*precision).unwrap_or(1000),
-                    u32::try_from(*scale).unwrap_or(0),
-                )),
+                Some((u32::try_from(*precision).unwrap_or(1000), u32::try_from(*scale).unwrap_or(0))),
             )),
         },
-        DataType::Timestamp(_, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => {
-            plain(Type::Timestamptz)
-        }
-        DataType::Interval {
-            fields: None,
-            precision: None,
-        } => plain(Type::Interval),
+        DataType::Timestamp(_, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => plain(Type::Timestamptz),
+        DataType::Interval { fields: None, precision: None } => plain(Type::Interval),
         DataType::Bytea => plain(Type::Bytea),
         DataType::JSON => plain(Type::Json),
         DataType::JSONB => plain(Type::Jsonb),
@@ -324,10 +282,7 @@ pub(super) fn type_of(data_type: &DataType) -> Result<TypeSpec, PgError> {
 
 /// Whether a cast exists, and in which context it is applied.
 fn castable(from: Type, to: Type, context: Context) -> bool {
-    use Type::{
-        Bool, Float4, Float8, Int2, Int4, Int8, Interval, Json, Jsonb, Name, Numeric, Oid,
-        Regclass, Regtype,
-    };
+    use Type::{Bool, Float4, Float8, Int2, Int4, Int8, Interval, Json, Jsonb, Name, Numeric, Oid, Regclass, Regtype};
     use Type::{Text, Unknown, Varchar};
     if from == to || from == Unknown {
         return true;
@@ -367,8 +322,7 @@ impl<'a> Binder<'a> {
         for oid in hints {
             parameters.push(match *oid {
                 0 => Type::Unknown,
-                oid => Type::from_oid(oid)
-                    .ok_or_else(|| PgError::unsupported(format!("the type with oid {oid}")))?,
+                oid => Type::from_oid(oid).ok_or_else(|| PgError::unsupported(format!("the type with oid {oid}")))?,
             });
         }
         Ok(Binder {
@@ -391,15 +345,10 @@ impl<'a> Binder<'a> {
     /// The relation that a name means, to be locked in `mode`.
     fn relation(&mut self, name: &ast::ObjectName, mode: Mode) -> Result<&'a Relation, PgError> {
         let (schema, bare) = object_name(name)?;
-        let found = self
-            .catalog
-            .find(self.database, self.pid, &bare, schema.as_deref());
+        let found = self.catalog.find(self.database, self.pid, &bare, schema.as_deref());
         let Some(relation) = found else {
             let shown = schema.map_or_else(|| bare.clone(), |schema| format!("{schema}.{bare}"));
-            let error = PgError::error(
-                SqlState::UNDEFINED_TABLE,
-                format!("relation \"{shown}\" does not exist"),
-            );
+            let error = PgError::error(SqlState::UNDEFINED_TABLE, format!("relation \"{shown}\" does not exist"));
             return Err(at(error, self.position(name_span(name))));
         };
         match self.locks.iter_mut().find(|(id, _)| *id == relation.id) {
@@ -415,28 +364,17 @@ impl<'a> Binder<'a> {
         match relation.kind {
             RelationKind::Table(_) => Ok(relation),
             RelationKind::Index { .. } => {
-                let error = PgError::error(
-                    SqlState("42809"),
-                    format!("\"{}\" is an index", relation.name),
-                );
+                let error = PgError::error(SqlState("42809"), format!("\"{}\" is an index", relation.name));
                 Err(at(error, self.position(name_span(name))))
             }
-            RelationKind::Sequence(_) => Err(PgError::unsupported(
-                "reading or writing a sequence as a table",
-            )),
+            RelationKind::Sequence(_) => Err(PgError::unsupported("reading or writing a sequence as a table")),
         }
     }
 
     fn parameter(&mut self, name: &str, span: Span) -> Result<Expr, PgError> {
-        let number: usize = name
-            .strip_prefix('$')
-            .and_then(|digits| digits.parse().ok())
-            .unwrap_or(0);
+        let number: usize = name.strip_prefix('$').and_then(|digits| digits.parse().ok()).unwrap_or(0);
         if number == 0 || number > 65_535 {
-            let error = PgError::error(
-                SqlState::UNDEFINED_PARAMETER,
-                format!("there is no parameter {name}"),
-            );
+            let error = PgError::error(SqlState::UNDEFINED_PARAMETER, format!("there is no parameter {name}"));
             return Err(at(error, self.position(span)));
         }
         while self.parameters.len() < number {
@@ -446,12 +384,7 @@ impl<'a> Binder<'a> {
     }
 
     /// The expression as `kind`, or None when there is no such cast in this context.
-    fn coerce(
-        &mut self,
-        expr: Expr,
-        kind: Type,
-        context: Context,
-    ) -> Result<Option<Expr>, PgError> {
+    fn coerce(&mut self, expr: Expr, kind: Type, context: Context) -> Result<Option<Expr>, PgError> {
         let from = expr.kind();
         if from == kind {
             return Ok(Some(expr));
@@ -467,11 +400,7 @@ impl<'a> Binder<'a> {
                     self.parameters[index] = kind;
                 }
                 let decided = Expr::Param(index, self.parameters[index]);
-                return if decided.kind() == kind {
-                    Ok(Some(decided))
-                } else {
-                    self.coerce(decided, kind, context)
-                };
+                return if decided.kind() == kind { Ok(Some(decided)) } else { self.coerce(decided, kind, context) };
             }
             _ => {}
         }
@@ -490,41 +419,30 @@ impl<'a> Binder<'a> {
     /// The expression as a value for a column.
     fn assign(&mut self, expr: Expr, kind: Type, column: &str) -> Result<Expr, PgError> {
         let from = expr.kind();
-        self.coerce(expr, kind, Context::Assignment)?
-            .ok_or_else(|| {
-                PgError::error(
-                    SqlState::DATATYPE_MISMATCH,
-                    format!(
-                        "column \"{column}\" is of type {} but expression is of type {}",
-                        kind.name(),
-                        from.name()
-                    ),
-                )
-                .hint("You will need to rewrite or cast the expression.")
-            })
+        self.coerce(expr, kind, Context::Assignment)?.ok_or_else(|| {
+            PgError::error(
+                SqlState::DATATYPE_MISMATCH,
+                format!("column \"{column}\" is of type {} but expression is of type {}", kind.name(), from.name()),
+            )
+            .hint("You will need to rewrite or cast the expression.")
+        })
     }
 
     /// The expression as a boolean for WHERE and its kin.
     fn condition(&mut self, expr: Expr, clause: &str) -> Result<Expr, PgError> {
         let from = expr.kind();
-        self.coerce(expr, Type::Bool, Context::Implicit)?
-            .ok_or_else(|| {
-                PgError::error(
-                    SqlState::DATATYPE_MISMATCH,
-                    format!(
-                        "argument of {clause} must be type boolean, not type {}",
-                        from.name()
-                    ),
-                )
-            })
+        self.coerce(expr, Type::Bool, Context::Implicit)?.ok_or_else(|| {
+            PgError::error(
+                SqlState::DATATYPE_MISMATCH,
+                format!("argument of {clause} must be type boolean, not type {}", from.name()),
+            )
+        })
     }
 
     /// What `unknown` becomes when nothing decides.
     fn settle(&mut self, expr: Expr) -> Result<Expr, PgError> {
         if expr.kind() == Type::Unknown {
-            return Ok(self
-                .coerce(expr, Type::Text, Context::Implicit)?
-                .expect("anything unknown can be text"));
+            return Ok(self.coerce(expr, Type::Text, Context::Implicit)?.expect("anything unknown can be text"));
         }
         Ok(expr)
     }
@@ -538,18 +456,13 @@ impl<'a> Binder<'a> {
                 continue;
             }
             if common == Type::Unknown
-                || (castable(common, kind, Context::Implicit)
-                    && !castable(kind, common, Context::Implicit))
+                || (castable(common, kind, Context::Implicit) && !castable(kind, common, Context::Implicit))
             {
                 common = kind;
             } else if !castable(kind, common, Context::Implicit) {
                 return Err(PgError::error(
                     SqlState::DATATYPE_MISMATCH,
-                    format!(
-                        "{context} types {} and {} cannot be matched",
-                        common.name(),
-                        kind.name()
-                    ),
+                    format!("{context} types {} and {} cannot be matched", common.name(), kind.name()),
                 ));
             }
         }
@@ -558,15 +471,9 @@ impl<'a> Binder<'a> {
         }
         let mut out = Vec::with_capacity(exprs.len());
         for expr in exprs {
-            out.push(
-                self.coerce(expr, common, Context::Implicit)?
-                    .ok_or_else(|| {
-                        PgError::error(
-                            SqlState::DATATYPE_MISMATCH,
-                            format!("{context} could not convert to {}", common.name()),
-                        )
-                    })?,
-            );
+            out.push(self.coerce(expr, common, Context::Implicit)?.ok_or_else(|| {
+                PgError::error(SqlState::DATATYPE_MISMATCH, format!("{context} could not convert to {}", common.name()))
+            })?);
         }
         Ok((out, common))
     }

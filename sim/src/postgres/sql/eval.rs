@@ -138,11 +138,7 @@ pub(super) fn convert(
     precision: Option<(u32, u32)>,
     explicit: bool,
 ) -> Result<Value, PgError> {
-    let converted = if from == to {
-        value
-    } else {
-        convert_type(value, from, to)?
-    };
+    let converted = if from == to { value } else { convert_type(value, from, to)? };
     if let (Some(limit), Value::Text(content)) = (limit, &converted) {
         let limit = limit as usize;
         if let Some((end, _)) = content.char_indices().nth(limit) {
@@ -159,10 +155,12 @@ pub(super) fn convert(
         let rounded = Decimal::parse(content)?.rescale(scale)?;
         let whole_digits = digits.saturating_sub(scale);
         if rounded.mantissa.unsigned_abs() >= 10u128.checked_pow(digits).unwrap_or(u128::MAX) {
-            return Err(PgError::error(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "numeric field overflow").detail(format!(
-                "A field with precision {digits}, scale {scale} must round to an absolute value less than {}.",
-                if whole_digits == 0 { "1".to_owned() } else { format!("10^{whole_digits}") }
-            )));
+            return Err(PgError::error(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "numeric field overflow").detail(
+                format!(
+                    "A field with precision {digits}, scale {scale} must round to an absolute value less than {}.",
+                    if whole_digits == 0 { "1".to_owned() } else { format!("10^{whole_digits}") }
+                ),
+            ));
         }
         return Ok(Value::Numeric(rounded.to_string().into()));
     }
@@ -174,11 +172,7 @@ fn convert_type(value: Value, from: Type, to: Type) -> Result<Value, PgError> {
         return Ok(Value::Null);
     }
     if to.is_text() && from.is_text() {
-        return if to == Type::Name || to == Type::Char {
-            Value::decode_text(to, string(&value))
-        } else {
-            Ok(value)
-        };
+        return if to == Type::Name || to == Type::Char { Value::decode_text(to, string(&value)) } else { Ok(value) };
     }
     if from.is_text() {
         return Value::decode_text(to, string(&value));
@@ -195,22 +189,13 @@ fn convert_type(value: Value, from: Type, to: Type) -> Result<Value, PgError> {
         (Value::Int(value), Type::Bool) => Ok(Value::Bool(*value != 0)),
         (Value::Int(number), kind) if kind.is_integer() => {
             let (low, high) = integer_range(kind);
-            if (low..=high).contains(number) {
-                Ok(value)
-            } else {
-                Err(out_of_range(kind))
-            }
+            if (low..=high).contains(number) { Ok(value) } else { Err(out_of_range(kind)) }
         }
         (_, Type::Float8) => Ok(Value::Float(float(&value))),
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "this is what the cast does"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "this is what the cast does")]
         (_, Type::Float4) => Ok(Value::Float(f64::from(float(&value) as f32))),
         (Value::Int(number), Type::Numeric) => Ok(Value::Numeric(number.to_string().into())),
-        (Value::Float(number), Type::Numeric) => Ok(Value::Numeric(
-            Decimal::from_float(*number)?.to_string().into(),
-        )),
+        (Value::Float(number), Type::Numeric) => Ok(Value::Numeric(Decimal::from_float(*number)?.to_string().into())),
         (Value::Numeric(number), kind) if kind.is_integer() => {
             let (low, high) = integer_range(kind);
             match Decimal::parse(number)?.to_int() {
@@ -221,25 +206,14 @@ fn convert_type(value: Value, from: Type, to: Type) -> Result<Value, PgError> {
         (Value::Float(number), kind) if kind.is_integer() => {
             let (low, high) = integer_range(kind);
             let rounded = number.round_ties_even();
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "the limits are powers of two or exact"
-            )]
+            #[expect(clippy::cast_precision_loss, reason = "the limits are powers of two or exact")]
             let fits = rounded >= low as f64 && rounded < high as f64 + 1.0;
             #[expect(clippy::cast_possible_truncation, reason = "checked")]
-            if fits {
-                Ok(Value::Int(rounded as i64))
-            } else {
-                Err(out_of_range(kind))
-            }
+            if fits { Ok(Value::Int(rounded as i64)) } else { Err(out_of_range(kind)) }
         }
         (Value::Array(_), kind) if kind.element().is_some() => Ok(value),
         (Value::Text(_), Type::Json | Type::Jsonb) => Ok(value),
-        _ => Err(PgError::unsupported(format!(
-            "the cast from {} to {}",
-            from.name(),
-            to.name()
-        ))),
+        _ => Err(PgError::unsupported(format!("the cast from {} to {}", from.name(), to.name()))),
     }
 }
 
@@ -268,17 +242,11 @@ fn arithmetic(how: Operator, left: &Value, right: &Value, kind: Type) -> Result<
         }
         (Value::Timestamptz(a), Value::Timestamptz(b)) => Ok(Value::Interval(a - b)),
         (Value::Timestamptz(a), Value::Interval(b)) => {
-            Ok(Value::Timestamptz(if how == Operator::Add {
-                a + b
-            } else {
-                a - b
-            }))
+            Ok(Value::Timestamptz(if how == Operator::Add { a + b } else { a - b }))
         }
-        (Value::Interval(a), Value::Interval(b)) => Ok(Value::Interval(if how == Operator::Add {
-            a + b
-        } else {
-            a - b
-        })),
+        (Value::Interval(a), Value::Interval(b)) => {
+            Ok(Value::Interval(if how == Operator::Add { a + b } else { a - b }))
+        }
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_precision_loss,
@@ -289,11 +257,7 @@ fn arithmetic(how: Operator, left: &Value, right: &Value, kind: Type) -> Result<
             if how == Operator::Divide && factor == 0.0 {
                 return Err(division_by_zero());
             }
-            let product = if how == Operator::Multiply {
-                *a as f64 * factor
-            } else {
-                *a as f64 / factor
-            };
+            let product = if how == Operator::Multiply { *a as f64 * factor } else { *a as f64 / factor };
             Ok(Value::Interval(product.round() as i64))
         }
         (Value::Float(_), _) | (_, Value::Float(_)) => {
@@ -306,10 +270,7 @@ fn arithmetic(how: Operator, left: &Value, right: &Value, kind: Type) -> Result<
                 _ => a / b,
             };
             if result.is_infinite() && a.is_finite() && b.is_finite() {
-                return Err(PgError::error(
-                    SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
-                    "value out of range: overflow",
-                ));
+                return Err(PgError::error(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value out of range: overflow"));
             }
             Ok(Value::Float(result))
         }
@@ -357,18 +318,8 @@ impl Context<'_> {
             }
             Expr::Compare(how, left, right) => {
                 // Comparing a column with a value is the hot case: no clones.
-                if let (
-                    Expr::Column {
-                        level: 0, index, ..
-                    },
-                    Expr::Const(right, _),
-                ) = (&**left, &**right)
-                {
-                    return Ok(boolean(
-                        env.row
-                            .get(*index)
-                            .and_then(|left| compare(*how, left, right)),
-                    ));
+                if let (Expr::Column { level: 0, index, .. }, Expr::Const(right, _)) = (&**left, &**right) {
+                    return Ok(boolean(env.row.get(*index).and_then(|left| compare(*how, left, right))));
                 }
                 let left = self.eval(left, env)?;
                 let right = self.eval(right, env)?;
@@ -404,27 +355,19 @@ impl Context<'_> {
                 }
                 Value::Float(value) => Value::Float(-value),
                 Value::Interval(value) => Value::Interval(-value),
-                Value::Numeric(value) => {
-                    Value::Numeric(Decimal::parse(&value)?.negate().to_string().into())
-                }
+                Value::Numeric(value) => Value::Numeric(Decimal::parse(&value)?.negate().to_string().into()),
                 other => other,
             },
             Expr::Arithmetic(how, left, right, kind) => {
                 let left = self.eval(left, env)?;
                 let right = self.eval(right, env)?;
-                if left.is_null() || right.is_null() {
-                    Value::Null
-                } else {
-                    arithmetic(*how, &left, &right, *kind)?
-                }
+                if left.is_null() || right.is_null() { Value::Null } else { arithmetic(*how, &left, &right, *kind)? }
             }
             Expr::Concat(left, right) => match (self.eval(left, env)?, self.eval(right, env)?) {
                 (Value::Text(left), Value::Text(right)) => text(format!("{left}{right}")),
                 _ => Value::Null,
             },
-            Expr::IsNull(inner, negated) => {
-                Value::Bool(self.eval(inner, env)?.is_null() != *negated)
-            }
+            Expr::IsNull(inner, negated) => Value::Bool(self.eval(inner, env)?.is_null() != *negated),
             Expr::IsBool(inner, wanted, negated) => {
                 Value::Bool((truth(&self.eval(inner, env)?) == *wanted) != *negated)
             }
@@ -471,23 +414,13 @@ impl Context<'_> {
                 }
                 boolean(result)
             }
-            Expr::Like {
-                text,
-                pattern,
-                negated,
-                fold,
-            } => match (self.eval(text, env)?, self.eval(pattern, env)?) {
+            Expr::Like { text, pattern, negated, fold } => match (self.eval(text, env)?, self.eval(pattern, env)?) {
                 (Value::Text(text), Value::Text(pattern)) => {
                     Value::Bool(functions::like(&text, &pattern, *fold) != *negated)
                 }
                 _ => Value::Null,
             },
-            Expr::Case {
-                operand,
-                arms,
-                otherwise,
-                ..
-            } => {
+            Expr::Case { operand, arms, otherwise, .. } => {
                 let operand = match operand {
                     Some(operand) => Some(self.eval(operand, env)?),
                     None => None,
@@ -507,26 +440,17 @@ impl Context<'_> {
                     None => Value::Null,
                 }
             }
-            Expr::Cast {
-                expr,
-                kind,
-                limit,
-                precision,
-                explicit,
-            } => {
+            Expr::Cast { expr, kind, limit, precision, explicit } => {
                 let value = self.eval(expr, env)?;
                 let from = expr.kind();
                 if *kind == Type::Regclass && from.is_text() {
                     return self.regclass(&value);
                 }
                 if from == Type::Regclass && kind.is_text() && !value.is_null() {
-                    let name = u32::try_from(int(&value))
-                        .ok()
-                        .and_then(|id| self.engine.catalog.get(id));
-                    return Ok(name.map_or_else(
-                        || text(int(&value).to_string()),
-                        |found| Value::Text(found.name.clone()),
-                    ));
+                    let name = u32::try_from(int(&value)).ok().and_then(|id| self.engine.catalog.get(id));
+                    return Ok(
+                        name.map_or_else(|| text(int(&value).to_string()), |found| Value::Text(found.name.clone()))
+                    );
                 }
                 convert(value, from, *kind, *limit, *precision, *explicit)?
             }
@@ -540,10 +464,7 @@ impl Context<'_> {
                 Value::Null
             }
             Expr::Array(items, _) => {
-                let items: Vec<Value> = items
-                    .iter()
-                    .map(|item| self.eval(item, env))
-                    .collect::<Flow<_>>()?;
+                let items: Vec<Value> = items.iter().map(|item| self.eval(item, env)).collect::<Flow<_>>()?;
                 Value::Array(items.into())
             }
             Expr::Call(function, arguments, kind) => {
@@ -551,15 +472,7 @@ impl Context<'_> {
             }
             Expr::Aggregate(_) => unreachable!("aggregates were taken out of grouped queries"),
             Expr::Subquery(how, plan, left) => {
-                let rows = self.select(
-                    &plan.0,
-                    Some(env),
-                    if *how == SubqueryUse::Exists {
-                        Some(1)
-                    } else {
-                        None
-                    },
-                )?;
+                let rows = self.select(&plan.0, Some(env), if *how == SubqueryUse::Exists { Some(1) } else { None })?;
                 match how {
                     SubqueryUse::Exists => Value::Bool(!rows.is_empty()),
                     SubqueryUse::Scalar => {
@@ -570,16 +483,11 @@ impl Context<'_> {
                             )
                             .into());
                         }
-                        rows.into_iter()
-                            .next()
-                            .and_then(|row| row.into_iter().next())
-                            .unwrap_or(Value::Null)
+                        rows.into_iter().next().and_then(|row| row.into_iter().next()).unwrap_or(Value::Null)
                     }
-                    SubqueryUse::Array => Value::Array(
-                        rows.into_iter()
-                            .filter_map(|row| row.into_iter().next())
-                            .collect(),
-                    ),
+                    SubqueryUse::Array => {
+                        Value::Array(rows.into_iter().filter_map(|row| row.into_iter().next()).collect())
+                    }
                     SubqueryUse::In { negated } => {
                         let left = self.eval(left.as_ref().expect("IN has a left side"), env)?;
                         let mut found = Some(false);
@@ -609,31 +517,18 @@ impl Context<'_> {
         }
         match self.find_relation(name) {
             Some(relation) => Ok(Value::Int(i64::from(relation.id))),
-            None => Err(PgError::error(
-                SqlState::UNDEFINED_TABLE,
-                format!("relation \"{name}\" does not exist"),
-            )
-            .into()),
+            None => {
+                Err(PgError::error(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist")).into())
+            }
         }
     }
 
     fn find_relation(&self, name: &str) -> Option<&Relation> {
         let (schema, bare) = regclass_name(name);
-        self.engine.catalog.find(
-            &self.session.database,
-            self.session.pid,
-            &bare,
-            schema.as_deref(),
-        )
+        self.engine.catalog.find(&self.session.database, self.session.pid, &bare, schema.as_deref())
     }
 
-    fn call(
-        &mut self,
-        function: Function,
-        arguments: &[Expr],
-        kind: Type,
-        env: &Env<'_>,
-    ) -> Flow<Value> {
+    fn call(&mut self, function: Function, arguments: &[Expr], kind: Type, env: &Env<'_>) -> Flow<Value> {
         let mut values = Vec::with_capacity(arguments.len());
         for argument in arguments {
             values.push(self.eval(argument, env)?);
@@ -666,16 +561,11 @@ impl Context<'_> {
         Ok(match function {
             F::Abs => match first() {
                 Value::Int(value) => Value::Int(
-                    value
-                        .checked_abs()
-                        .filter(|v| *v <= integer_range(kind).1)
-                        .ok_or_else(|| out_of_range(kind))?,
+                    value.checked_abs().filter(|v| *v <= integer_range(kind).1).ok_or_else(|| out_of_range(kind))?,
                 ),
                 Value::Float(value) => Value::Float(value.abs()),
                 _ => match d(0) {
-                    Some(value) if value.mantissa < 0 => {
-                        Value::Numeric(value.negate().to_string().into())
-                    }
+                    Some(value) if value.mantissa < 0 => Value::Numeric(value.negate().to_string().into()),
                     _ => first().clone(),
                 },
             },
@@ -699,65 +589,39 @@ impl Context<'_> {
                 }
             },
             F::RoundTo => {
-                let scale = u32::try_from(n(1))
-                    .map_err(|_| PgError::unsupported("round to negative places"))?;
-                Value::Numeric(
-                    d(0).unwrap_or(Decimal::from_int(0))
-                        .rescale(scale)?
-                        .to_string()
-                        .into(),
-                )
+                let scale = u32::try_from(n(1)).map_err(|_| PgError::unsupported("round to negative places"))?;
+                Value::Numeric(d(0).unwrap_or(Decimal::from_int(0)).rescale(scale)?.to_string().into())
             }
-            F::Sign => Value::Float(
-                float(first())
-                    .partial_cmp(&0.0)
-                    .map_or(0.0, |order| f64::from(order as i8)),
-            ),
+            F::Sign => Value::Float(float(first()).partial_cmp(&0.0).map_or(0.0, |order| f64::from(order as i8))),
             F::Mod => arithmetic(Operator::Remainder, &values[0], &values[1], kind)?,
             F::Power => Value::Float(float(first()).powf(float(&values[1]))),
             F::Sqrt => {
                 if float(first()) < 0.0 {
-                    return Err(PgError::error(
-                        SqlState("2201F"),
-                        "cannot take square root of a negative number",
-                    )
-                    .into());
+                    return Err(
+                        PgError::error(SqlState("2201F"), "cannot take square root of a negative number").into()
+                    );
                 }
                 Value::Float(float(first()).sqrt())
             }
             F::Exp => Value::Float(float(first()).exp()),
             F::Ln => {
                 if float(first()) <= 0.0 {
-                    return Err(PgError::error(
-                        SqlState("2201E"),
-                        "cannot take logarithm of a negative number",
-                    )
-                    .into());
+                    return Err(PgError::error(SqlState("2201E"), "cannot take logarithm of a negative number").into());
                 }
                 Value::Float(float(first()).ln())
             }
             F::Ascii => Value::Int(s(0).chars().next().map_or(0, |c| i64::from(u32::from(c)))),
             F::Chr => {
-                let code = u32::try_from(n(0))
-                    .ok()
-                    .filter(|code| *code != 0)
-                    .and_then(char::from_u32);
+                let code = u32::try_from(n(0)).ok().filter(|code| *code != 0).and_then(char::from_u32);
                 text(
                     code.ok_or_else(|| {
-                        PgError::error(
-                            SqlState("54000"),
-                            "requested character not valid for encoding",
-                        )
+                        PgError::error(SqlState("54000"), "requested character not valid for encoding")
                     })?
                     .to_string(),
                 )
             }
             F::Btrim | F::Ltrim | F::Rtrim => {
-                let set: Vec<char> = if values.len() > 1 {
-                    chars(s(1))
-                } else {
-                    vec![' ']
-                };
+                let set: Vec<char> = if values.len() > 1 { chars(s(1)) } else { vec![' '] };
                 text(match function {
                     F::Ltrim => s(0).trim_start_matches(&set[..]),
                     F::Rtrim => s(0).trim_end_matches(&set[..]),
@@ -772,17 +636,11 @@ impl Context<'_> {
             F::Lower => text(s(0).to_lowercase()),
             F::Upper => text(s(0).to_uppercase()),
             F::Md5 => text(functions::md5(s(0).as_bytes())),
-            F::Replace => text(if s(1).is_empty() {
-                s(0).to_owned()
-            } else {
-                s(0).replace(s(1), s(2))
-            }),
+            F::Replace => text(if s(1).is_empty() { s(0).to_owned() } else { s(0).replace(s(1), s(2)) }),
             F::Repeat => {
                 let times = usize::try_from(n(1)).unwrap_or(0);
                 if times.saturating_mul(s(0).len()) > 1 << 28 {
-                    return Err(
-                        PgError::error(SqlState("54000"), "requested length too large").into(),
-                    );
+                    return Err(PgError::error(SqlState("54000"), "requested length too large").into());
                 }
                 text(s(0).repeat(times))
             }
@@ -790,44 +648,24 @@ impl Context<'_> {
             F::Left | F::Right => {
                 let all = chars(s(0));
                 let length = i64::try_from(all.len()).unwrap_or(i64::MAX);
-                let take = if n(1) >= 0 {
-                    n(1).min(length)
-                } else {
-                    (length + n(1)).max(0)
-                };
+                let take = if n(1) >= 0 { n(1).min(length) } else { (length + n(1)).max(0) };
                 let take = usize::try_from(take).unwrap_or(0);
-                let part = if function == F::Left {
-                    &all[..take]
-                } else {
-                    &all[all.len() - take..]
-                };
+                let part = if function == F::Left { &all[..take] } else { &all[all.len() - take..] };
                 text(part.iter().collect::<String>())
             }
             F::Lpad | F::Rpad => {
                 let all = chars(s(0));
                 let wanted = usize::try_from(n(1)).unwrap_or(0).min(1 << 24);
-                let fill = if values.len() > 2 {
-                    chars(s(2))
-                } else {
-                    vec![' ']
-                };
+                let fill = if values.len() > 2 { chars(s(2)) } else { vec![' '] };
                 if all.len() >= wanted || fill.is_empty() {
                     text(all[..wanted.min(all.len())].iter().collect::<String>())
                 } else {
                     let padding: String = fill.iter().cycle().take(wanted - all.len()).collect();
-                    text(if function == F::Lpad {
-                        format!("{padding}{}", s(0))
-                    } else {
-                        format!("{}{padding}", s(0))
-                    })
+                    text(if function == F::Lpad { format!("{padding}{}", s(0)) } else { format!("{}{padding}", s(0)) })
                 }
             }
             F::SplitPart => {
-                let parts: Vec<&str> = if s(1).is_empty() {
-                    vec![s(0)]
-                } else {
-                    s(0).split(s(1)).collect()
-                };
+                let parts: Vec<&str> = if s(1).is_empty() { vec![s(0)] } else { s(0).split(s(1)).collect() };
                 let count = i64::try_from(parts.len()).unwrap_or(i64::MAX);
                 let index = match n(2) {
                     0 => {
@@ -840,13 +678,7 @@ impl Context<'_> {
                     index if index > 0 => index - 1,
                     index => count + index,
                 };
-                text(
-                    usize::try_from(index)
-                        .ok()
-                        .and_then(|index| parts.get(index))
-                        .copied()
-                        .unwrap_or(""),
-                )
+                text(usize::try_from(index).ok().and_then(|index| parts.get(index)).copied().unwrap_or(""))
             }
             F::Strpos => match s(0).find(s(1)) {
                 Some(at) => size(s(0)[..at].chars().count() + 1),
@@ -856,11 +688,7 @@ impl Context<'_> {
                 let start = n(1);
                 let end = match values.get(2) {
                     Some(length) if int(length) < 0 => {
-                        return Err(PgError::error(
-                            SqlState("22011"),
-                            "negative substring length not allowed",
-                        )
-                        .into());
+                        return Err(PgError::error(SqlState("22011"), "negative substring length not allowed").into());
                     }
                     Some(length) => start.saturating_add(int(length)),
                     None => i64::MAX,
@@ -871,24 +699,14 @@ impl Context<'_> {
             }
             F::QuoteIdent => {
                 let plain = s(0).starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-                    && s(0)
-                        .chars()
-                        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-                text(if plain {
-                    s(0).to_owned()
-                } else {
-                    format!("\"{}\"", s(0).replace('"', "\"\""))
-                })
+                    && s(0).chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+                text(if plain { s(0).to_owned() } else { format!("\"{}\"", s(0).replace('"', "\"\"")) })
             }
             F::QuoteLiteral => text(format!("'{}'", s(0).replace('\'', "''"))),
             F::Concat => text(values.iter().map(string).collect::<String>()),
             F::ConcatWs => match values.split_first() {
                 Some((Value::Text(separator), rest)) => {
-                    let parts: Vec<&str> = rest
-                        .iter()
-                        .filter(|value| !value.is_null())
-                        .map(string)
-                        .collect();
+                    let parts: Vec<&str> = rest.iter().filter(|value| !value.is_null()).map(string).collect();
                     text(parts.join(separator))
                 }
                 _ => Value::Null,
@@ -923,10 +741,7 @@ impl Context<'_> {
                     Value::Interval(us) if s(0) == "epoch" => us,
                     _ => return Err(PgError::unsupported(format!("extract({})", s(0))).into()),
                 };
-                let seconds = Decimal {
-                    mantissa: i128::from(us),
-                    scale: 6,
-                };
+                let seconds = Decimal { mantissa: i128::from(us), scale: 6 };
                 if kind == Type::Numeric {
                     Value::Numeric(seconds.to_string().into())
                 } else {
@@ -951,38 +766,22 @@ impl Context<'_> {
             }
             F::CurrentUser => text(self.session.user()),
             F::SessionUser => text(self.session.session_user()),
-            F::CurrentSetting => {
-                match self
-                    .session
-                    .settings
-                    .examine(s(0), self.session.superuser())
-                {
-                    Ok(value) => text(value),
-                    Err(error)
-                        if error.code == SqlState::UNDEFINED_OBJECT
-                            && values.get(1) == Some(&Value::Bool(true)) =>
-                    {
-                        Value::Null
-                    }
-                    Err(error) => return Err(error.into()),
+            F::CurrentSetting => match self.session.settings.examine(s(0), self.session.superuser()) {
+                Ok(value) => text(value),
+                Err(error) if error.code == SqlState::UNDEFINED_OBJECT && values.get(1) == Some(&Value::Bool(true)) => {
+                    Value::Null
                 }
-            }
+                Err(error) => return Err(error.into()),
+            },
             F::BackendPid => Value::Int(i64::from(self.session.pid)),
             F::BlockingPids => {
                 let pid = i32::try_from(n(0)).unwrap_or(0);
                 let pids = self.engine.locks.blocking(pid);
-                Value::Array(
-                    pids.into_iter()
-                        .map(|pid| Value::Int(i64::from(pid)))
-                        .collect(),
-                )
+                Value::Array(pids.into_iter().map(|pid| Value::Int(i64::from(pid))).collect())
             }
             F::InRecovery => Value::Bool(self.host.in_recovery()),
             F::PostmasterStart => {
-                let ago = self
-                    .host
-                    .elapsed()
-                    .saturating_sub(self.host.postmaster_start());
+                let ago = self.host.elapsed().saturating_sub(self.host.postmaster_start());
                 Value::Timestamptz(self.host.now_us() - i64::try_from(ago.as_micros()).unwrap_or(0))
             }
             F::CurrentXactId => {
@@ -993,9 +792,7 @@ impl Context<'_> {
                     )
                     .into());
                 }
-                Value::Int(
-                    i64::try_from(self.engine.assign_top_xid(self.session)).unwrap_or(i64::MAX),
-                )
+                Value::Int(i64::try_from(self.engine.assign_top_xid(self.session)).unwrap_or(i64::MAX))
             }
             F::CurrentXactIdIfAssigned => match self.session.xid() {
                 Some(xid) => Value::Int(i64::try_from(xid).unwrap_or(i64::MAX)),
@@ -1006,26 +803,16 @@ impl Context<'_> {
                 match self.session.sequences.get(&id) {
                     Some(value) => Value::Int(*value),
                     None => {
-                        let name = self
-                            .engine
-                            .catalog
-                            .get(id)
-                            .map_or_else(String::new, |found| found.name.to_string());
+                        let name = self.engine.catalog.get(id).map_or_else(String::new, |found| found.name.to_string());
                         return Err(PgError::error(
                             SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-                            format!(
-                                "currval of sequence \"{name}\" is not yet defined in this session"
-                            ),
+                            format!("currval of sequence \"{name}\" is not yet defined in this session"),
                         )
                         .into());
                     }
                 }
             }
-            F::Lastval => match self
-                .session
-                .last_sequence
-                .and_then(|id| self.session.sequences.get(&id))
-            {
+            F::Lastval => match self.session.last_sequence.and_then(|id| self.session.sequences.get(&id)) {
                 Some(value) => Value::Int(*value),
                 None => {
                     return Err(PgError::error(
@@ -1050,23 +837,13 @@ impl Context<'_> {
             F::TableIsVisible => {
                 let id = u32::try_from(n(0)).unwrap_or(0);
                 let pid = self.session.pid;
-                self.engine
-                    .catalog
-                    .get(id)
-                    .map_or(Value::Null, |relation| Value::Bool(relation.visible(pid)))
+                self.engine.catalog.get(id).map_or(Value::Null, |relation| Value::Bool(relation.visible(pid)))
             }
-            F::TypeIsVisible => {
-                Value::Bool(u32::try_from(n(0)).ok().and_then(Type::from_oid).is_some())
-            }
+            F::TypeIsVisible => Value::Bool(u32::try_from(n(0)).ok().and_then(Type::from_oid).is_some()),
             F::EncodingToChar => text(if n(0) == 6 { "UTF8" } else { "" }),
             F::GetUserById => {
-                let found = usize::try_from(n(0) - 10)
-                    .ok()
-                    .and_then(|index| self.engine.roles.get(index));
-                text(found.map_or_else(
-                    || format!("unknown (OID={})", n(0)),
-                    |role| role.name.clone(),
-                ))
+                let found = usize::try_from(n(0) - 10).ok().and_then(|index| self.engine.roles.get(index));
+                text(found.map_or_else(|| format!("unknown (OID={})", n(0)), |role| role.name.clone()))
             }
             F::MyTempSchema => Value::Int(0),
             _ => unreachable!("the function is volatile"),
@@ -1087,8 +864,7 @@ impl Context<'_> {
             F::Sleep => {
                 let seconds = float(&values[0]);
                 if seconds > 0.0 {
-                    self.journal.slept +=
-                        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX / 4);
+                    self.journal.slept += Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX / 4);
                 }
                 Value::Void
             }
@@ -1114,9 +890,7 @@ impl Context<'_> {
                 };
                 if !self.session.superuser() {
                     let owner = row.usename.as_deref().unwrap_or("");
-                    if self.engine.role(owner).is_some_and(|role| role.superuser)
-                        || row.usename.is_none()
-                    {
+                    if self.engine.role(owner).is_some_and(|role| role.superuser) || row.usename.is_none() {
                         let verb = if function == F::CancelBackend {
                             "cancel superuser query"
                         } else {
@@ -1131,28 +905,22 @@ impl Context<'_> {
                     if owner != self.session.user() {
                         return Err(PgError::error(
                             SqlState::INSUFFICIENT_PRIVILEGE,
-                            format!("must be a member of the role whose {} is being {} or member of pg_signal_backend",
+                            format!(
+                                "must be a member of the role whose {} is being {} or member of pg_signal_backend",
                                 if function == F::CancelBackend { "query" } else { "process" },
-                                if function == F::CancelBackend { "canceled" } else { "terminated" }),
+                                if function == F::CancelBackend { "canceled" } else { "terminated" }
+                            ),
                         )
                         .into());
                     }
                 }
-                Value::Bool(if function == F::CancelBackend {
-                    self.host.cancel(pid)
-                } else {
-                    self.host.terminate(pid)
-                })
+                Value::Bool(if function == F::CancelBackend { self.host.cancel(pid) } else { self.host.terminate(pid) })
             }
             F::SetConfig => {
                 let name = match values.first() {
                     Some(Value::Text(name)) => name.clone(),
                     _ => {
-                        return Err(PgError::error(
-                            SqlState("22004"),
-                            "SET requires parameter name",
-                        )
-                        .into());
+                        return Err(PgError::error(SqlState("22004"), "SET requires parameter name").into());
                     }
                 };
                 let value = match values.get(1) {
@@ -1164,8 +932,7 @@ impl Context<'_> {
                 } else {
                     settings::Scope::Session
                 };
-                self.engine
-                    .set_setting(self.session, &name, value.as_deref(), scope)?;
+                self.engine.set_setting(self.session, &name, value.as_deref(), scope)?;
                 text(self.session.settings.examine(&name, true)?)
             }
             F::Notify => {
@@ -1174,12 +941,7 @@ impl Context<'_> {
             }
             F::Nextval => {
                 let id = u32::try_from(n(0)).unwrap_or(0);
-                self.engine.writable(
-                    self.session,
-                    self.host,
-                    "nextval()",
-                    self.is_temporary(id),
-                )?;
+                self.engine.writable(self.session, self.host, "nextval()", self.is_temporary(id))?;
                 let Some(relation) = self.engine.catalog.get_mut(id) else {
                     return Err(PgError::error(
                         SqlState::INTERNAL_ERROR,
@@ -1189,20 +951,13 @@ impl Context<'_> {
                 };
                 let name = relation.name.clone();
                 let RelationKind::Sequence(sequence) = &mut relation.kind else {
-                    return Err(PgError::error(
-                        SqlState("42809"),
-                        format!("\"{name}\" is not a sequence"),
-                    )
-                    .into());
+                    return Err(PgError::error(SqlState("42809"), format!("\"{name}\" is not a sequence")).into());
                 };
                 if sequence.called {
                     if sequence.last >= sequence.max {
                         return Err(PgError::error(
                             SqlState("2200H"),
-                            format!(
-                                "nextval: reached maximum value of sequence \"{name}\" ({})",
-                                sequence.max
-                            ),
+                            format!("nextval: reached maximum value of sequence \"{name}\" ({})", sequence.max),
                         )
                         .into());
                     }
@@ -1216,8 +971,7 @@ impl Context<'_> {
             }
             F::Setval | F::SetvalCalled => {
                 let id = u32::try_from(n(0)).unwrap_or(0);
-                self.engine
-                    .writable(self.session, self.host, "setval()", self.is_temporary(id))?;
+                self.engine.writable(self.session, self.host, "setval()", self.is_temporary(id))?;
                 let called = values.get(2) != Some(&Value::Bool(false));
                 let value = n(1);
                 let Some(relation) = self.engine.catalog.get_mut(id) else {
@@ -1229,11 +983,7 @@ impl Context<'_> {
                 };
                 let name = relation.name.clone();
                 let RelationKind::Sequence(sequence) = &mut relation.kind else {
-                    return Err(PgError::error(
-                        SqlState("42809"),
-                        format!("\"{name}\" is not a sequence"),
-                    )
-                    .into());
+                    return Err(PgError::error(SqlState("42809"), format!("\"{name}\" is not a sequence")).into());
                 };
                 if value < 1 || value > sequence.max {
                     return Err(PgError::error(
@@ -1246,32 +996,12 @@ impl Context<'_> {
                 sequence.called = called;
                 Value::Int(value)
             }
-            F::AdvisoryLock {
-                exclusive,
-                transaction,
-                wait,
-            } => {
+            F::AdvisoryLock { exclusive, transaction, wait } => {
                 let tag = advisory_tag(values);
-                let mode = if exclusive {
-                    Mode::Exclusive
-                } else {
-                    Mode::Share
-                };
-                let hold = if transaction {
-                    Hold::Transaction
-                } else {
-                    Hold::Session
-                };
-                let patience = if wait {
-                    Patience::Queue
-                } else {
-                    Patience::NoWait
-                };
-                match self
-                    .engine
-                    .locks
-                    .lock(self.session.pid, tag, mode, hold, patience)
-                {
+                let mode = if exclusive { Mode::Exclusive } else { Mode::Share };
+                let hold = if transaction { Hold::Transaction } else { Hold::Session };
+                let patience = if wait { Patience::Queue } else { Patience::NoWait };
+                match self.engine.locks.lock(self.session.pid, tag, mode, hold, patience) {
                     Grant::Granted => {
                         if !transaction {
                             *self.session.advisory.entry((tag, mode)).or_default() += 1;
@@ -1285,15 +1015,8 @@ impl Context<'_> {
             }
             F::AdvisoryUnlock { exclusive } => {
                 let tag = advisory_tag(values);
-                let mode = if exclusive {
-                    Mode::Exclusive
-                } else {
-                    Mode::Share
-                };
-                let held = self
-                    .engine
-                    .locks
-                    .unlock(self.session.pid, tag, mode, Hold::Session);
+                let mode = if exclusive { Mode::Exclusive } else { Mode::Share };
+                let held = self.engine.locks.unlock(self.session.pid, tag, mode, Hold::Session);
                 if held {
                     let count = self.session.advisory.entry((tag, mode)).or_default();
                     *count = count.saturating_sub(1);
@@ -1320,10 +1043,7 @@ impl Context<'_> {
     }
 
     fn is_temporary(&self, id: u32) -> bool {
-        self.engine
-            .catalog
-            .get(id)
-            .is_some_and(|relation| relation.temporary.is_some())
+        self.engine.catalog.get(id).is_some_and(|relation| relation.temporary.is_some())
     }
 }
 
@@ -1339,9 +1059,5 @@ fn advisory_tag(values: &[Value]) -> Tag {
 
 /// Shared text of a value, for messages.
 pub(super) fn shown(value: &Value, kind: Type) -> String {
-    if value.is_null() {
-        "null".to_owned()
-    } else {
-        value.to_text(kind)
-    }
+    if value.is_null() { "null".to_owned() } else { value.to_text(kind) }
 }

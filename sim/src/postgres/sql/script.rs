@@ -45,12 +45,7 @@ pub(super) enum Command {
     CreateTable(Box<ast::CreateTable>),
     CreateIndex(Box<ast::CreateIndex>),
     AlterTable(Box<ast::AlterTable>),
-    Drop {
-        tables: bool,
-        if_exists: bool,
-        names: Vec<ast::ObjectName>,
-        concurrently: bool,
-    },
+    Drop { tables: bool, if_exists: bool, names: Vec<ast::ObjectName>, concurrently: bool },
     Truncate(Box<ast::Truncate>),
     Utility(Utility),
 }
@@ -106,14 +101,8 @@ impl<'a> Source<'a> {
 
     fn slice(&self, span: Span) -> String {
         let start = self.position(span.start).unwrap_or(1) as usize - 1;
-        let end = self
-            .position(span.end)
-            .map_or(start + 1, |end| end as usize - 1);
-        self.text
-            .chars()
-            .skip(start)
-            .take(end.saturating_sub(start).max(1))
-            .collect()
+        let end = self.position(span.end).map_or(start + 1, |end| end as usize - 1);
+        self.text.chars().skip(start).take(end.saturating_sub(start).max(1)).collect()
     }
 
     pub(super) fn syntax_error_at(&self, token: &TokenWithSpan) -> PgError {
@@ -121,17 +110,13 @@ impl<'a> Source<'a> {
             return self.syntax_error_at_end();
         }
         let near = self.slice(token.span);
-        let error = PgError::error(
-            SqlState::SYNTAX_ERROR,
-            format!("syntax error at or near \"{near}\""),
-        );
+        let error = PgError::error(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{near}\""));
         at(error, self.position(token.span.start))
     }
 
     pub(super) fn syntax_error_at_end(&self) -> PgError {
         let end = self.text.trim_end_matches(';').chars().count() + 1;
-        PgError::error(SqlState::SYNTAX_ERROR, "syntax error at end of input")
-            .position(u32::try_from(end).unwrap_or(0))
+        PgError::error(SqlState::SYNTAX_ERROR, "syntax error at end of input").position(u32::try_from(end).unwrap_or(0))
     }
 
     /// PostgreSQL's wording for what sqlparser did not like.
@@ -144,15 +129,10 @@ impl<'a> Source<'a> {
         };
         let location = message.rsplit_once(" at Line: ").and_then(|(_, rest)| {
             let (line, column) = rest.split_once(", Column: ")?;
-            Some(Location {
-                line: line.parse().ok()?,
-                column: column.parse().ok()?,
-            })
+            Some(Location { line: line.parse().ok()?, column: column.parse().ok()? })
         });
         if let Some(location) = location
-            && let Some(token) = tokens
-                .iter()
-                .find(|token| token.span.start == location && token.token != Token::EOF)
+            && let Some(token) = tokens.iter().find(|token| token.span.start == location && token.token != Token::EOF)
         {
             return self.syntax_error_at(token);
         }
@@ -183,16 +163,10 @@ fn word(token: &Token) -> Keyword {
 /// sqlparser knows neither FOR NO KEY UPDATE and FOR KEY SHARE nor a locking clause before LIMIT: writes the former as
 /// FOR UPDATE and FOR SHARE with a marked OF, and moves clauses to the end of their query.
 fn rewrite_locking(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    if !tokens
-        .iter()
-        .any(|token| word(&token.token) == Keyword::FOR)
-    {
+    if !tokens.iter().any(|token| word(&token.token) == Keyword::FOR) {
         return tokens;
     }
-    let made = |token: Token, like: &TokenWithSpan| TokenWithSpan {
-        token,
-        span: like.span,
-    };
+    let made = |token: Token, like: &TokenWithSpan| TokenWithSpan { token, span: like.span };
     let mut out = Vec::with_capacity(tokens.len() + 4);
     let mut pending: Vec<Vec<TokenWithSpan>> = vec![Vec::new()];
     let mut at = 0;
@@ -203,17 +177,11 @@ fn rewrite_locking(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             Token::RParen if pending.len() > 1 => out.extend(pending.pop().unwrap_or_default()),
             _ => {}
         }
-        let kind = |n: usize| {
-            tokens
-                .get(at + n)
-                .map_or(Keyword::NoKeyword, |token| word(&token.token))
-        };
+        let kind = |n: usize| tokens.get(at + n).map_or(Keyword::NoKeyword, |token| word(&token.token));
         let clause = match (word(&token.token), kind(1), kind(2), kind(3)) {
             (Keyword::FOR, Keyword::UPDATE, ..) => Some((2, "UPDATE", None)),
             (Keyword::FOR, Keyword::SHARE, ..) => Some((2, "SHARE", None)),
-            (Keyword::FOR, Keyword::NO, Keyword::KEY, Keyword::UPDATE) => {
-                Some((4, "UPDATE", Some(NO_KEY)))
-            }
+            (Keyword::FOR, Keyword::NO, Keyword::KEY, Keyword::UPDATE) => Some((4, "UPDATE", Some(NO_KEY))),
             (Keyword::FOR, Keyword::KEY, Keyword::SHARE, _) => Some((3, "SHARE", Some(KEY_SHARE))),
             _ => None,
         };
@@ -225,18 +193,12 @@ fn rewrite_locking(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         at += length;
         // OF name [, …], each becomes a clause of its own.
         let mut names: Vec<TokenWithSpan> = Vec::new();
-        if tokens
-            .get(at)
-            .is_some_and(|token| word(&token.token) == Keyword::OF)
-        {
+        if tokens.get(at).is_some_and(|token| word(&token.token) == Keyword::OF) {
             at += 1;
             while let Some(name) = tokens.get(at) {
                 names.push(name.clone());
                 at += 1;
-                if tokens
-                    .get(at)
-                    .is_none_or(|token| token.token != Token::Comma)
-                {
+                if tokens.get(at).is_none_or(|token| token.token != Token::Comma) {
                     break;
                 }
                 at += 1;
@@ -254,14 +216,9 @@ fn rewrite_locking(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             }
             _ => {}
         }
-        let targets: Vec<Option<TokenWithSpan>> = if names.is_empty() {
-            vec![None]
-        } else {
-            names.into_iter().map(Some).collect()
-        };
-        let top = pending
-            .last_mut()
-            .expect("the outermost level is never popped");
+        let targets: Vec<Option<TokenWithSpan>> =
+            if names.is_empty() { vec![None] } else { names.into_iter().map(Some).collect() };
+        let top = pending.last_mut().expect("the outermost level is never popped");
         for target in targets {
             top.push(token.clone());
             top.push(made(Token::make_keyword(strength), token));
@@ -322,44 +279,27 @@ const UNSUPPORTED: [&str; 27] = [
 pub(super) fn parse(text: &str, costs: &[Arc<super::StatementCost>]) -> Result<Script, PgError> {
     let source = Source::new(text);
     let shared: Arc<str> = text.into();
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
-        .tokenize_with_location()
-        .map_err(|error| {
-            let position = if error.message.contains("multi-line comment") {
-                text.rfind("/*")
-                    .and_then(|at| u32::try_from(text[..at].chars().count() + 1).ok())
-            } else {
-                source.position(error.location)
-            };
-            let rest: String = text
-                .chars()
-                .skip(position.unwrap_or(1) as usize - 1)
-                .collect();
-            let what = if rest.starts_with("/*") {
-                "unterminated /* comment"
-            } else if rest.starts_with('"') {
-                "unterminated quoted identifier"
-            } else if rest.starts_with('\'') {
-                "unterminated quoted string"
-            } else {
-                "syntax error"
-            };
-            at(
-                PgError::error(
-                    SqlState::SYNTAX_ERROR,
-                    format!("{what} at or near \"{rest}\""),
-                ),
-                position,
-            )
-        })?;
-    let cost = costs
-        .iter()
-        .find(|cost| super::functions::like(text, &cost.like, true))
-        .cloned();
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize_with_location().map_err(|error| {
+        let position = if error.message.contains("multi-line comment") {
+            text.rfind("/*").and_then(|at| u32::try_from(text[..at].chars().count() + 1).ok())
+        } else {
+            source.position(error.location)
+        };
+        let rest: String = text.chars().skip(position.unwrap_or(1) as usize - 1).collect();
+        let what = if rest.starts_with("/*") {
+            "unterminated /* comment"
+        } else if rest.starts_with('"') {
+            "unterminated quoted identifier"
+        } else if rest.starts_with('\'') {
+            "unterminated quoted string"
+        } else {
+            "syntax error"
+        };
+        at(PgError::error(SqlState::SYNTAX_ERROR, format!("{what} at or near \"{rest}\"")), position)
+    })?;
+    let cost = costs.iter().find(|cost| super::functions::like(text, &cost.like, true)).cloned();
     let mut statements = Vec::new();
-    let significant = tokens
-        .into_iter()
-        .filter(|token| !matches!(token.token, Token::Whitespace(_)));
+    let significant = tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_)));
     let mut current: Vec<TokenWithSpan> = Vec::new();
     let mut depth = 0i32;
     let mut groups = Vec::new();
@@ -403,31 +343,21 @@ pub(super) fn parse_one(
         Token::LParen => "(".to_owned(),
         _ => return Err(source.syntax_error_at(&tokens[0])),
     };
-    let known = matches!(
-        first.as_str(),
-        "(" | "SELECT" | "VALUES" | "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE" | "WITH"
-    );
+    let known =
+        matches!(first.as_str(), "(" | "SELECT" | "VALUES" | "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE" | "WITH");
     if !known && !UNSUPPORTED.contains(&first.as_str()) {
         return Err(source.syntax_error_at(&tokens[0]));
     }
-    let words: Vec<String> = tokens
-        .iter()
-        .take(3)
-        .map(|token| token.token.to_string().to_ascii_uppercase())
-        .collect();
+    let words: Vec<String> = tokens.iter().take(3).map(|token| token.token.to_string().to_ascii_uppercase()).collect();
     let tokens = rewrite_locking(tokens);
     let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(tokens.clone());
-    let parsed = parser
-        .parse_statement()
-        .and_then(|statement| match parser.peek_token() {
-            TokenWithSpan {
-                token: Token::EOF, ..
-            } => Ok(statement),
-            extra => Err(ParserError::ParserError(format!(
-                "unexpected at Line: {}, Column: {}",
-                extra.span.start.line, extra.span.start.column
-            ))),
-        });
+    let parsed = parser.parse_statement().and_then(|statement| match parser.peek_token() {
+        TokenWithSpan { token: Token::EOF, .. } => Ok(statement),
+        extra => Err(ParserError::ParserError(format!(
+            "unexpected at Line: {}, Column: {}",
+            extra.span.start.line, extra.span.start.column
+        ))),
+    });
     let statement = match parsed {
         Ok(statement) => statement,
         Err(_)
@@ -437,9 +367,7 @@ pub(super) fn parse_one(
                     Some("TABLE" | "INDEX" | "TEMP" | "TEMPORARY" | "UNIQUE")
                 ) =>
         {
-            return Err(PgError::unsupported(
-                words.get(..2).unwrap_or(&words).join(" "),
-            ));
+            return Err(PgError::unsupported(words.get(..2).unwrap_or(&words).join(" ")));
         }
         Err(error) => return Err(source.parser_error(&error, &tokens)),
     };
@@ -463,17 +391,10 @@ pub(super) fn parse_one(
                 return Err(PgError::unsupported("DROP … CASCADE"));
             }
             let concurrently = words.get(2).is_some_and(|word| word == "CONCURRENTLY");
-            Command::Drop {
-                tables: kind == ObjectType::Table,
-                if_exists,
-                names,
-                concurrently,
-            }
+            Command::Drop { tables: kind == ObjectType::Table, if_exists, names, concurrently }
         }
         _ => {
-            return Err(PgError::unsupported(
-                words.get(..2).unwrap_or(&words).join(" "),
-            ));
+            return Err(PgError::unsupported(words.get(..2).unwrap_or(&words).join(" ")));
         }
     })
 }

@@ -66,16 +66,11 @@ fn optional(value: Option<impl Into<std::sync::Arc<str>>>) -> Value {
 
 impl View {
     pub(super) fn find(name: &str) -> Option<View> {
-        NAMES
-            .iter()
-            .find(|(other, _)| *other == name)
-            .map(|(_, view)| *view)
+        NAMES.iter().find(|(other, _)| *other == name).map(|(_, view)| *view)
     }
 
     pub(super) fn columns(self) -> &'static [(&'static str, Type)] {
-        use Type::{
-            Bool, Char, Inet, Int2, Int2Array, Int4, Name, Oid, Text, TextArray, Timestamptz, Xid,
-        };
+        use Type::{Bool, Char, Inet, Int2, Int2Array, Int4, Name, Oid, Text, TextArray, Timestamptz, Xid};
         match self {
             View::StatActivity => &[
                 ("datid", Oid),
@@ -140,13 +135,9 @@ impl View {
                 ("datallowconn", Bool),
                 ("datconnlimit", Int4),
             ],
-            View::Roles => &[
-                ("rolname", Name),
-                ("rolsuper", Bool),
-                ("rolcanlogin", Bool),
-                ("rolconnlimit", Int4),
-                ("oid", Oid),
-            ],
+            View::Roles => {
+                &[("rolname", Name), ("rolsuper", Bool), ("rolcanlogin", Bool), ("rolconnlimit", Int4), ("oid", Oid)]
+            }
             View::Class => &[
                 ("oid", Oid),
                 ("relname", Name),
@@ -170,12 +161,7 @@ impl View {
                 ("typbasetype", Oid),
             ],
             View::Range => &[("rngtypid", Oid), ("rngsubtype", Oid)],
-            View::Enum => &[
-                ("oid", Oid),
-                ("enumtypid", Oid),
-                ("enumsortorder", Type::Float4),
-                ("enumlabel", Name),
-            ],
+            View::Enum => &[("oid", Oid), ("enumtypid", Oid), ("enumsortorder", Type::Float4), ("enumlabel", Name)],
             View::Attribute => &[
                 ("attrelid", Oid),
                 ("attname", Name),
@@ -195,23 +181,13 @@ impl View {
                 ("indisprimary", Bool),
                 ("indkey", Int2Array),
             ],
-            View::Tables => &[
-                ("schemaname", Name),
-                ("tablename", Name),
-                ("tableowner", Name),
-                ("hasindexes", Bool),
-            ],
+            View::Tables => &[("schemaname", Name), ("tablename", Name), ("tableowner", Name), ("hasindexes", Bool)],
             View::PreparedStatements => &[("name", Text), ("statement", Text), ("from_sql", Bool)],
             View::Cursors => &[("name", Text), ("is_holdable", Bool)],
         }
     }
 
-    pub(super) fn rows(
-        self,
-        engine: &Engine,
-        session: &Session,
-        host: &dyn Host,
-    ) -> Vec<Vec<Value>> {
+    pub(super) fn rows(self, engine: &Engine, session: &Session, host: &dyn Host) -> Vec<Vec<Value>> {
         match self {
             View::StatActivity => activity(engine, host),
             View::Locks => engine.locks.rows().iter().map(lock).collect(),
@@ -231,9 +207,7 @@ impl View {
                         text(row.source),
                         optional(row.min_val),
                         optional(row.max_val),
-                        row.enumvals.map_or(Value::Null, |values| {
-                            Value::Array(values.into_iter().map(text).collect())
-                        }),
+                        row.enumvals.map_or(Value::Null, |values| Value::Array(values.into_iter().map(text).collect())),
                         optional(row.boot_val),
                         text(row.reset_val),
                     ]
@@ -269,14 +243,10 @@ impl View {
                 })
                 .collect(),
             View::Class => visible(engine, session).map(class).collect(),
-            View::Namespace => [
-                (PG_CATALOG, "pg_catalog"),
-                (PUBLIC, "public"),
-                (PG_TEMP, "pg_temp_1"),
-            ]
-            .into_iter()
-            .map(|(oid, name)| vec![number(oid), text(name)])
-            .collect(),
+            View::Namespace => [(PG_CATALOG, "pg_catalog"), (PUBLIC, "public"), (PG_TEMP, "pg_temp_1")]
+                .into_iter()
+                .map(|(oid, name)| vec![number(oid), text(name)])
+                .collect(),
             View::TypeTable => Type::all()
                 .map(|kind| {
                     vec![
@@ -284,11 +254,7 @@ impl View {
                         text(kind.internal_name()),
                         number(PG_CATALOG),
                         number(kind.size()),
-                        text(if matches!(kind, Type::Void | Type::Unknown) {
-                            "p"
-                        } else {
-                            "b"
-                        }),
+                        text(if matches!(kind, Type::Void | Type::Unknown) { "p" } else { "b" }),
                         text(","),
                         number(0),
                         number(kind.element().map_or(0, Type::oid)),
@@ -303,19 +269,10 @@ impl View {
             View::Tables => visible(engine, session)
                 .filter_map(|relation| {
                     let table = relation.table()?;
-                    let schema = if relation.temporary.is_some() {
-                        "pg_temp_1"
-                    } else {
-                        "public"
-                    };
+                    let schema = if relation.temporary.is_some() { "pg_temp_1" } else { "public" };
                     let owner = engine.roles.first().map_or("", |role| &role.name);
                     let indexed = table.indexes.iter().any(|index| !index.dropped);
-                    Some(vec![
-                        text(schema),
-                        Value::Text(relation.name.clone()),
-                        text(owner),
-                        Value::Bool(indexed),
-                    ])
+                    Some(vec![text(schema), Value::Text(relation.name.clone()), text(owner), Value::Bool(indexed)])
                 })
                 .collect(),
             View::PreparedStatements => session
@@ -323,11 +280,7 @@ impl View {
                 .iter()
                 .map(|(name, prepared)| {
                     let statement = Value::Text(prepared.statement.text.clone());
-                    vec![
-                        text(name.as_str()),
-                        statement,
-                        Value::Bool(prepared.from_sql),
-                    ]
+                    vec![text(name.as_str()), statement, Value::Bool(prepared.from_sql)]
                 })
                 .collect(),
             View::Cursors => session
@@ -340,38 +293,23 @@ impl View {
 }
 
 fn visible<'e>(engine: &'e Engine, session: &'e Session) -> impl Iterator<Item = &'e Relation> {
-    engine
-        .catalog
-        .iter()
-        .filter(|relation| relation.database == session.database && relation.visible(session.pid))
+    engine.catalog.iter().filter(|relation| relation.database == session.database && relation.visible(session.pid))
 }
 
 fn activity(engine: &Engine, host: &dyn Host) -> Vec<Vec<Value>> {
     // The world's epoch as a timestamp.
     let epoch = host.now_us() - i64::try_from(host.elapsed().as_micros()).unwrap_or(0);
-    let time = |at: std::time::Duration| {
-        Value::Timestamptz(epoch + i64::try_from(at.as_micros()).unwrap_or(0))
+    let time = |at: std::time::Duration| Value::Timestamptz(epoch + i64::try_from(at.as_micros()).unwrap_or(0));
+    let position = |name: &Option<String>, mut names: Box<dyn Iterator<Item = &str> + '_>, first: i64| {
+        let name = name.as_deref()?;
+        names.position(|other| other == name).map(|index| first + i64::try_from(index).unwrap_or(0))
     };
-    let position =
-        |name: &Option<String>, mut names: Box<dyn Iterator<Item = &str> + '_>, first: i64| {
-            let name = name.as_deref()?;
-            names
-                .position(|other| other == name)
-                .map(|index| first + i64::try_from(index).unwrap_or(0))
-        };
     host.activity()
         .into_iter()
         .map(|row| {
-            let database = position(
-                &row.datname,
-                Box::new(engine.databases.iter().map(|(n, _)| n.as_str())),
-                FIRST_DATABASE,
-            );
-            let role = position(
-                &row.usename,
-                Box::new(engine.roles.iter().map(|role| role.name.as_str())),
-                10,
-            );
+            let database =
+                position(&row.datname, Box::new(engine.databases.iter().map(|(n, _)| n.as_str())), FIRST_DATABASE);
+            let role = position(&row.usename, Box::new(engine.roles.iter().map(|role| role.name.as_str())), 10);
             vec![
                 database.map_or(Value::Null, Value::Int),
                 optional(row.datname),
@@ -382,8 +320,7 @@ fn activity(engine: &Engine, host: &dyn Host) -> Vec<Vec<Value>> {
                 text(row.application_name),
                 optional(row.client_addr.map(|address| address.ip().to_string())),
                 Value::Null,
-                row.client_addr
-                    .map_or(Value::Null, |address| number(address.port())),
+                row.client_addr.map_or(Value::Null, |address| number(address.port())),
                 time(row.backend_start),
                 row.xact_start.map_or(Value::Null, time),
                 row.query_start.map_or(Value::Null, time),
@@ -391,9 +328,7 @@ fn activity(engine: &Engine, host: &dyn Host) -> Vec<Vec<Value>> {
                 optional(row.wait_event_type),
                 optional(row.wait_event),
                 optional(row.state.map(|state| state.as_str())),
-                row.backend_xid.map_or(Value::Null, |xid| {
-                    Value::Int(i64::try_from(xid).unwrap_or(0))
-                }),
+                row.backend_xid.map_or(Value::Null, |xid| Value::Int(i64::try_from(xid).unwrap_or(0))),
                 Value::Null,
                 Value::Text(row.query),
                 text(row.backend_type),
@@ -411,78 +346,25 @@ fn lock(row: &LockRow) -> Vec<Value> {
     // locktype, database, relation, page, tuple, transactionid, classid, objid, objsubid
     let none = || Value::Null;
     let (kind, database, relation, page, tuple, xid, class, object, sub) = match row.tag {
-        Tag::Relation(id) => (
-            "relation",
-            database,
-            number(id),
-            none(),
-            none(),
-            none(),
-            none(),
-            none(),
-            none(),
-        ),
+        Tag::Relation(id) => ("relation", database, number(id), none(), none(), none(), none(), none(), none()),
         Tag::Tuple(id, tuple) => {
             let (page, line) = ctid(tuple);
             let page = number(i64::try_from(page).unwrap_or(0));
             let line = number(i64::try_from(line).unwrap_or(0));
-            (
-                "tuple",
-                database,
-                number(id),
-                page,
-                line,
-                none(),
-                none(),
-                none(),
-                none(),
-            )
+            ("tuple", database, number(id), page, line, none(), none(), none(), none())
         }
         Tag::Transaction(xid) => {
             let xid = number(i64::try_from(xid).unwrap_or(0));
-            (
-                "transactionid",
-                none(),
-                none(),
-                none(),
-                none(),
-                xid,
-                none(),
-                none(),
-                none(),
-            )
+            ("transactionid", none(), none(), none(), none(), xid, none(), none(), none())
         }
         Tag::AdvisoryBig(key) => {
             let key = key.cast_unsigned();
-            let (high, low) = (
-                i64::try_from(key >> 32).unwrap_or(0),
-                i64::try_from(key & 0xffff_ffff).unwrap_or(0),
-            );
-            (
-                "advisory",
-                database,
-                none(),
-                none(),
-                none(),
-                none(),
-                number(high),
-                number(low),
-                number(1),
-            )
+            let (high, low) = (i64::try_from(key >> 32).unwrap_or(0), i64::try_from(key & 0xffff_ffff).unwrap_or(0));
+            ("advisory", database, none(), none(), none(), none(), number(high), number(low), number(1))
         }
         Tag::AdvisoryPair(a, b) => {
             let (a, b) = (number(a.cast_unsigned()), number(b.cast_unsigned()));
-            (
-                "advisory",
-                database,
-                none(),
-                none(),
-                none(),
-                none(),
-                a,
-                b,
-                number(2),
-            )
+            ("advisory", database, none(), none(), none(), none(), a, b, number(2))
         }
     };
     vec![
@@ -506,12 +388,9 @@ fn lock(row: &LockRow) -> Vec<Value> {
 
 fn class(relation: &Relation) -> Vec<Value> {
     let (kind, columns, indexed, unlogged) = match &relation.kind {
-        RelationKind::Table(table) => (
-            "r",
-            table.columns.len(),
-            table.indexes.iter().any(|index| !index.dropped),
-            table.unlogged,
-        ),
+        RelationKind::Table(table) => {
+            ("r", table.columns.len(), table.indexes.iter().any(|index| !index.dropped), table.unlogged)
+        }
         RelationKind::Index { .. } => ("i", 0, false, false),
         RelationKind::Sequence(_) => ("S", 3, false, false),
     };
@@ -523,11 +402,7 @@ fn class(relation: &Relation) -> Vec<Value> {
     vec![
         number(relation.id),
         Value::Text(relation.name.clone()),
-        number(if relation.temporary.is_some() {
-            PG_TEMP
-        } else {
-            PUBLIC
-        }),
+        number(if relation.temporary.is_some() { PG_TEMP } else { PUBLIC }),
         text(kind),
         text(persistence),
         number(i64::try_from(columns).unwrap_or(0)),
@@ -579,11 +454,7 @@ fn indexes(relation: &Relation) -> Vec<Vec<Value>> {
         .iter()
         .filter(|index| !index.dropped)
         .map(|index| {
-            let keys = index
-                .columns
-                .iter()
-                .map(|column| number(i64::try_from(column + 1).unwrap_or(0)))
-                .collect();
+            let keys = index.columns.iter().map(|column| number(i64::try_from(column + 1).unwrap_or(0))).collect();
             vec![
                 number(index.id),
                 number(relation.id),

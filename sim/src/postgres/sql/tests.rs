@@ -206,9 +206,7 @@ impl Lab {
                                     },
                                 )
                                 .collect();
-                            running
-                                .lines
-                                .push(format!(": {}", cells.join("|").replace('\n', "\\n")));
+                            running.lines.push(format!(": {}", cells.join("|").replace('\n', "\\n")));
                         }
                     }
                     running.lines.push(output.tag.to_string());

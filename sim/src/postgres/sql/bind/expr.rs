@@ -710,11 +710,7 @@ impl Binder<'_> {
                 kind.array().ok_or_else(|| PgError::unsupported(format!("arrays of {}", kind.name())))?
             }
             _ => {
-                return Err(self.no_function(
-                    name,
-                    &argument.into_iter().collect::<Vec<_>>(),
-                    span,
-                ));
+                return Err(self.no_function(name, &argument.into_iter().collect::<Vec<_>>(), span));
             }
         };
         Ok(Expr::Aggregate(Box::new(Aggregate { function, argument, separator, distinct, filter, kind })))

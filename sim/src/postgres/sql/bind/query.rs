@@ -7,8 +7,7 @@ use sqlparser::ast::{self, SelectItem, SetExpr, TableFactor};
 use super::super::super::locks::Mode;
 use super::super::heap::RowLock;
 use super::super::plan::{
-    Access, Aggregate, Expr, Grouping, RowLocking, RowPatience, Select, SetOperation, SortKey,
-    Source,
+    Access, Aggregate, Expr, Grouping, RowLocking, RowPatience, Select, SetOperation, SortKey, Source,
 };
 use super::super::result::Column;
 use super::super::script::{KEY_SHARE, NO_KEY, at};
@@ -27,21 +26,14 @@ fn figure(expr: &ast::Expr) -> Option<(String, bool)> {
     let good = |name: &str| Some((name.to_owned(), true));
     let type_name = |data_type: &ast::DataType| {
         let kind = super::type_of(data_type).ok()?.0;
-        Some((
-            kind.element().unwrap_or(kind).internal_name().to_owned(),
-            false,
-        ))
+        Some((kind.element().unwrap_or(kind).internal_name().to_owned(), false))
     };
     match expr {
         A::Identifier(ident) => Some((fold(ident), true)),
         A::CompoundIdentifier(parts) => Some((fold(parts.last()?), true)),
         A::Nested(inner) | A::Collate { expr: inner, .. } => figure(inner),
         A::Function(function) => Some((object_name(&function.name).ok()?.1, true)),
-        A::Cast {
-            expr, data_type, ..
-        } => figure(expr)
-            .filter(|(_, good)| *good)
-            .or_else(|| type_name(data_type)),
+        A::Cast { expr, data_type, .. } => figure(expr).filter(|(_, good)| *good).or_else(|| type_name(data_type)),
         A::TypedString(typed) => type_name(&typed.data_type),
         A::Interval(_) => Some(("interval".to_owned(), false)),
         A::Case { else_result, .. } => else_result
@@ -52,9 +44,7 @@ fn figure(expr: &ast::Expr) -> Option<(String, bool)> {
         A::Array(_) => good("array"),
         A::Exists { .. } => good("exists"),
         A::Extract { .. } => good("extract"),
-        A::Substring {
-            shorthand: true, ..
-        } => good("substr"),
+        A::Substring { shorthand: true, .. } => good("substr"),
         A::Substring { .. } => good("substring"),
         A::Position { .. } => good("position"),
         A::Ceil { .. } => good("ceil"),
@@ -83,10 +73,7 @@ pub(super) struct Output {
 }
 
 /// Applies `change` to the parts of an expression, at this query's level.
-pub(super) fn map_children(
-    expr: Expr,
-    change: &mut dyn FnMut(Expr) -> Result<Expr, PgError>,
-) -> Result<Expr, PgError> {
+pub(super) fn map_children(expr: Expr, change: &mut dyn FnMut(Expr) -> Result<Expr, PgError>) -> Result<Expr, PgError> {
     let mut one = |expr: Box<Expr>| -> Result<Box<Expr>, PgError> { Ok(Box::new(change(*expr)?)) };
     Ok(match expr {
         Expr::Const(..) | Expr::Param(..) | Expr::Column { .. } | Expr::Aggregate(_) => expr,
@@ -99,71 +86,31 @@ pub(super) fn map_children(
         Expr::IsBool(a, wanted, negated) => Expr::IsBool(one(a)?, wanted, negated),
         Expr::Distinct(a, b, negated) => Expr::Distinct(one(a)?, one(b)?, negated),
         Expr::Quantified(how, a, b, any) => Expr::Quantified(how, one(a)?, one(b)?, any),
-        Expr::Like {
-            text,
-            pattern,
-            negated,
-            fold,
-        } => Expr::Like {
-            text: one(text)?,
-            pattern: one(pattern)?,
-            negated,
-            fold,
-        },
-        Expr::Cast {
-            expr,
-            kind,
-            limit,
-            precision,
-            explicit,
-        } => Expr::Cast {
-            expr: one(expr)?,
-            kind,
-            limit,
-            precision,
-            explicit,
-        },
+        Expr::Like { text, pattern, negated, fold } => {
+            Expr::Like { text: one(text)?, pattern: one(pattern)?, negated, fold }
+        }
+        Expr::Cast { expr, kind, limit, precision, explicit } => {
+            Expr::Cast { expr: one(expr)?, kind, limit, precision, explicit }
+        }
         Expr::And(parts) => Expr::And(parts.into_iter().map(change).collect::<Result<_, _>>()?),
         Expr::Or(parts) => Expr::Or(parts.into_iter().map(change).collect::<Result<_, _>>()?),
-        Expr::Coalesce(parts, kind) => Expr::Coalesce(
-            parts.into_iter().map(change).collect::<Result<_, _>>()?,
-            kind,
-        ),
-        Expr::Array(parts, kind) => Expr::Array(
-            parts.into_iter().map(change).collect::<Result<_, _>>()?,
-            kind,
-        ),
-        Expr::Call(function, parts, kind) => Expr::Call(
-            function,
-            parts.into_iter().map(change).collect::<Result<_, _>>()?,
-            kind,
-        ),
+        Expr::Coalesce(parts, kind) => Expr::Coalesce(parts.into_iter().map(change).collect::<Result<_, _>>()?, kind),
+        Expr::Array(parts, kind) => Expr::Array(parts.into_iter().map(change).collect::<Result<_, _>>()?, kind),
+        Expr::Call(function, parts, kind) => {
+            Expr::Call(function, parts.into_iter().map(change).collect::<Result<_, _>>()?, kind)
+        }
         Expr::InList(a, parts, negated) => {
             let a = one(a)?;
-            Expr::InList(
-                a,
-                parts.into_iter().map(change).collect::<Result<_, _>>()?,
-                negated,
-            )
+            Expr::InList(a, parts.into_iter().map(change).collect::<Result<_, _>>()?, negated)
         }
-        Expr::Case {
-            operand,
-            arms,
-            otherwise,
-            kind,
-        } => {
+        Expr::Case { operand, arms, otherwise, kind } => {
             let operand = operand.map(&mut one).transpose()?;
             let otherwise = otherwise.map(&mut one).transpose()?;
             let mut changed = Vec::new();
             for (test, result) in arms {
                 changed.push((change(test)?, change(result)?));
             }
-            Expr::Case {
-                operand,
-                arms: changed,
-                otherwise,
-                kind,
-            }
+            Expr::Case { operand, arms: changed, otherwise, kind }
         }
         Expr::Subquery(how, plan, left) => Expr::Subquery(how, plan, left.map(one).transpose()?),
     })
@@ -172,9 +119,7 @@ pub(super) fn map_children(
 /// Whether an expression names a column of its own query's row.
 pub(super) fn uses_row(expr: &Expr) -> bool {
     let mut found = false;
-    visit(expr, &mut |part| {
-        found |= matches!(part, Expr::Column { level: 0, .. } | Expr::Subquery(..))
-    });
+    visit(expr, &mut |part| found |= matches!(part, Expr::Column { level: 0, .. } | Expr::Subquery(..)));
     found
 }
 
@@ -189,9 +134,7 @@ pub(super) fn visit(expr: &Expr, look: &mut dyn FnMut(&Expr)) {
 
 fn has_aggregate(expr: &Expr) -> bool {
     let mut found = false;
-    visit(expr, &mut |part| {
-        found |= matches!(part, Expr::Aggregate(_))
-    });
+    visit(expr, &mut |part| found |= matches!(part, Expr::Aggregate(_)));
     found
 }
 
@@ -215,17 +158,13 @@ impl Binder<'_> {
                 return Err(PgError::unsupported("WITH RECURSIVE"));
             }
             for cte in &with.cte_tables {
-                if matches!(
-                    *cte.query.body,
-                    SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_)
-                ) {
+                if matches!(*cte.query.body, SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_)) {
                     return Err(PgError::unsupported("data-modifying statements in WITH"));
                 }
                 if !cte.alias.columns.is_empty() {
                     return Err(PgError::unsupported("column names in WITH"));
                 }
-                self.ctes
-                    .push((fold(&cte.alias.name), (*cte.query).clone()));
+                self.ctes.push((fold(&cte.alias.name), (*cte.query).clone()));
             }
         }
         let result = self.query_body(query);
@@ -242,19 +181,9 @@ impl Binder<'_> {
         let mut select = self.set_expr(&query.body, order, &query.locks)?;
         match &query.limit_clause {
             None => {}
-            Some(ast::LimitClause::LimitOffset {
-                limit,
-                offset,
-                limit_by,
-            }) if limit_by.is_empty() => {
-                select.limit = limit
-                    .as_ref()
-                    .map(|limit| self.row_count(limit, "LIMIT"))
-                    .transpose()?;
-                select.offset = offset
-                    .as_ref()
-                    .map(|offset| self.row_count(&offset.value, "OFFSET"))
-                    .transpose()?;
+            Some(ast::LimitClause::LimitOffset { limit, offset, limit_by }) if limit_by.is_empty() => {
+                select.limit = limit.as_ref().map(|limit| self.row_count(limit, "LIMIT")).transpose()?;
+                select.offset = offset.as_ref().map(|offset| self.row_count(&offset.value, "OFFSET")).transpose()?;
             }
             Some(_) => return Err(PgError::unsupported("LIMIT n, m")),
         }
@@ -267,16 +196,12 @@ impl Binder<'_> {
         self.scopes.pop();
         let bound = bound?;
         let from = bound.kind();
-        self.coerce(bound, Type::Int8, Context::Assignment)?
-            .ok_or_else(|| {
-                PgError::error(
-                    SqlState::DATATYPE_MISMATCH,
-                    format!(
-                        "argument of {clause} must be type bigint, not type {}",
-                        from.name()
-                    ),
-                )
-            })
+        self.coerce(bound, Type::Int8, Context::Assignment)?.ok_or_else(|| {
+            PgError::error(
+                SqlState::DATATYPE_MISMATCH,
+                format!("argument of {clause} must be type bigint, not type {}", from.name()),
+            )
+        })
     }
 
     fn set_expr(
@@ -289,20 +214,11 @@ impl Binder<'_> {
             SetExpr::Select(select) => self.select(select, order, locks),
             SetExpr::Values(values) => self.values(values, order),
             SetExpr::Query(inner) if order.is_empty() && locks.is_empty() => self.query(inner),
-            SetExpr::SetOperation {
-                left,
-                op,
-                set_quantifier,
-                right,
-            } if locks.is_empty() => {
+            SetExpr::SetOperation { left, op, set_quantifier, right } if locks.is_empty() => {
                 let operation = match (op, set_quantifier) {
-                    (ast::SetOperator::Union, ast::SetQuantifier::All) => {
-                        SetOperation::Union { all: true }
-                    }
+                    (ast::SetOperator::Union, ast::SetQuantifier::All) => SetOperation::Union { all: true },
                     (ast::SetOperator::Union, _) => SetOperation::Union { all: false },
-                    (ast::SetOperator::Intersect, ast::SetQuantifier::None) => {
-                        SetOperation::Intersect
-                    }
+                    (ast::SetOperator::Intersect, ast::SetQuantifier::None) => SetOperation::Intersect,
                     (ast::SetOperator::Except, ast::SetQuantifier::None) => SetOperation::Except,
                     _ => return Err(PgError::unsupported("this set operation")),
                 };
@@ -310,9 +226,9 @@ impl Binder<'_> {
                 let right = self.set_expr(right, &[], &[])?;
                 self.set_operation(left, operation, right, order)
             }
-            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) => Err(
-                PgError::unsupported("WITH before INSERT, UPDATE and DELETE"),
-            ),
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) => {
+                Err(PgError::unsupported("WITH before INSERT, UPDATE and DELETE"))
+            }
             _ => Err(PgError::unsupported("this form of query")),
         }
     }
@@ -339,26 +255,13 @@ impl Binder<'_> {
         let mut columns = Vec::new();
         let mut casts = (Vec::new(), Vec::new());
         for (index, (a, b)) in left.columns.iter().zip(right.columns.iter()).enumerate() {
-            let exprs = vec![
-                Expr::Column {
-                    level: 0,
-                    index,
-                    kind: a.kind,
-                },
-                Expr::Column {
-                    level: 0,
-                    index,
-                    kind: b.kind,
-                },
-            ];
+            let exprs =
+                vec![Expr::Column { level: 0, index, kind: a.kind }, Expr::Column { level: 0, index, kind: b.kind }];
             let (exprs, kind) = self.unify(exprs, name)?;
             let mut exprs = exprs.into_iter();
             casts.0.extend(exprs.next());
             casts.1.extend(exprs.next());
-            columns.push(Column {
-                name: a.name.clone(),
-                kind,
-            });
+            columns.push(Column { name: a.name.clone(), kind });
         }
         let columns: Arc<[Column]> = columns.into();
         let wrap = |select: Select, output: Vec<Expr>, columns: &Arc<[Column]>| Select {
@@ -375,9 +278,7 @@ impl Binder<'_> {
             union: Vec::new(),
         };
         let mut first = wrap(left, casts.0, &columns);
-        first
-            .union
-            .push((operation, wrap(right, casts.1, &columns)));
+        first.union.push((operation, wrap(right, casts.1, &columns)));
         if order.is_empty() {
             return Ok(first);
         }
@@ -385,39 +286,25 @@ impl Binder<'_> {
         let output = columns
             .iter()
             .enumerate()
-            .map(|(index, column)| Expr::Column {
-                level: 0,
-                index,
-                kind: column.kind,
-            })
+            .map(|(index, column)| Expr::Column { level: 0, index, kind: column.kind })
             .collect();
         let mut sorted = wrap(first, output, &columns);
         for key in order {
             let column = self.output_column(&key.expr, &columns)?.ok_or_else(|| {
-                PgError::error(
-                    SqlState::FEATURE_NOT_SUPPORTED,
-                    "invalid UNION/INTERSECT/EXCEPT ORDER BY clause",
-                )
+                PgError::error(SqlState::FEATURE_NOT_SUPPORTED, "invalid UNION/INTERSECT/EXCEPT ORDER BY clause")
             })?;
             sorted.sort.push(sort_key(column, key)?);
         }
         Ok(sorted)
     }
 
-    fn values(
-        &mut self,
-        values: &ast::Values,
-        order: &[ast::OrderByExpr],
-    ) -> Result<Select, PgError> {
+    fn values(&mut self, values: &ast::Values, order: &[ast::OrderByExpr]) -> Result<Select, PgError> {
         let rows = self.value_rows(values)?;
         let width = rows.first().map_or(0, Vec::len);
         let mut columns_of: Vec<Vec<Expr>> = vec![Vec::new(); width];
         for row in rows {
             if row.len() != width {
-                return Err(PgError::error(
-                    SqlState::SYNTAX_ERROR,
-                    "VALUES lists must all be the same length",
-                ));
+                return Err(PgError::error(SqlState::SYNTAX_ERROR, "VALUES lists must all be the same length"));
             }
             for (column, expr) in columns_of.iter_mut().zip(row) {
                 column.push(expr);
@@ -427,33 +314,21 @@ impl Binder<'_> {
         let mut unified = Vec::new();
         for (index, column) in columns_of.into_iter().enumerate() {
             let (exprs, kind) = self.unify(column, "VALUES")?;
-            columns.push(Column {
-                name: format!("column{}", index + 1).into(),
-                kind,
-            });
+            columns.push(Column { name: format!("column{}", index + 1).into(), kind });
             unified.push(exprs.into_iter());
         }
         let count = values.rows.len();
-        let rows = (0..count)
-            .map(|_| unified.iter_mut().filter_map(Iterator::next).collect())
-            .collect();
+        let rows = (0..count).map(|_| unified.iter_mut().filter_map(Iterator::next).collect()).collect();
         let columns: Arc<[Column]> = columns.into();
         let mut sort = Vec::new();
         for key in order {
             let column = self.output_column(&key.expr, &columns)?;
-            sort.push(sort_key(
-                column.ok_or_else(|| PgError::unsupported("ORDER BY expressions over VALUES"))?,
-                key,
-            )?);
+            sort.push(sort_key(column.ok_or_else(|| PgError::unsupported("ORDER BY expressions over VALUES"))?, key)?);
         }
         let output = columns
             .iter()
             .enumerate()
-            .map(|(index, column)| Expr::Column {
-                level: 0,
-                index,
-                kind: column.kind,
-            })
+            .map(|(index, column)| Expr::Column { level: 0, index, kind: column.kind })
             .collect();
         Ok(Select {
             columns,
@@ -479,10 +354,7 @@ impl Binder<'_> {
                 if matches!(expr, ast::Expr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
                 {
                     self.scopes.pop();
-                    return Err(PgError::error(
-                        SqlState::SYNTAX_ERROR,
-                        "DEFAULT is not allowed in this context",
-                    ));
+                    return Err(PgError::error(SqlState::SYNTAX_ERROR, "DEFAULT is not allowed in this context"));
                 }
                 match self.expr(expr) {
                     Ok(expr) => bound.push(expr),
@@ -499,22 +371,13 @@ impl Binder<'_> {
     }
 
     /// FROM's sources, joined; their columns go to the innermost scope.
-    pub(super) fn sources(
-        &mut self,
-        from: &[ast::TableWithJoins],
-        mode: Mode,
-    ) -> Result<Source, PgError> {
+    pub(super) fn sources(&mut self, from: &[ast::TableWithJoins], mode: Mode) -> Result<Source, PgError> {
         let mut source: Option<Source> = None;
         for item in from {
             let next = self.joined(item, mode)?;
             source = Some(match source {
                 None => next,
-                Some(left) => Source::Join {
-                    left: Box::new(left),
-                    right: Box::new(next),
-                    left_outer: false,
-                    on: None,
-                },
+                Some(left) => Source::Join { left: Box::new(left), right: Box::new(next), left_outer: false, on: None },
             });
         }
         Ok(source.unwrap_or(Source::Nothing))
@@ -545,25 +408,15 @@ impl Binder<'_> {
                         let (_, name) = object_name(name)?;
                         let scope = self.scope();
                         let find = |from: usize, to: usize| {
-                            (from..to).find(|at| {
-                                *scope.columns[*at].name == *name && !scope.columns[*at].merged
-                            })
+                            (from..to).find(|at| *scope.columns[*at].name == *name && !scope.columns[*at].merged)
                         };
-                        let (Some(a), Some(b)) =
-                            (find(start, middle), find(middle, scope.columns.len()))
-                        else {
+                        let (Some(a), Some(b)) = (find(start, middle), find(middle, scope.columns.len())) else {
                             return Err(PgError::error(
                                 SqlState::UNDEFINED_COLUMN,
-                                format!(
-                                    "column \"{name}\" specified in USING clause does not exist in both tables"
-                                ),
+                                format!("column \"{name}\" specified in USING clause does not exist in both tables"),
                             ));
                         };
-                        let column = |index: usize| Expr::Column {
-                            level: 0,
-                            index,
-                            kind: scope.columns[index].kind,
-                        };
+                        let column = |index: usize| Expr::Column { level: 0, index, kind: scope.columns[index].kind };
                         parts.push(Expr::Compare(
                             super::super::plan::Comparison::Equal,
                             Box::new(column(a)),
@@ -575,12 +428,7 @@ impl Binder<'_> {
                 }
                 C::Natural => return Err(PgError::unsupported("NATURAL JOIN")),
             };
-            left = Source::Join {
-                left: Box::new(left),
-                right: Box::new(right),
-                left_outer,
-                on,
-            };
+            left = Source::Join { left: Box::new(left), right: Box::new(right), left_outer, on };
         }
         Ok(left)
     }
@@ -602,26 +450,12 @@ impl Binder<'_> {
         let position = alias.and_then(|alias| self.position(alias.name.span));
         let scope = self.scope();
         if scope.tables.iter().any(|from| from.alias == shown) {
-            let error = PgError::error(
-                SqlState("42712"),
-                format!("table name \"{shown}\" specified more than once"),
-            );
+            let error = PgError::error(SqlState("42712"), format!("table name \"{shown}\" specified more than once"));
             return Err(at(error, position));
         }
-        scope.tables.push(From {
-            alias: shown.clone(),
-            id,
-            offset: scope.columns.len(),
-            width: columns.len(),
-        });
+        scope.tables.push(From { alias: shown.clone(), id, offset: scope.columns.len(), width: columns.len() });
         let renamed: Vec<Arc<str>> = alias
-            .map(|alias| {
-                alias
-                    .columns
-                    .iter()
-                    .map(|column| fold(&column.name).into())
-                    .collect()
-            })
+            .map(|alias| alias.columns.iter().map(|column| fold(&column.name).into()).collect())
             .unwrap_or_default();
         for (index, (column, kind)) in columns.into_iter().enumerate() {
             let name = match renamed.get(index) {
@@ -630,25 +464,14 @@ impl Binder<'_> {
                 None if single => shown.clone(),
                 None => column,
             };
-            scope.columns.push(Named {
-                table: shown.clone(),
-                name,
-                kind,
-                merged: false,
-            });
+            scope.columns.push(Named { table: shown.clone(), name, kind, merged: false });
         }
         Ok(())
     }
 
     fn table_factor(&mut self, factor: &TableFactor, mode: Mode) -> Result<Source, PgError> {
         match factor {
-            TableFactor::Table {
-                name,
-                alias,
-                args: None,
-                sample: None,
-                ..
-            } => {
+            TableFactor::Table { name, alias, args: None, sample: None, .. } => {
                 let (schema, bare) = object_name(name)?;
                 if schema.is_none()
                     && let Some(at) = self.ctes.iter().rposition(|(cte, _)| *cte == bare)
@@ -661,36 +484,21 @@ impl Binder<'_> {
                     self.scopes = scopes;
                     self.ctes.extend(later);
                     let plan = plan?;
-                    let columns = plan
-                        .columns
-                        .iter()
-                        .map(|column| (column.name.clone(), column.kind))
-                        .collect();
+                    let columns = plan.columns.iter().map(|column| (column.name.clone(), column.kind)).collect();
                     self.declare(alias.as_ref(), &bare, None, columns, false)?;
                     return Ok(Source::Query(Box::new(plan)));
                 }
-                if schema
-                    .as_deref()
-                    .is_none_or(|schema| schema == "pg_catalog")
+                if schema.as_deref().is_none_or(|schema| schema == "pg_catalog")
                     && let Some(view) = sysviews::View::find(&bare)
                 {
-                    let columns: Vec<(Arc<str>, Type)> = view
-                        .columns()
-                        .iter()
-                        .map(|(name, kind)| (Arc::from(*name), *kind))
-                        .collect();
+                    let columns: Vec<(Arc<str>, Type)> =
+                        view.columns().iter().map(|(name, kind)| (Arc::from(*name), *kind)).collect();
                     let width = columns.len();
                     self.declare(alias.as_ref(), &bare, None, columns, false)?;
                     return Ok(Source::System { view, width });
                 }
-                if schema
-                    .as_deref()
-                    .is_some_and(|schema| matches!(schema, "pg_catalog" | "information_schema"))
-                {
-                    return Err(PgError::unsupported(format!(
-                        "the catalog {}.{bare}",
-                        schema.unwrap_or_default()
-                    )));
+                if schema.as_deref().is_some_and(|schema| matches!(schema, "pg_catalog" | "information_schema")) {
+                    return Err(PgError::unsupported(format!("the catalog {}.{bare}", schema.unwrap_or_default())));
                 }
                 let relation = self.table(name, mode)?;
                 let id = relation.id;
@@ -700,102 +508,47 @@ impl Binder<'_> {
                     .columns
                     .iter()
                     // A dropped column keeps its place under a name that SQL text cannot have.
-                    .map(|column| {
-                        (
-                            if column.dropped {
-                                "".into()
-                            } else {
-                                column.name.clone()
-                            },
-                            column.kind,
-                        )
-                    })
+                    .map(|column| (if column.dropped { "".into() } else { column.name.clone() }, column.kind))
                     .collect();
                 self.declare(alias.as_ref(), &bare, Some(id), columns, false)?;
-                Ok(Source::Table {
-                    id,
-                    access: Access::All,
-                    width,
-                })
+                Ok(Source::Table { id, access: Access::All, width })
             }
-            TableFactor::Table {
-                name,
-                alias,
-                args: Some(args),
-                ..
-            } => {
+            TableFactor::Table { name, alias, args: Some(args), .. } => {
                 let (_, bare) = object_name(name)?;
                 let mut exprs = Vec::new();
                 for argument in &args.args {
                     match argument {
-                        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => {
-                            exprs.push(self.expr(expr)?)
-                        }
+                        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => exprs.push(self.expr(expr)?),
                         _ => return Err(PgError::unsupported(format!("such arguments of {bare}"))),
                     }
                 }
                 let (source, kind) = self.table_function(&bare, exprs, name_span(name))?;
-                self.declare(
-                    alias.as_ref(),
-                    &bare,
-                    None,
-                    vec![(bare.as_str().into(), kind)],
-                    true,
-                )?;
+                self.declare(alias.as_ref(), &bare, None, vec![(bare.as_str().into(), kind)], true)?;
                 Ok(source)
             }
-            TableFactor::UNNEST {
-                alias,
-                array_exprs,
-                with_offset: false,
-                with_ordinality: false,
-                ..
-            } if array_exprs.len() == 1 => {
+            TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. }
+                if array_exprs.len() == 1 =>
+            {
                 let array = self.expr(&array_exprs[0])?;
-                let (source, kind) = self.table_function(
-                    "unnest",
-                    vec![array],
-                    sqlparser::tokenizer::Span::empty(),
-                )?;
-                self.declare(
-                    alias.as_ref(),
-                    "unnest",
-                    None,
-                    vec![("unnest".into(), kind)],
-                    true,
-                )?;
+                let (source, kind) = self.table_function("unnest", vec![array], sqlparser::tokenizer::Span::empty())?;
+                self.declare(alias.as_ref(), "unnest", None, vec![("unnest".into(), kind)], true)?;
                 Ok(source)
             }
-            TableFactor::Derived {
-                lateral: false,
-                subquery,
-                alias,
-                ..
-            } => {
+            TableFactor::Derived { lateral: false, subquery, alias, .. } => {
                 let Some(alias) = alias else {
-                    return Err(PgError::error(
-                        SqlState::SYNTAX_ERROR,
-                        "subquery in FROM must have an alias",
-                    )
-                    .hint("For example, FROM (SELECT ...) [AS] foo."));
+                    return Err(PgError::error(SqlState::SYNTAX_ERROR, "subquery in FROM must have an alias")
+                        .hint("For example, FROM (SELECT ...) [AS] foo."));
                 };
                 // Its own scope replaces ours: it does not see its neighbours.
                 let ours = self.scopes.pop();
                 let plan = self.query(subquery);
                 self.scopes.extend(ours);
                 let plan = plan?;
-                let columns = plan
-                    .columns
-                    .iter()
-                    .map(|column| (column.name.clone(), column.kind))
-                    .collect();
+                let columns = plan.columns.iter().map(|column| (column.name.clone(), column.kind)).collect();
                 self.declare(Some(alias), "", None, columns, false)?;
                 Ok(Source::Query(Box::new(plan)))
             }
-            TableFactor::NestedJoin {
-                table_with_joins,
-                alias: None,
-            } => self.joined(table_with_joins, mode),
+            TableFactor::NestedJoin { table_with_joins, alias: None } => self.joined(table_with_joins, mode),
             _ => Err(PgError::unsupported("this item in FROM")),
         }
     }
@@ -811,10 +564,7 @@ impl Binder<'_> {
             ("generate_series", 2 | 3) => {
                 let (mut arguments, mut kind) = {
                     let interval = arguments.len() == 3
-                        && arguments
-                            .iter()
-                            .take(2)
-                            .any(|argument| argument.kind() == Type::Timestamptz);
+                        && arguments.iter().take(2).any(|argument| argument.kind() == Type::Timestamptz);
                     if interval {
                         return Err(PgError::unsupported("generate_series of timestamps"));
                     }
@@ -824,35 +574,22 @@ impl Binder<'_> {
                     if kind == Type::Int2 || kind == Type::Text {
                         kind = Type::Int4;
                     } else {
-                        return Err(PgError::unsupported(format!(
-                            "generate_series of {}",
-                            kind.name()
-                        )));
+                        return Err(PgError::unsupported(format!("generate_series of {}", kind.name())));
                     }
                     let mut cast = Vec::new();
                     for argument in arguments {
-                        cast.push(
-                            self.coerce(argument, kind, Context::Explicit)?
-                                .expect("checked"),
-                        );
+                        cast.push(self.coerce(argument, kind, Context::Explicit)?.expect("checked"));
                     }
                     arguments = cast;
                 }
-                let step = if arguments.len() == 3 {
-                    arguments.pop()
-                } else {
-                    None
-                };
+                let step = if arguments.len() == 3 { arguments.pop() } else { None };
                 let stop = arguments.pop().expect("two arguments");
                 let start = arguments.pop().expect("two arguments");
                 Ok((Source::Series { start, stop, step }, kind))
             }
             ("unnest", 1) => {
                 let array = arguments.remove(0);
-                let element = array
-                    .kind()
-                    .element()
-                    .ok_or_else(|| PgError::unsupported("unnest of this type"))?;
+                let element = array.kind().element().ok_or_else(|| PgError::unsupported("unnest of this type"))?;
                 Ok((Source::Unnest(array), element))
             }
             _ => {
@@ -876,9 +613,7 @@ impl Binder<'_> {
             || !select.sort_by.is_empty()
             || select.top.is_some()
         {
-            return Err(PgError::unsupported(
-                "SELECT INTO, WINDOW and other clauses of SELECT",
-            ));
+            return Err(PgError::unsupported("SELECT INTO, WINDOW and other clauses of SELECT"));
         }
         self.scopes.push(Scope::default());
         let saved = self.no_aggregates.take();
@@ -895,11 +630,7 @@ impl Binder<'_> {
         locks: &[ast::LockClause],
     ) -> Result<Select, PgError> {
         self.no_aggregates = Some("FROM");
-        let mode = if locks.is_empty() {
-            Mode::AccessShare
-        } else {
-            Mode::RowShare
-        };
+        let mode = if locks.is_empty() { Mode::AccessShare } else { Mode::RowShare };
         let mut source = self.sources(&select.from, mode)?;
         self.no_aggregates = Some("WHERE");
         let filter = match &select.selection {
@@ -913,15 +644,7 @@ impl Binder<'_> {
         // A set-returning function alone in the output list is the same as in FROM.
         let series = match (&source, &select.projection[..]) {
             (Source::Nothing, [SelectItem::UnnamedExpr(ast::Expr::Function(function))])
-            | (
-                Source::Nothing,
-                [
-                    SelectItem::ExprWithAlias {
-                        expr: ast::Expr::Function(function),
-                        ..
-                    },
-                ],
-            ) => {
+            | (Source::Nothing, [SelectItem::ExprWithAlias { expr: ast::Expr::Function(function), .. }]) => {
                 let (_, name) = object_name(&function.name)?;
                 matches!(name.as_str(), "generate_series" | "unnest").then_some((name, function))
             }
@@ -943,15 +666,8 @@ impl Binder<'_> {
                 _ => name,
             };
             Output {
-                columns: vec![Column {
-                    name: shown.into(),
-                    kind,
-                }],
-                exprs: vec![Expr::Column {
-                    level: 0,
-                    index: 0,
-                    kind,
-                }],
+                columns: vec![Column { name: shown.into(), kind }],
+                exprs: vec![Expr::Column { level: 0, index: 0, kind }],
             }
         } else {
             self.output(&select.projection)?
@@ -1005,8 +721,7 @@ impl Binder<'_> {
             ));
         }
         // Aggregates are taken out of the expressions, which are then about the grouped row.
-        let grouped =
-            !keys.is_empty() || having.is_some() || output.exprs.iter().any(has_aggregate);
+        let grouped = !keys.is_empty() || having.is_some() || output.exprs.iter().any(has_aggregate);
         let grouping = if grouped {
             let mut aggregates = Vec::new();
             let mut exprs = Vec::new();
@@ -1014,20 +729,12 @@ impl Binder<'_> {
                 exprs.push(self.regroup(expr, &keys, &mut aggregates)?);
             }
             output.exprs = exprs;
-            let having = having
-                .map(|having| self.regroup(having, &keys, &mut aggregates))
-                .transpose()?;
-            Some(Grouping {
-                keys,
-                aggregates,
-                having,
-            })
+            let having = having.map(|having| self.regroup(having, &keys, &mut aggregates)).transpose()?;
+            Some(Grouping { keys, aggregates, having })
         } else {
             None
         };
-        let by = grouping
-            .as_ref()
-            .is_some_and(|grouping: &Grouping| !grouping.keys.is_empty());
+        let by = grouping.as_ref().is_some_and(|grouping: &Grouping| !grouping.keys.is_empty());
         let locking = self.locking(locks, by, grouped, distinct)?;
         if let (Source::Table { id, access, .. }, Some(filter)) = (&mut source, &filter) {
             *access = self.access(*id, filter);
@@ -1059,7 +766,9 @@ impl Binder<'_> {
                 let is_column = |expr: &Expr| matches!(expr, Expr::Column { level: 0, index, .. } if *index == column);
                 let volatile = |expr: &Expr| {
                     let mut found = false;
-                    visit(expr, &mut |part| found |= matches!(part, Expr::Call(function, ..) if function.is_volatile()));
+                    visit(expr, &mut |part| {
+                        found |= matches!(part, Expr::Call(function, ..) if function.is_volatile())
+                    });
                     found
                 };
                 match (is_column(a), is_column(b)) {
@@ -1073,16 +782,9 @@ impl Binder<'_> {
             if index.dropped {
                 continue;
             }
-            let key: Option<Vec<Expr>> = index
-                .columns
-                .iter()
-                .map(|column| value_for(*column))
-                .collect();
+            let key: Option<Vec<Expr>> = index.columns.iter().map(|column| value_for(*column)).collect();
             if let Some(key) = key {
-                return Access::Index {
-                    index: position,
-                    key,
-                };
+                return Access::Index { index: position, key };
             }
         }
         Access::All
@@ -1093,10 +795,9 @@ impl Binder<'_> {
         let mut exprs = Vec::new();
         for item in items {
             let (name, expr) = match item {
-                SelectItem::UnnamedExpr(expr) => (
-                    figure_name(expr).unwrap_or_else(|| "?column?".to_owned()),
-                    self.expr(expr)?,
-                ),
+                SelectItem::UnnamedExpr(expr) => {
+                    (figure_name(expr).unwrap_or_else(|| "?column?".to_owned()), self.expr(expr)?)
+                }
                 SelectItem::ExprWithAlias { expr, alias } => (fold(alias), self.expr(expr)?),
                 SelectItem::Wildcard(_) => {
                     let scope = self.scopes.last().expect("a query has a scope");
@@ -1108,23 +809,13 @@ impl Binder<'_> {
                     }
                     for (index, column) in scope.columns.iter().enumerate() {
                         if !column.name.is_empty() && !column.merged {
-                            columns.push(Column {
-                                name: column.name.clone(),
-                                kind: column.kind,
-                            });
-                            exprs.push(Expr::Column {
-                                level: 0,
-                                index,
-                                kind: column.kind,
-                            });
+                            columns.push(Column { name: column.name.clone(), kind: column.kind });
+                            exprs.push(Expr::Column { level: 0, index, kind: column.kind });
                         }
                     }
                     continue;
                 }
-                SelectItem::QualifiedWildcard(
-                    ast::SelectItemQualifiedWildcardKind::ObjectName(name),
-                    _,
-                ) => {
+                SelectItem::QualifiedWildcard(ast::SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
                     let (_, table) = object_name(name)?;
                     let scope = self.scopes.last().expect("a query has a scope");
                     let Some(from) = scope.tables.iter().find(|from| *from.alias == *table) else {
@@ -1137,15 +828,8 @@ impl Binder<'_> {
                     for index in from.offset..from.offset + from.width {
                         let column = &scope.columns[index];
                         if !column.name.is_empty() {
-                            columns.push(Column {
-                                name: column.name.clone(),
-                                kind: column.kind,
-                            });
-                            exprs.push(Expr::Column {
-                                level: 0,
-                                index,
-                                kind: column.kind,
-                            });
+                            columns.push(Column { name: column.name.clone(), kind: column.kind });
+                            exprs.push(Expr::Column { level: 0, index, kind: column.kind });
                         }
                     }
                     continue;
@@ -1153,21 +837,14 @@ impl Binder<'_> {
                 _ => return Err(PgError::unsupported("this form of output column")),
             };
             let expr = self.settle(expr)?;
-            columns.push(Column {
-                name: name.into(),
-                kind: expr.kind(),
-            });
+            columns.push(Column { name: name.into(), kind: expr.kind() });
             exprs.push(expr);
         }
         Ok(Output { columns, exprs })
     }
 
     /// The output column that an ORDER BY item names or counts.
-    fn output_column(
-        &mut self,
-        expr: &ast::Expr,
-        columns: &[Column],
-    ) -> Result<Option<usize>, PgError> {
+    fn output_column(&mut self, expr: &ast::Expr, columns: &[Column]) -> Result<Option<usize>, PgError> {
         match expr {
             ast::Expr::Value(value) => match &value.value {
                 ast::Value::Number(number, _) => {
@@ -1212,14 +889,9 @@ impl Binder<'_> {
         let bound = self.expr(expr);
         self.no_aggregates = None;
         match (bound, expr) {
-            (Err(error), ast::Expr::Identifier(ident))
-                if error.code == SqlState::UNDEFINED_COLUMN =>
-            {
+            (Err(error), ast::Expr::Identifier(ident)) if error.code == SqlState::UNDEFINED_COLUMN => {
                 let name = fold(ident);
-                let found = output
-                    .columns
-                    .iter()
-                    .position(|column| *column.name == *name);
+                let found = output.columns.iter().position(|column| *column.name == *name);
                 found.map(|at| output.exprs[at].clone()).ok_or(error)
             }
             (bound, _) => {
@@ -1230,18 +902,9 @@ impl Binder<'_> {
     }
 
     /// The expression over the grouped row.
-    fn regroup(
-        &mut self,
-        expr: Expr,
-        keys: &[Expr],
-        aggregates: &mut Vec<Aggregate>,
-    ) -> Result<Expr, PgError> {
+    fn regroup(&mut self, expr: Expr, keys: &[Expr], aggregates: &mut Vec<Aggregate>) -> Result<Expr, PgError> {
         if let Some(index) = keys.iter().position(|key| *key == expr) {
-            return Ok(Expr::Column {
-                level: 0,
-                index,
-                kind: expr.kind(),
-            });
+            return Ok(Expr::Column { level: 0, index, kind: expr.kind() });
         }
         match expr {
             Expr::Aggregate(aggregate) => {
@@ -1253,15 +916,9 @@ impl Binder<'_> {
                         aggregates.len() - 1
                     }
                 };
-                Ok(Expr::Column {
-                    level: 0,
-                    index: keys.len() + at,
-                    kind,
-                })
+                Ok(Expr::Column { level: 0, index: keys.len() + at, kind })
             }
-            Expr::Column {
-                level: 0, index, ..
-            } => {
+            Expr::Column { level: 0, index, .. } => {
                 let scope = self.scopes.last().expect("a query has a scope");
                 let column = &scope.columns[index];
                 Err(PgError::error(
@@ -1272,9 +929,9 @@ impl Binder<'_> {
                     ),
                 ))
             }
-            Expr::Subquery(_, ref plan, _) if correlated(&plan.0) => Err(PgError::unsupported(
-                "correlated subqueries in grouped queries",
-            )),
+            Expr::Subquery(_, ref plan, _) if correlated(&plan.0) => {
+                Err(PgError::unsupported("correlated subqueries in grouped queries"))
+            }
             other => map_children(other, &mut |child| self.regroup(child, keys, aggregates)),
         }
     }
@@ -1304,11 +961,9 @@ impl Binder<'_> {
                 (_, ast::LockType::Update) => (RowLock::Update, "UPDATE", &parts[..]),
                 (_, ast::LockType::Share) => (RowLock::Share, "SHARE", &parts[..]),
             };
-            for (wrong, clause) in [
-                (by, "GROUP BY clause"),
-                (grouped, "aggregate functions"),
-                (distinct, "DISTINCT clause"),
-            ] {
+            for (wrong, clause) in
+                [(by, "GROUP BY clause"), (grouped, "aggregate functions"), (distinct, "DISTINCT clause")]
+            {
                 if wrong {
                     return Err(PgError::error(
                         SqlState::FEATURE_NOT_SUPPORTED,
@@ -1330,28 +985,16 @@ impl Binder<'_> {
                     SqlState::UNDEFINED_TABLE,
                     format!("relation \"{wanted}\" in FOR {name} clause not found in FROM clause"),
                 );
-                return Err(at(
-                    error,
-                    parts.last().and_then(|ident| self.position(ident.span)),
-                ));
+                return Err(at(error, parts.last().and_then(|ident| self.position(ident.span))));
             }
             for (source, from) in scope.tables.iter().enumerate() {
-                if wanted
-                    .as_ref()
-                    .is_some_and(|wanted| *from.alias != **wanted)
-                {
+                if wanted.as_ref().is_some_and(|wanted| *from.alias != **wanted) {
                     continue;
                 }
                 let Some(id) = from.id else { continue };
                 match out.iter_mut().find(|other| other.source == source) {
                     Some(other) => other.strength = other.strength.max(strength),
-                    None => out.push(RowLocking {
-                        source,
-                        id,
-                        offset: from.offset,
-                        strength,
-                        patience,
-                    }),
+                    None => out.push(RowLocking { source, id, offset: from.offset, strength, patience }),
                 }
             }
         }
@@ -1363,9 +1006,7 @@ impl Binder<'_> {
 fn correlated(select: &Select) -> bool {
     let mut found = false;
     let mut look = |expr: &Expr| {
-        visit(expr, &mut |part| {
-            found |= matches!(part, Expr::Column { level, .. } if *level > 0)
-        });
+        visit(expr, &mut |part| found |= matches!(part, Expr::Column { level, .. } if *level > 0));
     };
     select.output.iter().for_each(&mut look);
     select.filter.iter().for_each(&mut look);
@@ -1378,9 +1019,5 @@ fn sort_key(column: usize, key: &ast::OrderByExpr) -> Result<SortKey, PgError> {
         Some(ast::OrderBySort::Desc) => true,
         Some(_) => return Err(PgError::unsupported("ORDER BY … USING")),
     };
-    Ok(SortKey {
-        column,
-        descending,
-        nulls_first: key.options.nulls_first.unwrap_or(descending),
-    })
+    Ok(SortKey { column, descending, nulls_first: key.options.nulls_first.unwrap_or(descending) })
 }

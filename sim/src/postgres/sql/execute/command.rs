@@ -20,24 +20,15 @@ use super::super::value::{Value, text};
 use super::{Execution, Outcome};
 
 fn one_text_column(name: &str) -> Arc<[Column]> {
-    Arc::from([Column {
-        name: name.into(),
-        kind: Type::Text,
-    }])
+    Arc::from([Column { name: name.into(), kind: Type::Text }])
 }
 
 fn no_prepared(name: &str) -> PgError {
-    PgError::error(
-        SqlState::INVALID_SQL_STATEMENT_NAME,
-        format!("prepared statement \"{name}\" does not exist"),
-    )
+    PgError::error(SqlState::INVALID_SQL_STATEMENT_NAME, format!("prepared statement \"{name}\" does not exist"))
 }
 
 fn no_cursor(name: &str) -> PgError {
-    PgError::error(
-        SqlState::INVALID_CURSOR_NAME,
-        format!("cursor \"{name}\" does not exist"),
-    )
+    PgError::error(SqlState::INVALID_CURSOR_NAME, format!("cursor \"{name}\" does not exist"))
 }
 
 impl Engine {
@@ -50,37 +41,22 @@ impl Engine {
         Ok(match utility {
             Utility::Show(name) => {
                 session.settings.examine(name, session.superuser())?;
-                Some(one_text_column(
-                    session.settings.canonical_name(name).unwrap_or(name),
-                ))
+                Some(one_text_column(session.settings.canonical_name(name).unwrap_or(name)))
             }
             Utility::ShowAll => Some(
                 ["name", "setting", "description"]
                     .iter()
-                    .map(|name| Column {
-                        name: (*name).into(),
-                        kind: Type::Text,
-                    })
+                    .map(|name| Column { name: (*name).into(), kind: Type::Text })
                     .collect(),
             ),
             Utility::Execute { name, .. } => {
-                let prepared = session
-                    .prepared
-                    .get(name)
-                    .ok_or_else(|| no_prepared(name))?
-                    .clone();
+                let prepared = session.prepared.get(name).ok_or_else(|| no_prepared(name))?.clone();
                 let hints: Vec<u32> = prepared.parameters.iter().map(|kind| kind.oid()).collect();
-                self.describe_statement(session, &prepared.statement, &hints)?
-                    .columns
+                self.describe_statement(session, &prepared.statement, &hints)?.columns
             }
-            Utility::Fetch { name, .. } => Some(
-                session
-                    .cursors
-                    .get(name)
-                    .ok_or_else(|| no_cursor(name))?
-                    .columns
-                    .clone(),
-            ),
+            Utility::Fetch { name, .. } => {
+                Some(session.cursors.get(name).ok_or_else(|| no_cursor(name))?.columns.clone())
+            }
             _ => None,
         })
     }
@@ -95,9 +71,7 @@ impl Engine {
     ) -> Flow<Option<Outcome>> {
         let tag = |tag: &str| Ok(Some(Outcome::tag(tag)));
         match utility {
-            Utility::Transaction(command) => self
-                .transaction_command(host, session, exec, command)
-                .map(Some),
+            Utility::Transaction(command) => self.transaction_command(host, session, exec, command).map(Some),
             Utility::Set { local, name, value } => {
                 if *local {
                     warn_outside(session, exec, "SET LOCAL");
@@ -132,12 +106,7 @@ impl Engine {
                     ("default_transaction_deferrable", modes.deferrable),
                 ] {
                     if let Some(value) = value {
-                        self.set_setting(
-                            session,
-                            name,
-                            Some(if value { "on" } else { "off" }),
-                            Scope::Session,
-                        )?;
+                        self.set_setting(session, name, Some(if value { "on" } else { "off" }), Scope::Session)?;
                     }
                 }
                 tag("SET")
@@ -147,12 +116,7 @@ impl Engine {
                 if *local {
                     warn_outside(session, exec, "SET LOCAL");
                 }
-                self.set_setting(
-                    session,
-                    "role",
-                    Some(role.as_deref().unwrap_or("none")),
-                    scope,
-                )?;
+                self.set_setting(session, "role", Some(role.as_deref().unwrap_or("none")), scope)?;
                 tag("SET")
             }
             Utility::SetSessionAuthorization { local, user } => {
@@ -163,30 +127,18 @@ impl Engine {
             Utility::SetConstraintsAll => tag("SET CONSTRAINTS"),
             Utility::Show(name) => {
                 let value = session.settings.examine(name, session.superuser())?;
-                let columns =
-                    one_text_column(session.settings.canonical_name(name).unwrap_or(name));
-                Ok(Some(Outcome {
-                    tag: "SHOW".into(),
-                    rows: Some(Rows {
-                        columns,
-                        rows: vec![vec![text(value)]],
-                    }),
-                }))
+                let columns = one_text_column(session.settings.canonical_name(name).unwrap_or(name));
+                Ok(Some(Outcome { tag: "SHOW".into(), rows: Some(Rows { columns, rows: vec![vec![text(value)]] }) }))
             }
             Utility::ShowAll => {
-                let columns = self
-                    .utility_columns(session, utility)?
-                    .expect("SHOW ALL returns rows");
+                let columns = self.utility_columns(session, utility)?.expect("SHOW ALL returns rows");
                 let rows = session
                     .settings
                     .all(session.superuser())
                     .into_iter()
                     .map(|row| vec![text(row.name), text(row.shown), text(row.short_desc)])
                     .collect();
-                Ok(Some(Outcome {
-                    tag: "SHOW".into(),
-                    rows: Some(Rows { columns, rows }),
-                }))
+                Ok(Some(Outcome { tag: "SHOW".into(), rows: Some(Rows { columns, rows }) }))
             }
             Utility::Reset(name) => {
                 self.set_setting(session, name, None, Scope::Session)?;
@@ -198,13 +150,7 @@ impl Engine {
                 tag("RESET")
             }
             Utility::Discard(what) => self.discard(session, *what).map(Some),
-            Utility::Lock {
-                tables,
-                mode,
-                nowait,
-            } => self
-                .lock_tables(host, session, tables, *mode, *nowait)
-                .map(Some),
+            Utility::Lock { tables, mode, nowait } => self.lock_tables(host, session, tables, *mode, *nowait).map(Some),
             Utility::Listen(channel) => {
                 if host.in_recovery() {
                     return Err(PgError::error(
@@ -213,10 +159,7 @@ impl Engine {
                     )
                     .into());
                 }
-                session
-                    .transaction
-                    .listens
-                    .push((Some(channel.clone()), true));
+                session.transaction.listens.push((Some(channel.clone()), true));
                 tag("LISTEN")
             }
             Utility::Unlisten(channel) => {
@@ -227,11 +170,7 @@ impl Engine {
                 self.notify(session, host, channel, payload)?;
                 tag("NOTIFY")
             }
-            Utility::Prepare {
-                name,
-                types,
-                statement,
-            } => {
+            Utility::Prepare { name, types, statement } => {
                 if session.prepared.contains_key(name) {
                     return Err(PgError::error(
                         SqlState::DUPLICATE_PREPARED_STATEMENT,
@@ -240,35 +179,20 @@ impl Engine {
                     .into());
                 }
                 let hints: Vec<u32> = types.iter().map(|kind| kind.oid()).collect();
-                let parameters = self
-                    .describe_statement(session, statement, &hints)?
-                    .parameters;
-                session.prepared.insert(
-                    name.clone(),
-                    Prepared {
-                        statement: statement.clone(),
-                        parameters,
-                        from_sql: true,
-                    },
-                );
+                let parameters = self.describe_statement(session, statement, &hints)?.parameters;
+                session
+                    .prepared
+                    .insert(name.clone(), Prepared { statement: statement.clone(), parameters, from_sql: true });
                 tag("PREPARE")
             }
             Utility::Execute { name, arguments } => {
-                let prepared = session
-                    .prepared
-                    .get(name)
-                    .ok_or_else(|| no_prepared(name))?
-                    .clone();
+                let prepared = session.prepared.get(name).ok_or_else(|| no_prepared(name))?.clone();
                 if arguments.len() != prepared.parameters.len() {
                     return Err(PgError::error(
                         SqlState::SYNTAX_ERROR,
                         format!("wrong number of parameters for prepared statement \"{name}\""),
                     )
-                    .detail(format!(
-                        "Expected {} parameters but got {}.",
-                        prepared.parameters.len(),
-                        arguments.len()
-                    ))
+                    .detail(format!("Expected {} parameters but got {}.", prepared.parameters.len(), arguments.len()))
                     .into());
                 }
                 let text = exec.statement.text.clone();
@@ -291,19 +215,9 @@ impl Engine {
                     rows_read: 0,
                     notices: &mut exec.notices,
                 };
-                let env = Env {
-                    row: &[],
-                    outer: None,
-                };
-                let values: Vec<Value> = exprs
-                    .iter()
-                    .map(|expr| context.eval(expr, &env))
-                    .collect::<Flow<_>>()?;
-                exec.inner = Some(Box::new(Execution::new(
-                    prepared.statement,
-                    &prepared.parameters,
-                    values,
-                )));
+                let env = Env { row: &[], outer: None };
+                let values: Vec<Value> = exprs.iter().map(|expr| context.eval(expr, &env)).collect::<Flow<_>>()?;
+                exec.inner = Some(Box::new(Execution::new(prepared.statement, &prepared.parameters, values)));
                 Ok(None)
             }
             Utility::Deallocate(None) => {
@@ -332,9 +246,7 @@ impl Engine {
                 for (id, mode) in &plan.locks {
                     self.lock_relation(session, *id, *mode)?;
                 }
-                let Node::Select(select) = &plan.node else {
-                    unreachable!("it is a query")
-                };
+                let Node::Select(select) = &plan.node else { unreachable!("it is a query") };
                 if !select.locking.is_empty() {
                     return Err(PgError::unsupported("cursors with FOR UPDATE and its kin").into());
                 }
@@ -351,34 +263,20 @@ impl Engine {
                 };
                 let rows: VecDeque<Vec<Value>> = context.select(select, None, None)?.into();
                 exec.rows_read = context.rows_read;
-                session.cursors.insert(
-                    name.clone(),
-                    Cursor {
-                        columns: select.columns.clone(),
-                        rows,
-                        hold: *hold,
-                        fresh: true,
-                    },
-                );
+                session
+                    .cursors
+                    .insert(name.clone(), Cursor { columns: select.columns.clone(), rows, hold: *hold, fresh: true });
                 tag("DECLARE CURSOR")
             }
             Utility::Fetch { name, count } => {
-                let cursor = session
-                    .cursors
-                    .get_mut(name)
-                    .ok_or_else(|| no_cursor(name))?;
+                let cursor = session.cursors.get_mut(name).ok_or_else(|| no_cursor(name))?;
                 let wanted = match count {
                     Count::All => cursor.rows.len(),
-                    Count::Rows(rows) => usize::try_from(*rows)
-                        .unwrap_or(usize::MAX)
-                        .min(cursor.rows.len()),
+                    Count::Rows(rows) => usize::try_from(*rows).unwrap_or(usize::MAX).min(cursor.rows.len()),
                 };
                 let rows: Vec<Vec<Value>> = cursor.rows.drain(..wanted).collect();
                 let columns = cursor.columns.clone();
-                Ok(Some(Outcome {
-                    tag: self.tag("FETCH", rows.len() as u64),
-                    rows: Some(Rows { columns, rows }),
-                }))
+                Ok(Some(Outcome { tag: self.tag("FETCH", rows.len() as u64), rows: Some(Rows { columns, rows }) }))
             }
             Utility::Close(None) => {
                 session.cursors.clear();
@@ -403,11 +301,7 @@ impl Engine {
                 let warning = session.block.begin();
                 exec.notices.extend(warning);
                 self.set_modes(session, *modes)?;
-                Ok(Outcome::tag(if *start {
-                    "START TRANSACTION"
-                } else {
-                    "BEGIN"
-                }))
+                Ok(Outcome::tag(if *start { "START TRANSACTION" } else { "BEGIN" }))
             }
             TransactionCommand::Commit { chain } => {
                 let (ending, warning) = session.block.commit(*chain)?;
@@ -448,13 +342,7 @@ impl Engine {
         }
     }
 
-    fn chain(
-        &mut self,
-        host: &dyn Host,
-        session: &mut Session,
-        chain: bool,
-        modes: Modes,
-    ) -> Result<(), PgError> {
+    fn chain(&mut self, host: &dyn Host, session: &mut Session, chain: bool, modes: Modes) -> Result<(), PgError> {
         if chain {
             self.begin_transaction(host, session);
             session.block = super::super::super::transaction::Block::Explicit;
@@ -466,12 +354,7 @@ impl Engine {
     /// BEGIN's options and SET TRANSACTION.
     pub(super) fn set_modes(&mut self, session: &mut Session, modes: Modes) -> Result<(), PgError> {
         if let Some(isolation) = modes.isolation {
-            self.set_setting(
-                session,
-                "transaction_isolation",
-                Some(isolation.as_str()),
-                Scope::Local,
-            )?;
+            self.set_setting(session, "transaction_isolation", Some(isolation.as_str()), Scope::Local)?;
         }
         if let Some(read_only) = modes.read_only {
             self.set_setting(
@@ -580,36 +463,17 @@ impl Engine {
         }
         for name in tables {
             let (schema, bare) = object_name(name)?;
-            let Some(relation) =
-                self.catalog
-                    .find(&session.database, session.pid, &bare, schema.as_deref())
-            else {
-                return Err(PgError::error(
-                    SqlState::UNDEFINED_TABLE,
-                    format!("relation \"{bare}\" does not exist"),
-                )
-                .into());
+            let Some(relation) = self.catalog.find(&session.database, session.pid, &bare, schema.as_deref()) else {
+                return Err(
+                    PgError::error(SqlState::UNDEFINED_TABLE, format!("relation \"{bare}\" does not exist")).into()
+                );
             };
             if relation.table().is_none() {
-                return Err(PgError::error(
-                    SqlState("42809"),
-                    format!("\"{bare}\" is not a table or view"),
-                )
-                .into());
+                return Err(PgError::error(SqlState("42809"), format!("\"{bare}\" is not a table or view")).into());
             }
             let id = relation.id;
-            let patience = if nowait {
-                Patience::NoWait
-            } else {
-                Patience::Queue
-            };
-            match self.locks.lock(
-                session.pid,
-                Tag::Relation(id),
-                mode,
-                Hold::Transaction,
-                patience,
-            ) {
+            let patience = if nowait { Patience::NoWait } else { Patience::Queue };
+            match self.locks.lock(session.pid, Tag::Relation(id), mode, Hold::Transaction, patience) {
                 Grant::Granted => {}
                 Grant::Queued => return Err(super::Stop::Wait),
                 Grant::Refused => {

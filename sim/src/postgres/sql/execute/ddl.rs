@@ -45,42 +45,27 @@ fn notice(message: String, code: SqlState) -> PgError {
 }
 
 fn exists(name: &str) -> PgError {
-    PgError::error(
-        SqlState::DUPLICATE_TABLE,
-        format!("relation \"{name}\" already exists"),
-    )
+    PgError::error(SqlState::DUPLICATE_TABLE, format!("relation \"{name}\" already exists"))
 }
 
 fn key_columns(columns: &[ast::IndexColumn]) -> Result<Vec<String>, PgError> {
     columns
         .iter()
         .map(|column| match &column.column.expr {
-            ast::Expr::Identifier(ident) if column.operator_class.is_none() => {
-                Ok(bind::fold(ident))
-            }
+            ast::Expr::Identifier(ident) if column.operator_class.is_none() => Ok(bind::fold(ident)),
             _ => Err(PgError::unsupported("indexes on expressions")),
         })
         .collect()
 }
 
 impl Engine {
-    pub(super) fn run_ddl(
-        &mut self,
-        host: &dyn Host,
-        session: &mut Session,
-        exec: &mut Execution,
-    ) -> Flow<Outcome> {
+    pub(super) fn run_ddl(&mut self, host: &dyn Host, session: &mut Session, exec: &mut Execution) -> Flow<Outcome> {
         let statement = exec.statement.clone();
         let outcome = match &statement.command {
             Command::CreateTable(create) => self.create_table(host, session, exec, create),
             Command::CreateIndex(create) => self.create_index(host, session, exec, create),
             Command::AlterTable(alter) => self.alter_table(host, session, exec, alter),
-            Command::Drop {
-                tables,
-                if_exists,
-                names,
-                concurrently,
-            } => {
+            Command::Drop { tables, if_exists, names, concurrently } => {
                 if *concurrently {
                     return Err(PgError::unsupported("DROP INDEX CONCURRENTLY").into());
                 }
@@ -97,42 +82,21 @@ impl Engine {
     }
 
     /// The relation to be changed, locked.
-    fn target(
-        &mut self,
-        session: &mut Session,
-        name: &ast::ObjectName,
-        mode: Mode,
-    ) -> Flow<RelationId> {
+    fn target(&mut self, session: &mut Session, name: &ast::ObjectName, mode: Mode) -> Flow<RelationId> {
         let (schema, bare) = object_name(name)?;
-        match self
-            .catalog
-            .find(&session.database, session.pid, &bare, schema.as_deref())
-            .map(|relation| relation.id)
-        {
+        match self.catalog.find(&session.database, session.pid, &bare, schema.as_deref()).map(|relation| relation.id) {
             Some(id) => {
                 self.lock_relation(session, id, mode)?;
                 Ok(id)
             }
             None => {
-                let shown =
-                    schema.map_or_else(|| bare.clone(), |schema| format!("{schema}.{bare}"));
-                Err(PgError::error(
-                    SqlState::UNDEFINED_TABLE,
-                    format!("relation \"{shown}\" does not exist"),
-                )
-                .into())
+                let shown = schema.map_or_else(|| bare.clone(), |schema| format!("{schema}.{bare}"));
+                Err(PgError::error(SqlState::UNDEFINED_TABLE, format!("relation \"{shown}\" does not exist")).into())
             }
         }
     }
 
-    fn add_relation(
-        &mut self,
-        session: &mut Session,
-        name: &str,
-        temporary: bool,
-        kind: RelationKind,
-        id: RelationId,
-    ) {
+    fn add_relation(&mut self, session: &mut Session, name: &str, temporary: bool, kind: RelationKind, id: RelationId) {
         let xid = self.assign_xid(session);
         self.catalog.add(Relation {
             id,
@@ -151,22 +115,11 @@ impl Engine {
     /// Waits for a transaction that makes the same name, so that one of the two fails.
     fn claim_name(&mut self, session: &mut Session, name: &str, temporary: bool) -> Flow<bool> {
         loop {
-            let schema = if temporary {
-                Some("pg_temp")
-            } else {
-                Some("public")
-            };
-            if self
-                .catalog
-                .find(&session.database, session.pid, name, schema)
-                .is_some()
-            {
+            let schema = if temporary { Some("pg_temp") } else { Some("public") };
+            if self.catalog.find(&session.database, session.pid, name, schema).is_some() {
                 return Ok(false);
             }
-            match self
-                .catalog
-                .made_elsewhere(&session.database, session.pid, name)
-            {
+            match self.catalog.made_elsewhere(&session.database, session.pid, name) {
                 Some(xid) if !temporary => self.wait_for(session, xid)?,
                 _ => return Ok(true),
             }
@@ -176,11 +129,7 @@ impl Engine {
     fn free_name(&self, session: &Session, wanted: String) -> String {
         let mut name = wanted.clone();
         let mut suffix = 0;
-        while self
-            .catalog
-            .find(&session.database, session.pid, &name, None)
-            .is_some()
-        {
+        while self.catalog.find(&session.database, session.pid, &name, None).is_some() {
             suffix += 1;
             name = format!("{wanted}{suffix}");
         }
@@ -222,23 +171,13 @@ impl Engine {
         if serial.is_some() {
             let id = self.catalog.next_id();
             let sequence = self.free_name(session, format!("{table}_{name}_seq"));
-            more.sequences
-                .push((id, sequence, super::super::value::integer_range(kind).1));
-            let call = Expr::Call(
-                Function::Nextval,
-                vec![Expr::Const(Value::Int(i64::from(id)), Type::Regclass)],
-                Type::Int8,
-            );
+            more.sequences.push((id, sequence, super::super::value::integer_range(kind).1));
+            let call =
+                Expr::Call(Function::Nextval, vec![Expr::Const(Value::Int(i64::from(id)), Type::Regclass)], Type::Int8);
             column.default = Some(if kind == Type::Int8 {
                 call
             } else {
-                Expr::Cast {
-                    expr: Box::new(call),
-                    kind,
-                    limit: None,
-                    precision: None,
-                    explicit: false,
-                }
+                Expr::Cast { expr: Box::new(call), kind, limit: None, precision: None, explicit: false }
             });
         }
         for option in &def.options {
@@ -256,39 +195,21 @@ impl Engine {
                         (&name, kind),
                     )?;
                     column.default = Some(if limit.is_some() || precision.is_some() {
-                        Expr::Cast {
-                            expr: Box::new(bound),
-                            kind,
-                            limit,
-                            precision,
-                            explicit: false,
-                        }
+                        Expr::Cast { expr: Box::new(bound), kind, limit, precision, explicit: false }
                     } else {
                         bound
                     });
                 }
                 ast::ColumnOption::PrimaryKey(_) => {
                     let name_of = option.name.as_ref().map(bind::fold);
-                    more.keys.push(NewIndex {
-                        name: name_of,
-                        columns: vec![name.clone()],
-                        primary: true,
-                    });
+                    more.keys.push(NewIndex { name: name_of, columns: vec![name.clone()], primary: true });
                 }
                 ast::ColumnOption::Unique(_) => {
                     let name_of = option.name.as_ref().map(bind::fold);
-                    more.keys.push(NewIndex {
-                        name: name_of,
-                        columns: vec![name.clone()],
-                        primary: false,
-                    });
+                    more.keys.push(NewIndex { name: name_of, columns: vec![name.clone()], primary: false });
                 }
                 ast::ColumnOption::Check(check) => {
-                    more.checks.push((
-                        option.name.as_ref().map(bind::fold),
-                        Some(name.clone()),
-                        (*check.expr).clone(),
-                    ));
+                    more.checks.push((option.name.as_ref().map(bind::fold), Some(name.clone()), (*check.expr).clone()));
                 }
                 ast::ColumnOption::ForeignKey(_) => {
                     return Err(PgError::unsupported("foreign keys"));
@@ -320,29 +241,18 @@ impl Engine {
         }
         let (schema, name) = object_name(&create.name)?;
         let temporary = create.temporary || schema.as_deref() == Some("pg_temp");
-        if schema
-            .as_deref()
-            .is_some_and(|schema| schema != "public" && schema != "pg_temp")
-        {
+        if schema.as_deref().is_some_and(|schema| schema != "public" && schema != "pg_temp") {
             let schema = schema.unwrap_or_default();
-            return Err(PgError::error(
-                SqlState::INVALID_SCHEMA_NAME,
-                format!("schema \"{schema}\" does not exist"),
-            )
-            .into());
+            return Err(
+                PgError::error(SqlState::INVALID_SCHEMA_NAME, format!("schema \"{schema}\" does not exist")).into()
+            );
         }
-        let word = if create.query.is_some() {
-            "CREATE TABLE AS"
-        } else {
-            "CREATE TABLE"
-        };
+        let word = if create.query.is_some() { "CREATE TABLE AS" } else { "CREATE TABLE" };
         self.writable(session, host, word, false)?;
         if !self.claim_name(session, &name, temporary)? {
             if create.if_not_exists {
-                exec.notices.push(notice(
-                    format!("relation \"{name}\" already exists, skipping"),
-                    SqlState::DUPLICATE_TABLE,
-                ));
+                exec.notices
+                    .push(notice(format!("relation \"{name}\" already exists, skipping"), SqlState::DUPLICATE_TABLE));
                 return Ok(Outcome::tag(word));
             }
             return Err(exists(&name).into());
@@ -352,14 +262,11 @@ impl Engine {
         let mut more = More::default();
         let mut columns: Vec<TableColumn> = Vec::new();
         if let Some(query) = &create.query {
-            let plan =
-                bind::query_plan(&self.catalog, &session.database, session.pid, &text, query)?;
+            let plan = bind::query_plan(&self.catalog, &session.database, session.pid, &text, query)?;
             for (id, mode) in &plan.locks {
                 self.lock_relation(session, *id, *mode)?;
             }
-            let Node::Select(select) = &plan.node else {
-                unreachable!("it is a query")
-            };
+            let Node::Select(select) = &plan.node else { unreachable!("it is a query") };
             let view = self.take_view(session);
             let mut context = Context {
                 engine: self,
@@ -412,11 +319,7 @@ impl Engine {
                     primary: false,
                 }),
                 ast::TableConstraint::Check(check) => {
-                    more.checks.push((
-                        check.name.as_ref().map(bind::fold),
-                        None,
-                        (*check.expr).clone(),
-                    ));
+                    more.checks.push((check.name.as_ref().map(bind::fold), None, (*check.expr).clone()));
                 }
                 ast::TableConstraint::ForeignKey(_) => {
                     return Err(PgError::unsupported("foreign keys").into());
@@ -424,11 +327,7 @@ impl Engine {
                 _ => return Err(PgError::unsupported("this table constraint").into()),
             }
         }
-        let More {
-            keys,
-            checks,
-            sequences,
-        } = more;
+        let More { keys, checks, sequences } = more;
         if keys.iter().filter(|key| key.primary).count() > 1 {
             return Err(PgError::error(
                 SqlState("42P16"),
@@ -436,10 +335,7 @@ impl Engine {
             )
             .into());
         }
-        let named: Vec<(Arc<str>, Type)> = columns
-            .iter()
-            .map(|column| (column.name.clone(), column.kind))
-            .collect();
+        let named: Vec<(Arc<str>, Type)> = columns.iter().map(|column| (column.name.clone(), column.kind)).collect();
         let mut made_checks: Vec<Check> = Vec::new();
         for (given, column, expr) in checks {
             let bound = bind::table_expression(
@@ -461,10 +357,7 @@ impl Engine {
                 suffix += 1;
                 unique = format!("{wanted}{suffix}");
             }
-            made_checks.push(Check {
-                name: unique.into(),
-                expr: bound,
-            });
+            made_checks.push(Check { name: unique.into(), expr: bound });
         }
         // From here on nothing waits.
         let id = self.catalog.next_id();
@@ -478,20 +371,10 @@ impl Engine {
             sequences: sequence_ids,
         };
         for (sequence, sequence_name, max) in sequences {
-            let kind = RelationKind::Sequence(Sequence {
-                last: 1,
-                called: false,
-                max,
-            });
+            let kind = RelationKind::Sequence(Sequence { last: 1, called: false, max });
             self.add_relation(session, &sequence_name, temporary, kind, sequence);
         }
-        self.add_relation(
-            session,
-            &name,
-            temporary,
-            RelationKind::Table(Box::new(table)),
-            id,
-        );
+        self.add_relation(session, &name, temporary, RelationKind::Table(Box::new(table)), id);
         self.lock_relation(session, id, Mode::AccessExclusive)?;
         for key in keys {
             self.add_index(session, id, key, true, true)?;
@@ -501,19 +384,12 @@ impl Engine {
         };
         let count = rows.len() as u64;
         let xid = self.assign_xid(session);
-        let stamp = Stamp::Pending {
-            pid: session.pid,
-            xid,
-            command: session.transaction.command,
-        };
+        let stamp = Stamp::Pending { pid: session.pid, xid, command: session.transaction.command };
         for row in rows {
             let tuple = self.catalog.table_mut(id).heap.insert(row.into(), stamp);
             self.log(session.pid, Undo::Version { table: id, tuple });
         }
-        Ok(Outcome {
-            tag: self.tag("SELECT", count),
-            rows: None,
-        })
+        Ok(Outcome { tag: self.tag("SELECT", count), rows: None })
     }
 
     fn add_index(
@@ -529,10 +405,7 @@ impl Engine {
         let table = self.catalog.table(id);
         let mut positions = Vec::new();
         for column in &key.columns {
-            let found = table
-                .columns
-                .iter()
-                .position(|other| !other.dropped && *other.name == **column);
+            let found = table.columns.iter().position(|other| !other.dropped && *other.name == **column);
             positions.push(found.ok_or_else(|| {
                 if constraint {
                     PgError::error(
@@ -540,10 +413,7 @@ impl Engine {
                         format!("column \"{column}\" named in key does not exist"),
                     )
                 } else {
-                    PgError::error(
-                        SqlState::UNDEFINED_COLUMN,
-                        format!("column \"{column}\" does not exist"),
-                    )
+                    PgError::error(SqlState::UNDEFINED_COLUMN, format!("column \"{column}\" does not exist"))
                 }
             })?);
         }
@@ -552,10 +422,7 @@ impl Engine {
             None if key.primary => self.free_name(session, format!("{table_name}_pkey")),
             None => {
                 let suffix = if constraint { "key" } else { "idx" };
-                self.free_name(
-                    session,
-                    format!("{table_name}_{}_{suffix}", key.columns.join("_")),
-                )
+                self.free_name(session, format!("{table_name}_{}_{suffix}", key.columns.join("_")))
             }
         };
         let index_id = self.catalog.next_id();
@@ -573,13 +440,11 @@ impl Engine {
             for (_, row) in table.heap.iter() {
                 let newest = row.newest();
                 if newest.ended.is_some_and(|ended| {
-                    matches!(ended, Stamp::Committed(_))
-                        || matches!(ended, Stamp::Pending { pid, .. } if pid == me)
+                    matches!(ended, Stamp::Committed(_)) || matches!(ended, Stamp::Pending { pid, .. } if pid == me)
                 }) {
                     continue;
                 }
-                let part =
-                    |position: &usize| newest.values.get(*position).cloned().unwrap_or(Value::Null);
+                let part = |position: &usize| newest.values.get(*position).cloned().unwrap_or(Value::Null);
                 let parts: Vec<Value> = positions.iter().map(part).collect();
                 let shown: Vec<String> = parts
                     .iter()
@@ -612,20 +477,8 @@ impl Engine {
         table.indexes.push(index);
         table.heap.add_index(positions);
         let position = table.indexes.len() - 1;
-        self.log(
-            session.pid,
-            Undo::AddedIndex {
-                table: id,
-                position,
-            },
-        );
-        self.add_relation(
-            session,
-            &name,
-            temporary,
-            RelationKind::Index { table: id },
-            index_id,
-        );
+        self.log(session.pid, Undo::AddedIndex { table: id, position });
+        self.add_relation(session, &name, temporary, RelationKind::Index { table: id }, index_id);
         Ok(())
     }
 
@@ -639,10 +492,7 @@ impl Engine {
         if create.concurrently {
             return Err(PgError::unsupported("CREATE INDEX CONCURRENTLY").into());
         }
-        if create.predicate.is_some()
-            || !create.include.is_empty()
-            || create.nulls_distinct == Some(false)
-        {
+        if create.predicate.is_some() || !create.include.is_empty() || create.nulls_distinct == Some(false) {
             return Err(PgError::unsupported("partial and covering indexes").into());
         }
         if !matches!(create.using, None | Some(ast::IndexType::BTree)) {
@@ -665,25 +515,13 @@ impl Engine {
             && !self.claim_name(session, name, temporary)?
         {
             if create.if_not_exists {
-                exec.notices.push(notice(
-                    format!("relation \"{name}\" already exists, skipping"),
-                    SqlState::DUPLICATE_TABLE,
-                ));
+                exec.notices
+                    .push(notice(format!("relation \"{name}\" already exists, skipping"), SqlState::DUPLICATE_TABLE));
                 return Ok(Outcome::tag("CREATE INDEX"));
             }
             return Err(exists(name).into());
         }
-        self.add_index(
-            session,
-            id,
-            NewIndex {
-                name,
-                columns,
-                primary: false,
-            },
-            create.unique,
-            false,
-        )?;
+        self.add_index(session, id, NewIndex { name, columns, primary: false }, create.unique, false)?;
         Ok(Outcome::tag("CREATE INDEX"))
     }
 
@@ -702,16 +540,9 @@ impl Engine {
             }
         }
         let (_, bare) = object_name(&alter.name)?;
-        if alter.if_exists
-            && self
-                .catalog
-                .find(&session.database, session.pid, &bare, None)
-                .is_none()
-        {
-            exec.notices.push(notice(
-                format!("relation \"{bare}\" does not exist, skipping"),
-                SqlState::SUCCESSFUL_COMPLETION,
-            ));
+        if alter.if_exists && self.catalog.find(&session.database, session.pid, &bare, None).is_none() {
+            exec.notices
+                .push(notice(format!("relation \"{bare}\" does not exist, skipping"), SqlState::SUCCESSFUL_COMPLETION));
             return Ok(Outcome::tag("ALTER TABLE"));
         }
         self.writable(session, host, "ALTER TABLE", false)?;
@@ -723,43 +554,22 @@ impl Engine {
         let table_name = relation.name.to_string();
         for operation in &alter.operations {
             match operation {
-                O::AddColumn {
-                    if_not_exists,
-                    column_def,
-                    column_position: None,
-                    ..
-                } => {
+                O::AddColumn { if_not_exists, column_def, column_position: None, .. } => {
                     let name = bind::fold(&column_def.name);
-                    let there = self
-                        .catalog
-                        .table(id)
-                        .columns
-                        .iter()
-                        .any(|column| !column.dropped && *column.name == *name);
+                    let there =
+                        self.catalog.table(id).columns.iter().any(|column| !column.dropped && *column.name == *name);
                     if there {
-                        let message = format!(
-                            "column \"{name}\" of relation \"{table_name}\" already exists"
-                        );
+                        let message = format!("column \"{name}\" of relation \"{table_name}\" already exists");
                         if *if_not_exists {
-                            exec.notices.push(notice(
-                                format!("{message}, skipping"),
-                                SqlState::DUPLICATE_COLUMN,
-                            ));
+                            exec.notices.push(notice(format!("{message}, skipping"), SqlState::DUPLICATE_COLUMN));
                             continue;
                         }
                         return Err(PgError::error(SqlState::DUPLICATE_COLUMN, message).into());
                     }
                     let mut more = More::default();
-                    let mut column =
-                        self.column(session, &text, &table_name, column_def, &mut more)?;
-                    if !more.keys.is_empty()
-                        || !more.checks.is_empty()
-                        || !more.sequences.is_empty()
-                    {
-                        return Err(PgError::unsupported(
-                            "ADD COLUMN with a key, a check or a sequence",
-                        )
-                        .into());
+                    let mut column = self.column(session, &text, &table_name, column_def, &mut more)?;
+                    if !more.keys.is_empty() || !more.checks.is_empty() || !more.sequences.is_empty() {
+                        return Err(PgError::unsupported("ADD COLUMN with a key, a check or a sequence").into());
                     }
                     if let Some(default) = column.default.clone() {
                         let view = self.take_view(session);
@@ -773,20 +583,11 @@ impl Engine {
                             rows_read: 0,
                             notices: &mut exec.notices,
                         };
-                        column.missing = context.eval(
-                            &default,
-                            &Env {
-                                row: &[],
-                                outer: None,
-                            },
-                        )?;
+                        column.missing = context.eval(&default, &Env { row: &[], outer: None })?;
                     }
                     let _ = self.assign_xid(session);
                     let table = self.catalog.table_mut(id);
-                    if column.not_null
-                        && column.missing.is_null()
-                        && table.heap.iter().next().is_some()
-                    {
+                    if column.not_null && column.missing.is_null() && table.heap.iter().next().is_some() {
                         return Err(PgError::error(
                             SqlState::NOT_NULL_VIOLATION,
                             format!("column \"{name}\" of relation \"{table_name}\" contains null values"),
@@ -798,32 +599,18 @@ impl Engine {
                     self.log(session.pid, Undo::AddedColumn { table: id });
                     session.transaction.made_relations = true;
                 }
-                O::DropColumn {
-                    column_names,
-                    if_exists,
-                    drop_behavior,
-                    ..
-                } => {
+                O::DropColumn { column_names, if_exists, drop_behavior, .. } => {
                     if matches!(drop_behavior, Some(ast::DropBehavior::Cascade)) {
                         return Err(PgError::unsupported("DROP COLUMN … CASCADE").into());
                     }
                     for column in column_names {
                         let name = bind::fold(column);
-                        let found = self
-                            .catalog
-                            .table(id)
-                            .columns
-                            .iter()
-                            .position(|c| !c.dropped && *c.name == *name);
+                        let found = self.catalog.table(id).columns.iter().position(|c| !c.dropped && *c.name == *name);
                         let Some(position) = found else {
-                            let message = format!(
-                                "column \"{name}\" of relation \"{table_name}\" does not exist"
-                            );
+                            let message = format!("column \"{name}\" of relation \"{table_name}\" does not exist");
                             if *if_exists {
-                                exec.notices.push(notice(
-                                    format!("{message}, skipping"),
-                                    SqlState::SUCCESSFUL_COMPLETION,
-                                ));
+                                exec.notices
+                                    .push(notice(format!("{message}, skipping"), SqlState::SUCCESSFUL_COMPLETION));
                                 continue;
                             }
                             return Err(PgError::error(SqlState::UNDEFINED_COLUMN, message).into());
@@ -839,21 +626,9 @@ impl Engine {
                                 gone.push((at, index.id));
                             }
                         }
-                        self.log(
-                            session.pid,
-                            Undo::DroppedColumn {
-                                table: id,
-                                position,
-                            },
-                        );
+                        self.log(session.pid, Undo::DroppedColumn { table: id, position });
                         for (at, index) in gone {
-                            self.log(
-                                session.pid,
-                                Undo::DroppedIndex {
-                                    table: id,
-                                    position: at,
-                                },
-                            );
+                            self.log(session.pid, Undo::DroppedIndex { table: id, position: at });
                             if let Some(relation) = self.catalog.get_mut(index) {
                                 relation.dropped_by = Some(pid);
                             }
@@ -893,9 +668,7 @@ impl Engine {
         let mut ids = Vec::new();
         for name in names {
             let (schema, bare) = object_name(name)?;
-            let found = self
-                .catalog
-                .find(&session.database, session.pid, &bare, schema.as_deref());
+            let found = self.catalog.find(&session.database, session.pid, &bare, schema.as_deref());
             let Some(relation) = found else {
                 if if_exists {
                     notices.push(notice(
@@ -906,11 +679,7 @@ impl Engine {
                 }
                 self.writable(session, host, word, false)?;
                 return Err(PgError::error(
-                    if tables {
-                        SqlState::UNDEFINED_TABLE
-                    } else {
-                        SqlState::UNDEFINED_OBJECT
-                    },
+                    if tables { SqlState::UNDEFINED_TABLE } else { SqlState::UNDEFINED_OBJECT },
                     format!("{kind} \"{bare}\" does not exist"),
                 )
                 .into());
@@ -920,10 +689,7 @@ impl Engine {
                 _ => {
                     return Err(PgError::error(
                         SqlState("42809"),
-                        format!(
-                            "\"{bare}\" is not {}",
-                            if tables { "a table" } else { "an index" }
-                        ),
+                        format!("\"{bare}\" is not {}", if tables { "a table" } else { "an index" }),
                     )
                     .into());
                 }
@@ -931,17 +697,8 @@ impl Engine {
             // An index is locked after its table.
             if let RelationKind::Index { table } = relation.kind {
                 let index_id = relation.id;
-                if self
-                    .catalog
-                    .table(table)
-                    .indexes
-                    .iter()
-                    .any(|index| index.id == index_id && index.constraint)
-                {
-                    let table_name = self
-                        .catalog
-                        .get(table)
-                        .map_or_else(String::new, |table| table.name.to_string());
+                if self.catalog.table(table).indexes.iter().any(|index| index.id == index_id && index.constraint) {
+                    let table_name = self.catalog.get(table).map_or_else(String::new, |table| table.name.to_string());
                     return Err(PgError::error(
                         SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
                         format!("cannot drop index {bare} because constraint {bare} on table {table_name} requires it"),
@@ -957,8 +714,7 @@ impl Engine {
         exec.notices.extend(notices);
         for id in ids {
             let _ = self.assign_xid(session);
-            let related: Vec<RelationId> = match self.catalog.get(id).map(|relation| &relation.kind)
-            {
+            let related: Vec<RelationId> = match self.catalog.get(id).map(|relation| &relation.kind) {
                 Some(RelationKind::Table(table)) => table
                     .indexes
                     .iter()
@@ -968,12 +724,7 @@ impl Engine {
                     .collect(),
                 Some(RelationKind::Index { table }) => {
                     let table = *table;
-                    let place = self
-                        .catalog
-                        .table(table)
-                        .indexes
-                        .iter()
-                        .position(|index| index.id == id);
+                    let place = self.catalog.table(table).indexes.iter().position(|index| index.id == id);
                     if let Some(position) = place {
                         self.catalog.table_mut(table).indexes[position].dropped = true;
                         self.log(session.pid, Undo::DroppedIndex { table, position });
@@ -990,12 +741,7 @@ impl Engine {
         Ok(Outcome::tag(word))
     }
 
-    fn truncate(
-        &mut self,
-        host: &dyn Host,
-        session: &mut Session,
-        truncate: &ast::Truncate,
-    ) -> Flow<Outcome> {
+    fn truncate(&mut self, host: &dyn Host, session: &mut Session, truncate: &ast::Truncate) -> Flow<Outcome> {
         if truncate.partitions.is_some() || truncate.if_exists {
             return Err(PgError::unsupported("this form of TRUNCATE").into());
         }
@@ -1004,36 +750,22 @@ impl Engine {
             let id = self.target(session, &target.name, Mode::AccessExclusive)?;
             let relation = self.catalog.get(id).expect("a locked table exists");
             if relation.table().is_none() {
-                return Err(PgError::error(
-                    SqlState("42809"),
-                    format!("\"{}\" is not a table", relation.name),
-                )
-                .into());
+                return Err(PgError::error(SqlState("42809"), format!("\"{}\" is not a table", relation.name)).into());
             }
             self.writable(session, host, "TRUNCATE TABLE", false)?;
             ids.push(id);
         }
-        let restart = matches!(
-            truncate.identity,
-            Some(ast::TruncateIdentityOption::Restart)
-        );
+        let restart = matches!(truncate.identity, Some(ast::TruncateIdentityOption::Restart));
         for id in ids {
             let _ = self.assign_xid(session);
             let table = self.catalog.table_mut(id);
             let fresh = table.heap.emptied();
             let old = std::mem::replace(&mut table.heap, fresh);
             let sequences = table.sequences.clone();
-            self.log(
-                session.pid,
-                Undo::Truncated {
-                    table: id,
-                    heap: Box::new(old),
-                },
-            );
+            self.log(session.pid, Undo::Truncated { table: id, heap: Box::new(old) });
             if restart {
                 for sequence in sequences {
-                    if let Some(RelationKind::Sequence(sequence)) =
-                        self.catalog.get_mut(sequence).map(|r| &mut r.kind)
+                    if let Some(RelationKind::Sequence(sequence)) = self.catalog.get_mut(sequence).map(|r| &mut r.kind)
                     {
                         sequence.last = 1;
                         sequence.called = false;

@@ -53,10 +53,7 @@ impl Context<'_> {
                 let width = self.engine.catalog.table(update.id).columns.len();
                 let mut changes = Vec::with_capacity(targets.len());
                 for (tuple, row) in targets {
-                    let env = Env {
-                        row: &row,
-                        outer: None,
-                    };
+                    let env = Env { row: &row, outer: None };
                     let mut whole = row.to_vec();
                     for (column, expr) in &update.assignments {
                         let value = self.eval(expr, &env)?;
@@ -68,22 +65,14 @@ impl Context<'_> {
             }
             Node::Delete(delete) => {
                 let targets = self.targets(delete.id, &delete.target, RowLock::Update)?;
-                Ok(targets
-                    .into_iter()
-                    .map(|(tuple, row)| Change::Delete(tuple, row.to_vec()))
-                    .collect())
+                Ok(targets.into_iter().map(|(tuple, row)| Change::Delete(tuple, row.to_vec())).collect())
             }
             Node::Select(_) => unreachable!("a query changes nothing"),
         }
     }
 
     /// The rows to change, locked, as they are now; each once.
-    fn targets(
-        &mut self,
-        id: RelationId,
-        target: &Target,
-        strength: RowLock,
-    ) -> Flow<Vec<(TupleId, Values)>> {
+    fn targets(&mut self, id: RelationId, target: &Target, strength: RowLock) -> Flow<Vec<(TupleId, Values)>> {
         let candidates = self.table_rows(id, &target.access, None)?;
         let others = match &target.others {
             None => None,
@@ -117,15 +106,7 @@ impl Context<'_> {
     ) -> Flow<Option<Values>> {
         let Some(others) = others else {
             let passes = match &target.filter {
-                Some(filter) => {
-                    truth(&self.eval(
-                        filter,
-                        &Env {
-                            row: values,
-                            outer: None,
-                        },
-                    )?) == Some(true)
-                }
+                Some(filter) => truth(&self.eval(filter, &Env { row: values, outer: None })?) == Some(true),
                 None => true,
             };
             return Ok(passes.then(|| values.clone()));
@@ -134,15 +115,7 @@ impl Context<'_> {
             let mut row = values.to_vec();
             row.extend_from_slice(&other.values);
             let passes = match &target.filter {
-                Some(filter) => {
-                    truth(&self.eval(
-                        filter,
-                        &Env {
-                            row: &row,
-                            outer: None,
-                        },
-                    )?) == Some(true)
-                }
+                Some(filter) => truth(&self.eval(filter, &Env { row: &row, outer: None })?) == Some(true),
                 None => true,
             };
             if passes {
@@ -155,9 +128,7 @@ impl Context<'_> {
     /// Lets a change take effect. Gives the row for RETURNING, or None when ON CONFLICT passed it over.
     pub(super) fn apply(&mut self, node: &Node, change: &Change) -> Flow<Option<Vec<Value>>> {
         match (node, change) {
-            (Node::Insert(insert), Change::Insert(values)) => {
-                self.insert(insert.id, values, insert.conflict.as_ref())
-            }
+            (Node::Insert(insert), Change::Insert(values)) => self.insert(insert.id, values, insert.conflict.as_ref()),
             (Node::Update(update), Change::Update(tuple, values, whole)) => {
                 self.update(update.id, *tuple, values)?;
                 Ok(Some(whole.clone()))
@@ -166,13 +137,7 @@ impl Context<'_> {
                 let stamp = self.stamp();
                 let heap = &mut self.engine.catalog.table_mut(delete.id).heap;
                 heap.delete(*tuple, stamp);
-                self.engine.log(
-                    self.session.pid,
-                    Undo::Delete {
-                        table: delete.id,
-                        tuple: *tuple,
-                    },
-                );
+                self.engine.log(self.session.pid, Undo::Delete { table: delete.id, tuple: *tuple });
                 Ok(Some(row.clone()))
             }
             _ => unreachable!("a change belongs to its statement"),
@@ -181,19 +146,10 @@ impl Context<'_> {
 
     fn stamp(&mut self) -> Stamp {
         let xid = self.engine.assign_xid(self.session);
-        Stamp::Pending {
-            pid: self.session.pid,
-            xid,
-            command: self.view.command,
-        }
+        Stamp::Pending { pid: self.session.pid, xid, command: self.view.command }
     }
 
-    fn insert(
-        &mut self,
-        id: RelationId,
-        values: &[Value],
-        conflict: Option<&Conflict>,
-    ) -> Flow<Option<Vec<Value>>> {
+    fn insert(&mut self, id: RelationId, values: &[Value], conflict: Option<&Conflict>) -> Flow<Option<Vec<Value>>> {
         self.check_row(id, values)?;
         loop {
             let only = match conflict {
@@ -206,37 +162,18 @@ impl Context<'_> {
                 None => None,
             };
             let Some((_, there)) = arbiter else { break };
-            let Some(Conflict {
-                update: Some((assignments, condition)),
-                ..
-            }) = conflict
-            else {
+            let Some(Conflict { update: Some((assignments, condition)), .. }) = conflict else {
                 self.serializable(id, there)?;
                 return Ok(None);
             };
             let key = self.engine.catalog.table(id).indexes.iter().any(|index| {
-                index.unique
-                    && !index.dropped
-                    && index
-                        .columns
-                        .iter()
-                        .any(|c| assignments.iter().any(|(a, _)| a == c))
+                index.unique && !index.dropped && index.columns.iter().any(|c| assignments.iter().any(|(a, _)| a == c))
             });
-            let strength = if key {
-                RowLock::Update
-            } else {
-                RowLock::NoKeyUpdate
-            };
+            let strength = if key { RowLock::Update } else { RowLock::NoKeyUpdate };
             let outcome = self.lock_row(id, there, strength, RowPatience::Wait)?;
             let current = match outcome {
                 RowOutcome::Same => {
-                    let row = self
-                        .engine
-                        .catalog
-                        .table(id)
-                        .heap
-                        .row(there)
-                        .expect("just locked");
+                    let row = self.engine.catalog.table(id).heap.row(there).expect("just locked");
                     row.newest().values.clone()
                 }
                 RowOutcome::Changed(values) => values,
@@ -261,10 +198,7 @@ impl Context<'_> {
             let mut row = self.padded(id, &current).to_vec();
             let width = row.len();
             row.extend_from_slice(values);
-            let env = Env {
-                row: &row,
-                outer: None,
-            };
+            let env = Env { row: &row, outer: None };
             if let Some(condition) = condition
                 && truth(&self.eval(condition, &env)?) != Some(true)
             {
@@ -281,14 +215,8 @@ impl Context<'_> {
             return Err(self.duplicate_key(id, index, values).into());
         }
         let stamp = self.stamp();
-        let tuple = self
-            .engine
-            .catalog
-            .table_mut(id)
-            .heap
-            .insert(values.into(), stamp);
-        self.engine
-            .log(self.session.pid, Undo::Version { table: id, tuple });
+        let tuple = self.engine.catalog.table_mut(id).heap.insert(values.into(), stamp);
+        self.engine.log(self.session.pid, Undo::Version { table: id, tuple });
         Ok(Some(values.to_vec()))
     }
 
@@ -297,13 +225,10 @@ impl Context<'_> {
         if !self.session.transaction.isolation.one_snapshot() {
             return Ok(());
         }
-        let unseen = self
-            .engine
-            .catalog
-            .table(id)
-            .heap
-            .row(tuple)
-            .is_some_and(|row| matches!(row.newest().made, Stamp::Committed(number) if number > self.view.snapshot));
+        let unseen =
+            self.engine.catalog.table(id).heap.row(tuple).is_some_and(
+                |row| matches!(row.newest().made, Stamp::Committed(number) if number > self.view.snapshot),
+            );
         if unseen {
             return Err(PgError::error(
                 SqlState::SERIALIZATION_FAILURE,
@@ -320,13 +245,8 @@ impl Context<'_> {
             return Err(self.duplicate_key(id, index, values).into());
         }
         let stamp = self.stamp();
-        self.engine
-            .catalog
-            .table_mut(id)
-            .heap
-            .update(tuple, values.into(), stamp);
-        self.engine
-            .log(self.session.pid, Undo::Version { table: id, tuple });
+        self.engine.catalog.table_mut(id).heap.update(tuple, values.into(), stamp);
+        self.engine.log(self.session.pid, Undo::Version { table: id, tuple });
         Ok(())
     }
 
@@ -342,10 +262,7 @@ impl Context<'_> {
             let me = self.session.pid;
             let table = self.engine.catalog.table(id);
             for (position, index) in table.indexes.iter().enumerate() {
-                if !index.unique
-                    || index.dropped
-                    || only.is_some_and(|only| !only.contains(&position))
-                {
+                if !index.unique || index.dropped || only.is_some_and(|only| !only.contains(&position)) {
                     continue;
                 }
                 let part = |column: &usize| values.get(*column).cloned().unwrap_or(Value::Null);
@@ -388,18 +305,10 @@ impl Context<'_> {
         }
     }
 
-    fn object(
-        &self,
-        id: RelationId,
-        constraint: Option<&str>,
-        column: Option<&str>,
-    ) -> Option<Box<ObjectFields>> {
+    fn object(&self, id: RelationId, constraint: Option<&str>, column: Option<&str>) -> Option<Box<ObjectFields>> {
         let relation = self.engine.catalog.get(id)?;
-        let schema = if relation.temporary.is_some() {
-            format!("pg_temp_{}", self.session.pid)
-        } else {
-            "public".to_owned()
-        };
+        let schema =
+            if relation.temporary.is_some() { format!("pg_temp_{}", self.session.pid) } else { "public".to_owned() };
         Some(Box::new(ObjectFields {
             schema,
             table: relation.name.to_string(),
@@ -411,28 +320,14 @@ impl Context<'_> {
     fn duplicate_key(&self, id: RelationId, index: usize, values: &[Value]) -> PgError {
         let table = self.engine.catalog.table(id);
         let index = &table.indexes[index];
-        let names: Vec<&str> = index
-            .columns
-            .iter()
-            .map(|column| &*table.columns[*column].name)
-            .collect();
-        let parts: Vec<String> = index
-            .columns
-            .iter()
-            .map(|column| shown(&values[*column], table.columns[*column].kind))
-            .collect();
+        let names: Vec<&str> = index.columns.iter().map(|column| &*table.columns[*column].name).collect();
+        let parts: Vec<String> =
+            index.columns.iter().map(|column| shown(&values[*column], table.columns[*column].kind)).collect();
         let mut error = PgError::error(
             SqlState::UNIQUE_VIOLATION,
-            format!(
-                "duplicate key value violates unique constraint \"{}\"",
-                index.name
-            ),
+            format!("duplicate key value violates unique constraint \"{}\"", index.name),
         )
-        .detail(format!(
-            "Key ({})=({}) already exists.",
-            names.join(", "),
-            parts.join(", ")
-        ));
+        .detail(format!("Key ({})=({}) already exists.", names.join(", "), parts.join(", ")));
         error.object = self.object(id, Some(&index.name), None);
         error
     }
@@ -461,13 +356,7 @@ impl Context<'_> {
                 .collect();
             format!("Failing row contains ({}).", parts.join(", "))
         };
-        let name = self
-            .engine
-            .catalog
-            .get(id)
-            .expect("a locked table exists")
-            .name
-            .clone();
+        let name = self.engine.catalog.get(id).expect("a locked table exists").name.clone();
         for (column, value) in table.columns.iter().zip(values) {
             if column.not_null && !column.dropped && value.is_null() {
                 let mut error = PgError::error(
@@ -488,20 +377,11 @@ impl Context<'_> {
         let detail = failing();
         let checks = table.checks.clone();
         for check in checks {
-            let passes = truth(&self.eval(
-                &check.expr,
-                &Env {
-                    row: values,
-                    outer: None,
-                },
-            )?);
+            let passes = truth(&self.eval(&check.expr, &Env { row: values, outer: None })?);
             if passes == Some(false) {
                 let mut error = PgError::error(
                     SqlState::CHECK_VIOLATION,
-                    format!(
-                        "new row for relation \"{name}\" violates check constraint \"{}\"",
-                        check.name
-                    ),
+                    format!("new row for relation \"{name}\" violates check constraint \"{}\"", check.name),
                 )
                 .detail(detail);
                 error.object = self.object(id, Some(&check.name), None);

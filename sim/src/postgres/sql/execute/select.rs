@@ -72,11 +72,7 @@ impl Context<'_> {
                 let env = Env { row: &[], outer };
                 let key = match &key[..] {
                     [one] => Key::One(self.eval(one, &env)?),
-                    many => Key::from_values(
-                        many.iter()
-                            .map(|part| self.eval(part, &env))
-                            .collect::<Flow<Vec<_>>>()?,
-                    ),
+                    many => Key::from_values(many.iter().map(|part| self.eval(part, &env)).collect::<Flow<Vec<_>>>()?),
                 };
                 if key.has_null() {
                     return Ok(Vec::new());
@@ -93,19 +89,14 @@ impl Context<'_> {
             }
             // The row is older than the table's last columns.
             let mut padded = values.to_vec();
-            padded.extend(
-                table.columns[values.len()..]
-                    .iter()
-                    .map(|column| column.missing.clone()),
-            );
+            padded.extend(table.columns[values.len()..].iter().map(|column| column.missing.clone()));
             Values::Owned(padded)
         };
         let mut found = Vec::new();
         match key {
             Some((index, key)) => {
                 for tuple in table.heap.indexes[index].1.get(&key) {
-                    if let Some(version) = table.heap.row(*tuple).and_then(|row| row.visible(view))
-                    {
+                    if let Some(version) = table.heap.row(*tuple).and_then(|row| row.visible(view)) {
                         found.push((*tuple, pad(&version.values)));
                     }
                 }
@@ -129,11 +120,7 @@ impl Context<'_> {
             return Values::Shared(values.clone());
         }
         let mut padded = values.to_vec();
-        padded.extend(
-            table.columns[values.len()..]
-                .iter()
-                .map(|column| column.missing.clone()),
-        );
+        padded.extend(table.columns[values.len()..].iter().map(|column| column.missing.clone()));
         Values::Owned(padded)
     }
 
@@ -148,24 +135,14 @@ impl Context<'_> {
         if !matches!(source, Source::Join { .. }) {
             *leaf += 1;
         }
-        let owned = |values: Vec<Value>| Tuple {
-            values: Values::Owned(values),
-            ids: Vec::new(),
-        };
+        let owned = |values: Vec<Value>| Tuple { values: Values::Owned(values), ids: Vec::new() };
         let env = Env { row: &[], outer };
         Ok(match source {
             Source::Nothing => vec![owned(Vec::new())],
             Source::Table { id, access, .. } => self
                 .table_rows(*id, access, outer)?
                 .into_iter()
-                .map(|(tuple, values)| Tuple {
-                    values,
-                    ids: if ids {
-                        vec![(place, tuple)]
-                    } else {
-                        Vec::new()
-                    },
-                })
+                .map(|(tuple, values)| Tuple { values, ids: if ids { vec![(place, tuple)] } else { Vec::new() } })
                 .collect(),
             Source::System { view, .. } => {
                 let rows = view.rows(self.engine, self.session, self.host);
@@ -178,16 +155,11 @@ impl Context<'_> {
                     Some(step) => self.eval(step, &env)?,
                     None => Value::Int(1),
                 };
-                let ((Value::Int(start), Value::Int(stop)), Value::Int(step)) = (bounds, step)
-                else {
+                let ((Value::Int(start), Value::Int(stop)), Value::Int(step)) = (bounds, step) else {
                     return Ok(Vec::new());
                 };
                 if step == 0 {
-                    return Err(PgError::error(
-                        SqlState::INVALID_PARAMETER_VALUE,
-                        "step size cannot equal zero",
-                    )
-                    .into());
+                    return Err(PgError::error(SqlState::INVALID_PARAMETER_VALUE, "step size cannot equal zero").into());
                 }
                 let mut rows = Vec::new();
                 let mut at = start;
@@ -206,28 +178,15 @@ impl Context<'_> {
                 _ => Vec::new(),
             },
             Source::Function(call) => vec![owned(vec![self.eval(call, &env)?])],
-            Source::Query(select) => self
-                .select(select, outer, None)?
-                .into_iter()
-                .map(owned)
-                .collect(),
+            Source::Query(select) => self.select(select, outer, None)?.into_iter().map(owned).collect(),
             Source::Values { rows, .. } => {
                 let mut out = Vec::with_capacity(rows.len());
                 for row in rows {
-                    out.push(owned(
-                        row.iter()
-                            .map(|expr| self.eval(expr, &env))
-                            .collect::<Flow<_>>()?,
-                    ));
+                    out.push(owned(row.iter().map(|expr| self.eval(expr, &env)).collect::<Flow<_>>()?));
                 }
                 out
             }
-            Source::Join {
-                left,
-                right,
-                left_outer,
-                on,
-            } => {
+            Source::Join { left, right, left_outer, on } => {
                 let width = right.width();
                 let lefts = self.scan(left, outer, ids, leaf)?;
                 let rights = self.scan(right, outer, ids, leaf)?;
@@ -245,18 +204,12 @@ impl Context<'_> {
                         }
                         matched = true;
                         let ids = left.ids.iter().chain(&right.ids).copied().collect();
-                        out.push(Tuple {
-                            values: Values::Owned(row),
-                            ids,
-                        });
+                        out.push(Tuple { values: Values::Owned(row), ids });
                     }
                     if *left_outer && !matched {
                         let mut row = left.values.to_vec();
                         row.resize(row.len() + width, Value::Null);
-                        out.push(Tuple {
-                            values: Values::Owned(row),
-                            ids: left.ids.clone(),
-                        });
+                        out.push(Tuple { values: Values::Owned(row), ids: left.ids.clone() });
                     }
                 }
                 out
@@ -277,22 +230,14 @@ impl Context<'_> {
         Ok(row)
     }
 
-    fn count(
-        &mut self,
-        expr: Option<&Expr>,
-        outer: Option<&Env<'_>>,
-        clause: &str,
-    ) -> Flow<Option<usize>> {
+    fn count(&mut self, expr: Option<&Expr>, outer: Option<&Env<'_>>, clause: &str) -> Flow<Option<usize>> {
         let Some(expr) = expr else { return Ok(None) };
         match self.eval(expr, &Env { row: &[], outer })? {
             Value::Int(count) => match usize::try_from(count) {
                 Ok(count) => Ok(Some(count)),
                 Err(_) => {
                     let code = if clause == "LIMIT" { "2201W" } else { "2201X" };
-                    Err(
-                        PgError::error(SqlState(code), format!("{clause} must not be negative"))
-                            .into(),
-                    )
+                    Err(PgError::error(SqlState(code), format!("{clause} must not be negative")).into())
                 }
             },
             _ => Ok(None),
@@ -307,9 +252,7 @@ impl Context<'_> {
         enough: Option<usize>,
     ) -> Flow<Vec<Vec<Value>>> {
         let visible = select.columns.len();
-        let offset = self
-            .count(select.offset.as_ref(), outer, "OFFSET")?
-            .unwrap_or(0);
+        let offset = self.count(select.offset.as_ref(), outer, "OFFSET")?.unwrap_or(0);
         let limit = self.count(select.limit.as_ref(), outer, "LIMIT")?;
         let most = match (limit, enough) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -334,14 +277,7 @@ impl Context<'_> {
         if let Some(filter) = &select.filter {
             let mut kept = Vec::with_capacity(tuples.len().min(16));
             for tuple in tuples {
-                if truth(&self.eval(
-                    filter,
-                    &Env {
-                        row: &tuple.values,
-                        outer,
-                    },
-                )?) == Some(true)
-                {
+                if truth(&self.eval(filter, &Env { row: &tuple.values, outer })?) == Some(true) {
                     kept.push(tuple);
                 }
             }
@@ -349,18 +285,10 @@ impl Context<'_> {
         }
         if plain {
             let from = offset.min(tuples.len());
-            let to = last
-                .map_or(tuples.len(), |last| last.min(tuples.len()))
-                .max(from);
+            let to = last.map_or(tuples.len(), |last| last.min(tuples.len())).max(from);
             let mut rows = Vec::with_capacity(to - from);
             for tuple in &tuples[from..to] {
-                rows.push(self.project_in(
-                    &select.output,
-                    &Env {
-                        row: &tuple.values,
-                        outer,
-                    },
-                )?);
+                rows.push(self.project_in(&select.output, &Env { row: &tuple.values, outer })?);
             }
             return Ok(rows);
         }
@@ -369,13 +297,7 @@ impl Context<'_> {
         }
         let mut rows: Vec<(Vec<Value>, Tuple)> = Vec::with_capacity(tuples.len());
         for tuple in tuples {
-            let row = self.project_in(
-                &select.output,
-                &Env {
-                    row: &tuple.values,
-                    outer,
-                },
-            )?;
+            let row = self.project_in(&select.output, &Env { row: &tuple.values, outer })?;
             rows.push((row, tuple));
         }
         for (operation, other) in &select.union {
@@ -447,11 +369,7 @@ impl Context<'_> {
     ) -> Flow<Option<Option<Vec<Value>>>> {
         let mut changed = false;
         for locking in &select.locking {
-            let Some((_, id)) = tuple
-                .ids
-                .iter()
-                .find(|(source, _)| *source == locking.source)
-            else {
+            let Some((_, id)) = tuple.ids.iter().find(|(source, _)| *source == locking.source) else {
                 continue;
             };
             match self.lock_row(locking.id, *id, locking.strength, locking.patience)? {
@@ -469,10 +387,7 @@ impl Context<'_> {
         if !changed {
             return Ok(Some(None));
         }
-        let env = Env {
-            row: &tuple.values,
-            outer,
-        };
+        let env = Env { row: &tuple.values, outer };
         if let Some(filter) = &select.filter
             && truth(&self.eval(filter, &env)?) != Some(true)
         {
@@ -494,21 +409,12 @@ impl Context<'_> {
             let Some(row) = self.engine.catalog.table(id).heap.row(tuple) else {
                 return Ok(RowOutcome::Gone);
             };
-            let in_the_way = row
-                .lockers
-                .iter()
-                .find(|l| l.pid != me && l.strength.conflicts(strength))
-                .copied();
+            let in_the_way = row.lockers.iter().find(|l| l.pid != me && l.strength.conflicts(strength)).copied();
             if let Some(Locker { xid, .. }) = in_the_way {
                 match patience {
                     RowPatience::SkipLocked => return Ok(RowOutcome::Skipped),
                     RowPatience::NoWait => {
-                        let name = &self
-                            .engine
-                            .catalog
-                            .get(id)
-                            .expect("a locked table exists")
-                            .name;
+                        let name = &self.engine.catalog.get(id).expect("a locked table exists").name;
                         return Err(PgError::error(
                             SqlState::LOCK_NOT_AVAILABLE,
                             format!("could not obtain lock on row in relation \"{name}\""),
@@ -535,24 +441,15 @@ impl Context<'_> {
             }
             // What others are about to write is not there yet; a lock may go along with it (FOR KEY SHARE).
             let theirs = |stamp: Stamp| matches!(stamp, Stamp::Pending { pid, .. } if pid != me);
-            let Some(newest) = row
-                .versions
-                .iter()
-                .rev()
-                .find(|version| !theirs(version.made))
-            else {
+            let Some(newest) = row.versions.iter().rev().find(|version| !theirs(version.made)) else {
                 return Ok(RowOutcome::Gone);
             };
             let ended = newest.ended.filter(|ended| !theirs(*ended));
             let snapshot = self.view.snapshot;
             let outcome = match (newest.made, ended) {
                 (_, Some(_)) => RowOutcome::Gone,
-                (Stamp::Committed(number), None) if number > snapshot => {
-                    RowOutcome::Changed(newest.values.clone())
-                }
-                (Stamp::Pending { command, .. }, None) if command >= self.view.command => {
-                    RowOutcome::Gone
-                }
+                (Stamp::Committed(number), None) if number > snapshot => RowOutcome::Changed(newest.values.clone()),
+                (Stamp::Pending { command, .. }, None) if command >= self.view.command => RowOutcome::Gone,
                 _ => RowOutcome::Same,
             };
             if self.session.transaction.isolation.one_snapshot() {
@@ -570,33 +467,12 @@ impl Context<'_> {
                 }
             }
             if matches!(outcome, RowOutcome::Same | RowOutcome::Changed(_)) {
-                let held = row
-                    .lockers
-                    .iter()
-                    .any(|locker| locker.pid == me && locker.strength >= strength);
+                let held = row.lockers.iter().any(|locker| locker.pid == me && locker.strength >= strength);
                 if !held {
                     let xid = self.engine.assign_xid(self.session);
-                    let row = self
-                        .engine
-                        .catalog
-                        .table_mut(id)
-                        .heap
-                        .row_mut(tuple)
-                        .expect("it was just seen");
-                    row.lockers.push(Locker {
-                        pid: me,
-                        xid,
-                        strength,
-                    });
-                    self.engine.log(
-                        self.session.pid,
-                        Undo::Lock {
-                            table: id,
-                            tuple,
-                            xid,
-                            strength,
-                        },
-                    );
+                    let row = self.engine.catalog.table_mut(id).heap.row_mut(tuple).expect("it was just seen");
+                    row.lockers.push(Locker { pid: me, xid, strength });
+                    self.engine.log(self.session.pid, Undo::Lock { table: id, tuple, xid, strength });
                 }
             }
             self.engine.leave_row_queue(self.session);
@@ -604,25 +480,14 @@ impl Context<'_> {
         }
     }
 
-    fn group(
-        &mut self,
-        grouping: &Grouping,
-        tuples: Vec<Tuple>,
-        outer: Option<&Env<'_>>,
-    ) -> Flow<Vec<Tuple>> {
+    fn group(&mut self, grouping: &Grouping, tuples: Vec<Tuple>, outer: Option<&Env<'_>>) -> Flow<Vec<Tuple>> {
         let mut groups: Vec<(Vec<Value>, Vec<Tuple>)> = Vec::new();
         if grouping.keys.is_empty() {
             groups.push((Vec::new(), tuples));
         } else {
             let mut places: BTreeMap<Key, usize> = BTreeMap::new();
             for tuple in tuples {
-                let key = self.project_in(
-                    &grouping.keys,
-                    &Env {
-                        row: &tuple.values,
-                        outer,
-                    },
-                )?;
+                let key = self.project_in(&grouping.keys, &Env { row: &tuple.values, outer })?;
                 let next = groups.len();
                 let place = *places.entry(Key::from_values(key.clone())).or_insert(next);
                 if place == next {
@@ -642,28 +507,17 @@ impl Context<'_> {
             {
                 continue;
             }
-            out.push(Tuple {
-                values: Values::Owned(row),
-                ids: Vec::new(),
-            });
+            out.push(Tuple { values: Values::Owned(row), ids: Vec::new() });
         }
         Ok(out)
     }
 
-    fn aggregate(
-        &mut self,
-        aggregate: &Aggregate,
-        members: &[Tuple],
-        outer: Option<&Env<'_>>,
-    ) -> Flow<Value> {
+    fn aggregate(&mut self, aggregate: &Aggregate, members: &[Tuple], outer: Option<&Env<'_>>) -> Flow<Value> {
         use AggregateFunction as F;
         let mut values = Vec::new();
         let mut separator = None;
         for member in members {
-            let env = Env {
-                row: &member.values,
-                outer,
-            };
+            let env = Env { row: &member.values, outer };
             if let Some(filter) = &aggregate.filter
                 && truth(&self.eval(filter, &env)?) != Some(true)
             {
@@ -695,14 +549,8 @@ impl Context<'_> {
             return Ok(Value::Null);
         }
         Ok(match aggregate.function {
-            F::Min => values
-                .into_iter()
-                .min_by(Value::order)
-                .unwrap_or(Value::Null),
-            F::Max => values
-                .into_iter()
-                .max_by(Value::order)
-                .unwrap_or(Value::Null),
+            F::Min => values.into_iter().min_by(Value::order).unwrap_or(Value::Null),
+            F::Max => values.into_iter().max_by(Value::order).unwrap_or(Value::Null),
             F::BoolAnd => Value::Bool(values.iter().all(|value| truth(value) == Some(true))),
             F::BoolOr => Value::Bool(values.iter().any(|value| truth(value) == Some(true))),
             F::ArrayAgg => Value::Array(values.into()),
@@ -711,43 +559,21 @@ impl Context<'_> {
                     Some(Value::Text(separator)) => separator.to_string(),
                     _ => String::new(),
                 };
-                let parts: Vec<&str> = values
-                    .iter()
-                    .map(|v| if let Value::Text(t) = v { &**t } else { "" })
-                    .collect();
+                let parts: Vec<&str> = values.iter().map(|v| if let Value::Text(t) = v { &**t } else { "" }).collect();
                 text(parts.join(&separator))
             }
             F::Sum | F::Avg => match aggregate.kind {
                 Type::Int8 => {
-                    let sum: i128 = values
-                        .iter()
-                        .map(|v| {
-                            if let Value::Int(v) = v {
-                                i128::from(*v)
-                            } else {
-                                0
-                            }
-                        })
-                        .sum();
-                    Value::Int(
-                        i64::try_from(sum)
-                            .map_err(|_| super::super::value::out_of_range(Type::Int8))?,
-                    )
+                    let sum: i128 = values.iter().map(|v| if let Value::Int(v) = v { i128::from(*v) } else { 0 }).sum();
+                    Value::Int(i64::try_from(sum).map_err(|_| super::super::value::out_of_range(Type::Int8))?)
                 }
-                Type::Interval => Value::Interval(
-                    values
-                        .iter()
-                        .map(|v| if let Value::Interval(v) = v { *v } else { 0 })
-                        .sum(),
-                ),
+                Type::Interval => {
+                    Value::Interval(values.iter().map(|v| if let Value::Interval(v) = v { *v } else { 0 }).sum())
+                }
                 Type::Float4 | Type::Float8 => {
                     let sum: f64 = values.iter().filter_map(Value::as_float).sum();
                     #[expect(clippy::cast_precision_loss, reason = "as PostgreSQL divides")]
-                    Value::Float(if aggregate.function == F::Avg {
-                        sum / count as f64
-                    } else {
-                        sum
-                    })
+                    Value::Float(if aggregate.function == F::Avg { sum / count as f64 } else { sum })
                 }
                 _ => {
                     let mut sum = Decimal::from_int(0);
@@ -773,15 +599,7 @@ fn distinct(rows: &mut Vec<(Vec<Value>, Tuple)>) {
 }
 
 fn combine(operation: SetOperation, rows: &mut Vec<(Vec<Value>, Tuple)>, others: Vec<Vec<Value>>) {
-    let made = |row: Vec<Value>| {
-        (
-            row,
-            Tuple {
-                values: Values::Owned(Vec::new()),
-                ids: Vec::new(),
-            },
-        )
-    };
+    let made = |row: Vec<Value>| (row, Tuple { values: Values::Owned(Vec::new()), ids: Vec::new() });
     match operation {
         SetOperation::Union { all } => {
             rows.extend(others.into_iter().map(made));
@@ -790,10 +608,7 @@ fn combine(operation: SetOperation, rows: &mut Vec<(Vec<Value>, Tuple)>, others:
             }
         }
         SetOperation::Intersect | SetOperation::Except => {
-            let others: BTreeMap<Key, ()> = others
-                .into_iter()
-                .map(|row| (Key::Many(row.into()), ()))
-                .collect();
+            let others: BTreeMap<Key, ()> = others.into_iter().map(|row| (Key::Many(row.into()), ())).collect();
             let wanted = operation == SetOperation::Intersect;
             rows.retain(|(row, _)| others.contains_key(&Key::Many(row.clone().into())) == wanted);
             distinct(rows);

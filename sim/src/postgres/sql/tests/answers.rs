@@ -22,21 +22,11 @@ fn a_real_server_said_the_same() {
         let same = got.len() == expected.len()
             && got.iter().zip(&expected).all(|(got, expected)| {
                 got == expected
-                    || (!got.contains(" @")
-                        && expected
-                            .rsplit_once(" @")
-                            .is_some_and(|(text, _)| text == got))
+                    || (!got.contains(" @") && expected.rsplit_once(" @").is_some_and(|(text, _)| text == got))
             });
         if !same {
-            wrong.push(format!(
-                "{query}\n  expected {expected:#?}\n  got      {got:#?}"
-            ));
+            wrong.push(format!("{query}\n  expected {expected:#?}\n  got      {got:#?}"));
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of the answers differ:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of the answers differ:\n{}", wrong.len(), wrong.join("\n"));
 }

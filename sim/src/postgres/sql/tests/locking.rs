@@ -22,10 +22,7 @@ fn an_update_waits_for_the_row_and_sees_the_committed_value() {
     let mut lab = lab();
     lab.run(1, "BEGIN");
     lab.run(1, "UPDATE t SET v = v + 1 WHERE id = 1");
-    assert_eq!(
-        lab.send(2, "UPDATE t SET v = v + 10 WHERE id = 1 RETURNING v"),
-        Now::Waits
-    );
+    assert_eq!(lab.send(2, "UPDATE t SET v = v + 10 WHERE id = 1 RETURNING v"), Now::Waits);
     assert_eq!(lab.engine.locks().blocking(102), [101]);
     // Readers do not wait, and see nothing yet.
     assert_eq!(lab.cells(0, "SELECT v FROM t WHERE id = 1"), ["0"]);
@@ -41,15 +38,9 @@ fn after_a_rollback_the_old_value_counts() {
     let mut lab = lab();
     lab.run(1, "BEGIN");
     lab.run(1, "UPDATE t SET v = v + 1 WHERE id = 1");
-    assert_eq!(
-        lab.send(2, "UPDATE t SET v = v + 10 WHERE id = 1 RETURNING v"),
-        Now::Waits
-    );
+    assert_eq!(lab.send(2, "UPDATE t SET v = v + 10 WHERE id = 1 RETURNING v"), Now::Waits);
     lab.run(1, "ROLLBACK");
-    assert_eq!(
-        done(&lab.settle()[0].1),
-        ["(v:int4)", ": 10", "UPDATE 1", "I"]
-    );
+    assert_eq!(done(&lab.settle()[0].1), ["(v:int4)", ": 10", "UPDATE 1", "I"]);
 }
 
 #[test]
@@ -71,23 +62,14 @@ fn waiters_for_a_row_queue_in_order() {
     lab.run(1, "BEGIN; UPDATE t SET v = 1 WHERE id = 1");
     for session in 2..6 {
         lab.run(session, "BEGIN");
-        assert_eq!(
-            lab.send(session, "UPDATE t SET v = v * 10 + 1 WHERE id = 1"),
-            Now::Waits
-        );
+        assert_eq!(lab.send(session, "UPDATE t SET v = v * 10 + 1 WHERE id = 1"), Now::Waits);
     }
     for session in 1..6 {
         lab.run(session, "COMMIT");
         let next = lab.settle();
         if session < 5 {
             // The first in the queue is done; the one behind it now waits for it.
-            assert_eq!(
-                next[0],
-                (
-                    session + 1,
-                    Now::Done(vec!["UPDATE 1".to_owned(), "T".to_owned()])
-                )
-            );
+            assert_eq!(next[0], (session + 1, Now::Done(vec!["UPDATE 1".to_owned(), "T".to_owned()])));
             assert!(next[1..].iter().all(|(_, now)| *now == Now::Waits));
         }
     }
@@ -107,10 +89,7 @@ fn a_duplicate_key_waits_for_the_inserter() {
         let mut lab = lab();
         lab.run(1, "BEGIN; INSERT INTO t VALUES (9, 1)");
         assert_eq!(lab.send(2, "INSERT INTO t VALUES (9, 2)"), Now::Waits);
-        assert_eq!(
-            lab.send(3, "INSERT INTO t VALUES (9, 3) ON CONFLICT DO NOTHING"),
-            Now::Waits
-        );
+        assert_eq!(lab.send(3, "INSERT INTO t VALUES (9, 3) ON CONFLICT DO NOTHING"), Now::Waits);
         lab.run(1, end);
         let settled = lab.settle();
         assert_eq!(done(&settled[0].1)[0], answer);
@@ -135,10 +114,7 @@ fn an_upsert_waits_and_then_updates() {
     lab.run(1, upsert);
     assert_eq!(lab.send(2, upsert), Now::Waits);
     lab.run(1, "COMMIT");
-    assert_eq!(
-        done(&lab.settle()[0].1),
-        ["(v:int4)", ": 2", "INSERT 0 1", "I"]
-    );
+    assert_eq!(done(&lab.settle()[0].1), ["(v:int4)", ": 2", "INSERT 0 1", "I"]);
 }
 
 #[test]
@@ -149,24 +125,12 @@ fn nowait_and_skip_locked() {
         lab.run(2, "SELECT id FROM t WHERE id = 2 FOR UPDATE NOWAIT"),
         ["ERROR 55P03: could not obtain lock on row in relation \"t\""]
     );
-    assert_eq!(
-        lab.cells(
-            2,
-            "SELECT id FROM t ORDER BY id FOR UPDATE SKIP LOCKED LIMIT 2"
-        ),
-        ["1", "3"]
-    );
+    assert_eq!(lab.cells(2, "SELECT id FROM t ORDER BY id FOR UPDATE SKIP LOCKED LIMIT 2"), ["1", "3"]);
     // Key share goes along with an update that keeps the key, and not with FOR UPDATE.
-    assert_eq!(
-        lab.cells(2, "SELECT id FROM t WHERE id = 2 FOR KEY SHARE SKIP LOCKED"),
-        [""; 0]
-    );
+    assert_eq!(lab.cells(2, "SELECT id FROM t WHERE id = 2 FOR KEY SHARE SKIP LOCKED"), [""; 0]);
     lab.run(1, "ROLLBACK");
     lab.run(1, "BEGIN; UPDATE t SET v = 1 WHERE id = 2");
-    assert_eq!(
-        lab.cells(2, "SELECT id FROM t WHERE id = 2 FOR KEY SHARE SKIP LOCKED"),
-        ["2"]
-    );
+    assert_eq!(lab.cells(2, "SELECT id FROM t WHERE id = 2 FOR KEY SHARE SKIP LOCKED"), ["2"]);
 }
 
 #[test]
@@ -180,34 +144,22 @@ fn a_rollback_to_a_savepoint_lets_waiters_go_on() {
     assert_eq!(lab.send(3, "UPDATE t SET v = 3 WHERE id = 1"), Now::Waits);
     lab.run(1, "ROLLBACK TO a");
     let settled = lab.settle();
-    assert_eq!(
-        settled,
-        [(2, Now::Done(vec!["UPDATE 1".to_owned(), "I".to_owned()]))]
-    );
+    assert_eq!(settled, [(2, Now::Done(vec!["UPDATE 1".to_owned(), "I".to_owned()]))]);
     lab.run(1, "COMMIT");
     assert_eq!(lab.settle().len(), 1);
-    assert_eq!(
-        lab.cells(0, "SELECT v FROM t ORDER BY id LIMIT 2"),
-        ["3", "2"]
-    );
+    assert_eq!(lab.cells(0, "SELECT v FROM t ORDER BY id LIMIT 2"), ["3", "2"]);
 }
 
 #[test]
 fn a_table_lock_queues_readers_behind_a_waiting_alter() {
     let mut lab = lab();
     lab.run(1, "BEGIN; SELECT * FROM t");
-    assert_eq!(
-        lab.send(2, "ALTER TABLE t ADD COLUMN w int DEFAULT 4"),
-        Now::Waits
-    );
+    assert_eq!(lab.send(2, "ALTER TABLE t ADD COLUMN w int DEFAULT 4"), Now::Waits);
     assert_eq!(lab.send(3, "SELECT * FROM t WHERE id = 1"), Now::Waits);
     lab.run(1, "COMMIT");
     let settled = lab.settle();
     assert_eq!(done(&settled[0].1), ["ALTER TABLE", "I"]);
-    assert_eq!(
-        done(&settled[1].1),
-        ["(id:int4, v:int4, w:int4)", ": 1|0|4", "SELECT 1", "I"]
-    );
+    assert_eq!(done(&settled[1].1), ["(id:int4, v:int4, w:int4)", ": 1|0|4", "SELECT 1", "I"]);
 }
 
 #[test]
@@ -245,16 +197,10 @@ fn repeatable_read_fails_where_read_committed_goes_on() {
 fn advisory_locks_wait_and_are_not_taken_twice() {
     let mut lab = lab();
     lab.run(1, "SELECT pg_advisory_lock(2)");
-    assert_eq!(
-        lab.send(2, "SELECT pg_advisory_lock(1), pg_advisory_lock(2)"),
-        Now::Waits
-    );
+    assert_eq!(lab.send(2, "SELECT pg_advisory_lock(1), pg_advisory_lock(2)"), Now::Waits);
     lab.run(1, "SELECT pg_advisory_unlock(2)");
     assert_eq!(lab.settle().len(), 1);
-    assert_eq!(
-        lab.run(2, "SELECT pg_advisory_unlock(1), pg_advisory_unlock(2)")[1],
-        ": t|t"
-    );
+    assert_eq!(lab.run(2, "SELECT pg_advisory_unlock(1), pg_advisory_unlock(2)")[1], ": t|t");
     assert!(lab.engine.locks().rows().is_empty());
     let report = lab.sessions[&2].report(crate::postgres::event::BackendState::Idle, Vec::new());
     assert_eq!(report.advisory_locks, 0);
@@ -282,12 +228,7 @@ fn notifications_come_at_commit() {
     lab.run(2, "BEGIN; NOTIFY ch, 'a'; NOTIFY ch, 'a'; NOTIFY ch, 'b'");
     assert!(lab.engine.take_notifications().is_empty());
     lab.run(2, "COMMIT");
-    let payloads: Vec<String> = lab
-        .engine
-        .take_notifications()
-        .into_iter()
-        .map(|n| n.payload)
-        .collect();
+    let payloads: Vec<String> = lab.engine.take_notifications().into_iter().map(|n| n.payload).collect();
     assert_eq!(payloads, ["a", "b"]);
     lab.run(2, "BEGIN; NOTIFY ch; ROLLBACK");
     assert!(lab.engine.take_notifications().is_empty());
@@ -298,22 +239,13 @@ fn a_crash_keeps_what_was_committed() {
     let mut lab = lab();
     lab.run(0, "CREATE UNLOGGED TABLE u (a int)");
     lab.run(0, "INSERT INTO u VALUES (1)");
-    lab.run(
-        1,
-        "BEGIN; UPDATE t SET v = 1; CREATE TABLE n (a int); CREATE TEMP TABLE x (a int)",
-    );
+    lab.run(1, "BEGIN; UPDATE t SET v = 1; CREATE TABLE n (a int); CREATE TEMP TABLE x (a int)");
     lab.run(2, "BEGIN; ALTER TABLE u ADD COLUMN b int");
     lab.engine.crash();
     lab.sessions.clear();
     assert_eq!(lab.cells(0, "SELECT sum(v) FROM t"), ["0"]);
     assert_eq!(lab.cells(0, "SELECT count(*) FROM u"), ["0"]);
-    assert_eq!(
-        lab.cells(
-            0,
-            "SELECT relname FROM pg_class WHERE relkind = 'r' ORDER BY 1"
-        ),
-        ["t", "u"]
-    );
+    assert_eq!(lab.cells(0, "SELECT relname FROM pg_class WHERE relkind = 'r' ORDER BY 1"), ["t", "u"]);
     assert_eq!(lab.engine.row_versions(), 5);
 }
 

@@ -85,25 +85,22 @@ impl Model {
                 }
                 None => false,
             },
-            Op::Release(name) => match self.savepoints.iter().rposition(|(other, _)| other == name)
-            {
+            Op::Release(name) => match self.savepoints.iter().rposition(|(other, _)| other == name) {
                 Some(at) => {
                     self.savepoints.truncate(at);
                     true
                 }
                 None => false,
             },
-            Op::RollbackTo(name) => {
-                match self.savepoints.iter().rposition(|(other, _)| other == name) {
-                    Some(at) => {
-                        self.savepoints.truncate(at + 1);
-                        self.block = Some(self.savepoints[at].1.clone());
-                        self.failed = false;
-                        true
-                    }
-                    None => false,
+            Op::RollbackTo(name) => match self.savepoints.iter().rposition(|(other, _)| other == name) {
+                Some(at) => {
+                    self.savepoints.truncate(at + 1);
+                    self.block = Some(self.savepoints[at].1.clone());
+                    self.failed = false;
+                    true
                 }
-            }
+                None => false,
+            },
             Op::Put(key) => {
                 let rows = self.block.as_mut().unwrap_or(&mut self.committed);
                 let free = !rows.contains_key(key);
@@ -120,10 +117,7 @@ impl Model {
                 true
             }
             Op::Remove(key) => {
-                self.block
-                    .as_mut()
-                    .unwrap_or(&mut self.committed)
-                    .remove(key);
+                self.block.as_mut().unwrap_or(&mut self.committed).remove(key);
                 true
             }
             Op::Truncate => {
