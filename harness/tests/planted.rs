@@ -65,7 +65,7 @@ fn shown_by(plant: Plant) -> &'static str {
         RefillTakesLastSlot => "min_idle",
         CheckOutsideTimeout | CheckTimeoutReturnsConnection => "forgotten_idle",
         CloseNotWoken | DialStorm | Churn => "steady",
-        ResetSkippedAfterError | ResetSkippedForWaiter | ResetCommits => "dirty",
+        ResetSkippedAfterError | ResetSkippedForWaiter | AutocommitOff | ResetCommits => "dirty",
         BrokenNotNoticed | StatusCountsBroken => "terminated_idle",
         IdleTimeoutReadOnce | ReaperOutlivesPool | PanicInReaper => "idle",
         LifoWaiters => "queue",

@@ -203,6 +203,17 @@ mod tests {
     }
 
     #[test]
+    fn a_shrunk_pool_that_keeps_what_is_idle() {
+        let mut case = Case::new();
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).at(20).releases(1, 1).releases(2, 2);
+        case.at(30).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
+        // It dials no more; then it is closed, which is late.
+        case.at(20_000).phase(Phase::Healing).phase(Phase::Closing);
+        case.happens(What::PoolClosing { pool: PoolId(1) }).closed(1).closed(2);
+        case.happens(What::PoolClosed { pool: PoolId(1) }).violates(META.name, 1);
+    }
+
+    #[test]
     fn a_shrunk_pool_has_until_its_leases_end() {
         let mut case = Case::new();
         case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);

@@ -183,6 +183,18 @@ mod tests {
     }
 
     #[test]
+    fn a_close_that_never_returns() {
+        let mut case = Case::new();
+        case.at(10).happens(What::PoolClosing { pool: PoolId(1) }).at(60_000);
+        case.happens(What::PoolDropped { pool: PoolId(1) }).violates(META.name, 1);
+        let mut case = Case::new();
+        case.at(10).happens(What::PoolClosing { pool: PoolId(1) }).happens(What::PoolClosed { pool: PoolId(1) });
+        case.at(60_000).happens(What::PoolDropped { pool: PoolId(1) }).is_innocent();
+        let mut case = Case::new();
+        case.at(60_000).happens(What::PoolDropped { pool: PoolId(1) }).is_innocent();
+    }
+
+    #[test]
     fn a_close_that_waits_for_a_lease() {
         let mut case = Case::new();
         case.at(0).asks(1).open(1).gets(1, 1).at(10).happens(What::PoolClosing { pool: PoolId(1) });

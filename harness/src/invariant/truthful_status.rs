@@ -120,4 +120,18 @@ mod tests {
         let status = Status { size: Some(1), idle: Some(0), ..Status::default() };
         case.at(500).happens(What::PoolStatus { pool: PoolId(1), status }).is_innocent();
     }
+
+    #[test]
+    fn what_broke_is_counted_for_ever() {
+        for (size, wrong) in [(2, 0), (3, 1)] {
+            let mut case = Case::new();
+            case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).releases(1, 1).releases(2, 2);
+            case.at(20).gone(1, terminated()).broken(1).at(30).asks(3).open(3).gets(3, 3).releases(3, 3);
+            case.phase(Phase::Healing);
+            // Two are open. It may or may not know that the third is broken, but it can't have more than two.
+            let status = Status { size: Some(size), ..Status::default() };
+            case.at(500).happens(What::PoolStatus { pool: PoolId(1), status });
+            assert_eq!(case.over().counts().get(META.name).copied().unwrap_or_default(), wrong, "{size}");
+        }
+    }
 }

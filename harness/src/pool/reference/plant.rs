@@ -46,6 +46,7 @@ pub enum Plant {
     SpinInAcquire,
     BlockingSleep,
     GrowsWithoutEnd,
+    AutocommitOff,
     ResetCommits,
 }
 
@@ -271,6 +272,12 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
         "planted:grows-without-end",
         "no-stall",
         "an acquire that has to wait allocates a MiB at each look, up to 1 GiB, and looks again at once",
+    ),
+    (
+        AutocommitOff,
+        "planted:autocommit-off",
+        "effects",
+        "a lease starts inside a transaction, which the reset rolls back: what was acknowledged is lost",
     ),
     (
         ResetCommits,
