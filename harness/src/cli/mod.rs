@@ -4,12 +4,12 @@
 
 mod check;
 mod engine;
-mod error;
-mod files;
-mod job;
+pub(crate) mod error;
+pub(crate) mod files;
+pub(crate) mod job;
 mod list;
 mod new;
-mod outcome;
+pub(crate) mod outcome;
 mod run;
 mod schema;
 mod serve;
