@@ -161,12 +161,11 @@ impl Context<'_> {
                 Some(_) => self.duplicate(id, values, None, only)?,
                 None => None,
             };
-            let Some((index, there)) = arbiter else { break };
+            let Some((_, there)) = arbiter else { break };
             let Some(Conflict { update: Some((assignments, condition)), .. }) = conflict else {
                 self.serializable(id, there)?;
                 return Ok(None);
             };
-            let name = self.engine.catalog.table(id).indexes[index].name.clone();
             let key = self.engine.catalog.table(id).indexes.iter().any(|index| {
                 index.unique && !index.dropped && index.columns.iter().any(|c| assignments.iter().any(|(a, _)| a == c))
             });
@@ -185,7 +184,6 @@ impl Context<'_> {
                             && row.newest().ended.is_none()
                     });
                     if mine {
-                        let _ = name;
                         return Err(PgError::error(
                             SqlState::CARDINALITY_VIOLATION,
                             "ON CONFLICT DO UPDATE command cannot affect row a second time",

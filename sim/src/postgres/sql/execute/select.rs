@@ -439,17 +439,21 @@ impl Context<'_> {
                 self.engine.wait_for(self.session, xid)?;
                 continue;
             }
-            let newest = row.newest();
+            // What others are about to write is not there yet; a lock may go along with it (FOR KEY SHARE).
+            let theirs = |stamp: Stamp| matches!(stamp, Stamp::Pending { pid, .. } if pid != me);
+            let Some(newest) = row.versions.iter().rev().find(|version| !theirs(version.made)) else {
+                return Ok(RowOutcome::Gone);
+            };
+            let ended = newest.ended.filter(|ended| !theirs(*ended));
             let snapshot = self.view.snapshot;
-            let outcome = match (newest.made, newest.ended) {
-                (_, Some(Stamp::Committed(_))) => RowOutcome::Gone,
-                (_, Some(Stamp::Pending { .. })) => RowOutcome::Gone,
+            let outcome = match (newest.made, ended) {
+                (_, Some(_)) => RowOutcome::Gone,
                 (Stamp::Committed(number), None) if number > snapshot => RowOutcome::Changed(newest.values.clone()),
                 (Stamp::Pending { command, .. }, None) if command >= self.view.command => RowOutcome::Gone,
                 _ => RowOutcome::Same,
             };
             if self.session.transaction.isolation.one_snapshot() {
-                let concurrent = match (&outcome, newest.ended) {
+                let concurrent = match (&outcome, ended) {
                     (RowOutcome::Changed(_), _) => Some("update"),
                     (RowOutcome::Gone, Some(Stamp::Committed(_))) => Some("delete"),
                     _ => None,
