@@ -39,6 +39,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    quiet_snapshots();
     let mut trials: Vec<Trial> = cases.iter().cloned().map(trial).collect();
     let (of_names, of_snapshots) = (cases.clone(), cases);
     trials.push(Trial::test("names_are_unique", move || names_are_unique(&of_names)));
@@ -104,6 +105,16 @@ fn compare_story(case: &Case, story: &str) -> Result<(), String> {
     settings.set_description(&case.scenario().title);
     let compared = catch_unwind(AssertUnwindSafe(|| settings.bind(|| insta::assert_snapshot!(case.pool(), story))));
     compared.map_err(|panic| text_of(&*panic).lines().next().unwrap_or_default().to_owned())
+}
+
+/// A story that differs is told by insta and by the test's own message: no backtrace is wanted of it.
+fn quiet_snapshots() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panic.payload_as_str().is_some_and(|text| text.starts_with("snapshot assertion ")) {
+            others(panic);
+        }
+    }));
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> &str {
