@@ -92,7 +92,7 @@ struct RunArgs {
     /// Runs at once [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// Write the full trace of the one run as JSON lines; into a folder: of every run, a file each
+    /// Write the full trace as JSON lines; a folder takes those of all runs
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     /// Print the results as JSON
