@@ -77,6 +77,33 @@ async fn blocks(raw: &mut Raw, sql: &str) {
     assert_eq!(raw.within(10 * MS).await, NOTHING, "{sql}");
 }
 
+/// The list above names tests that exist.
+#[test]
+fn every_test_on_the_list_exists() {
+    let sources = [
+        include_str!("postgres_behaviour.rs"),
+        include_str!("postgres_network.rs"),
+        include_str!("postgres_server.rs"),
+        include_str!("postgres_session.rs"),
+        include_str!("../src/net/tests/dead_ends.rs"),
+        include_str!("../src/net/tests/partitions.rs"),
+        include_str!("../src/postgres/locks/tests.rs"),
+    ];
+    let mut rows = 0;
+    for row in sources[0].lines().filter_map(|line| line.strip_prefix("//! | ")) {
+        let Some(tests) = row.split(" | ").nth(1).filter(|tests| tests.contains('`')) else {
+            continue; // a heading
+        };
+        rows += 1;
+        for name in tests.split('`').skip(1).step_by(2).filter(|name| *name != "net::tests") {
+            let name = name.rsplit("::").next().unwrap();
+            let found = sources.iter().any(|source| source.contains(&format!("fn {name}(")));
+            assert!(found, "{name} is on the list and nowhere else");
+        }
+    }
+    assert_eq!(rows, 35);
+}
+
 #[tokio::test(start_paused = true)]
 async fn three_texts_of_57p03() {
     let server = Server::new(Config { startup_time: 100 * MS, recovery_time: 100 * MS, ..quick() }, None).unwrap();

@@ -506,9 +506,12 @@ async fn a_partition_delays_and_a_statement_is_done_once() {
     assert_eq!(site.cell("SELECT v FROM t").unwrap(), "1");
 }
 
+/// Idle, interval (seconds), count and user timeout (ms).
+type Keepalive = (u32, u32, u32, u32);
+
 /// What a session asked of its socket, in order.
 #[derive(Clone, Default)]
-struct Asked(Arc<Mutex<Vec<(u32, u32, u32, u32)>>>);
+struct Asked(Arc<Mutex<Vec<Keepalive>>>);
 
 /// A socket that remembers its keepalive.
 struct Remembering(tokio::io::DuplexStream, Asked);
