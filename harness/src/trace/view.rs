@@ -570,13 +570,12 @@ impl View {
                     pool.closing_at.get_or_insert(at);
                 }
             }
-            What::PoolClosed { pool } | What::PoolDropped { pool } => {
+            What::PoolClosed { pool } | What::PoolDropped { pool } | What::PoolFailed { pool, .. } => {
                 if let Some(pool) = slot(&mut self.pools, pool.0) {
                     pool.ended_at.get_or_insert(at);
                 }
             }
-            What::PoolFailed { .. }
-            | What::PoolStatus { .. }
+            What::PoolStatus { .. }
             | What::DetachedDropped { .. }
             | What::TaskPanicked { .. }
             | What::TasksLeft { .. } => {}
