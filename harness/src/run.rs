@@ -209,6 +209,10 @@ async fn closing_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>], t
         recorder.record(What::PoolDropped { pool: id });
         drop(pool);
     }
+    // What applications leaked goes with their memory: until then it keeps tasks of the pool alive that no pool can end.
+    for process in processes {
+        drop(process.take_leaked());
+    }
     let world = Arc::clone(&target.world);
     drop(target);
     tokio::time::sleep(QUIET).await;
