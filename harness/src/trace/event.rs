@@ -125,7 +125,7 @@ pub enum What {
         /// Which.
         process: ProcessId,
     },
-    /// A pool was built.
+    /// A pool is being built; its first dials may follow at once. [`What::PoolFailed`] takes it back.
     PoolBuilt {
         /// Which.
         pool: PoolId,

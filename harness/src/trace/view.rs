@@ -3,8 +3,8 @@
 //! What a connection *is* for its pool is its [`Class`]; every count is a count of a class. The server decides what is
 //! idle: a connection nobody holds, on which a statement runs (a check, a reset), is busy. A backend whose client end is
 //! gone is an orphan: it is the server's burden, not the pool's. After anything that may have cut a flow silently, no
-//! connection is [`proven`](View::is_proven) until its backend is heard of again: a pool may rightly be waiting for the
-//! answer to a check that the server never got.
+//! connection is [`proven`](View::is_proven) until a statement on it was asked and answered: a pool may rightly be
+//! waiting for the answer to a check that the server never got, or that got lost on its way back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +89,8 @@ pub struct ConnView {
     pub tainted: bool,
     /// Whether a lease ended in the middle of a statement, and the server has not ended one since.
     pub in_flight: bool,
+    /// Whether its last lease sent a statement.
+    pub used: bool,
     /// When its backend was last heard of.
     pub heard_at: Duration,
     /// Transactions with writes that its backend committed.
@@ -229,6 +231,8 @@ pub struct Statement {
     pub commits: u32,
     /// Whether it follows an abandoned statement, which the server may still run before it.
     pub follows_abandoned: bool,
+    /// How many times anything may have cut flows before it.
+    epoch: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -323,9 +327,12 @@ pub struct View {
     target: &'static str,
     lasting: Vec<bool>,
     cuts: Vec<bool>,
+    severs: Vec<bool>,
     repoints: Vec<Option<ServerName>>,
     active: Vec<u32>,
     epoch: u32,
+    // A fault is active that may cut a flow at any time while it lasts.
+    severed: bool,
     idle_flow_timeout: Option<Duration>,
     settings: Vec<(String, Arc<PoolSettings>)>,
 }
@@ -356,9 +363,11 @@ impl View {
             target: "db",
             lasting: faults.iter().map(|fault| lasts(&fault.action)).collect(),
             cuts: faults.iter().map(|fault| cuts_flows(&fault.action)).collect(),
+            severs: faults.iter().map(|fault| severs_flows(&fault.action)).collect(),
             repoints: faults.iter().map(|fault| repoints(&fault.action)).collect(),
             active: vec![0; faults.len()],
             epoch: 0,
+            severed: false,
             idle_flow_timeout: scenario.network.idle_flow_timeout,
             settings: scenario.apps.iter().map(|(name, app)| (name.clone(), Arc::new(app.pool.clone()))).collect(),
         }
@@ -410,20 +419,37 @@ impl View {
         self.conn(id).map_or(Class::Nothing, |conn| conn.class)
     }
 
-    /// Whether the connection's backend was heard of since anything may have cut its flow silently.
+    /// Whether bytes are known to have gone both ways on the connection since anything may have cut its flow silently:
+    /// it was opened since, or a statement was begun and answered. That the server was heard of is no proof: it may
+    /// answer a question of before the cut, or into a direction that is still cut. One whose backend is gone, and
+    /// whose client does not know, is not proven either: the news may be lost.
     #[must_use]
     pub fn is_proven(&self, conn: &ConnView) -> bool {
-        conn.proven_epoch == self.epoch
+        conn.state.is_some()
+            && !self.severed
+            && conn.proven_epoch == self.epoch
             && self.idle_flow_timeout.is_none_or(|timeout| self.now.saturating_sub(conn.heard_at) < timeout)
     }
 
-    /// Whether any open connection of the pool is not proven.
+    /// Connections that are open at the app's end, that nobody holds, and that are not proven. The pool may be waiting
+    /// for an answer on each of them that will not come, or have given it up already, which can't be seen from outside:
+    /// the driver keeps the socket of a dropped client open while an answer is due.
+    #[must_use]
+    pub fn suspects(&self, pool: &PoolView) -> u32 {
+        if self.epoch == 0 && self.idle_flow_timeout.is_none() {
+            // Without a cut a backend's end is told to its client within a round trip.
+            return pool.count(Class::Dead);
+        }
+        let suspects = self
+            .conns_of(pool)
+            .filter(|(_, conn)| matches!(conn.class, Class::Idle | Class::Busy | Class::Dead) && !self.is_proven(conn));
+        u32::try_from(suspects.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether any open connection of the pool that nobody holds is not proven.
     #[must_use]
     pub fn has_suspects(&self, pool: &PoolView) -> bool {
-        (self.epoch > 0 || self.idle_flow_timeout.is_some())
-            && self
-                .conns_of(pool)
-                .any(|(_, conn)| matches!(conn.class, Class::Idle | Class::Busy | Class::Dead) && !self.is_proven(conn))
+        self.suspects(pool) > 0
     }
 
     /// The acquires that wait for a pool, the oldest first, each with its start.
@@ -474,11 +500,14 @@ impl View {
             What::AcquireStart { actor, pool } => self.acquire_start(*actor, *pool),
             What::AcquireEnd { actor, pool, result } => self.acquire_end(*actor, *pool, result),
             What::SqlStart { actor, conn, text } => {
-                let (commits, follows_abandoned) =
-                    self.conn(*conn).map_or((0, false), |conn| (conn.commits, conn.in_flight));
+                let (commits, follows_abandoned) = slot(&mut self.conns, conn.0).map_or((0, false), |conn| {
+                    conn.used = true;
+                    (conn.commits, conn.in_flight)
+                });
                 let text = Arc::clone(text);
+                let epoch = self.epoch;
                 self.actors.entry(actor.0).or_default().sql =
-                    Some(Statement { conn: *conn, text, since: at, commits, follows_abandoned });
+                    Some(Statement { conn: *conn, text, since: at, commits, follows_abandoned, epoch });
             }
             What::SqlEnd { actor, conn, result } => self.sql_end(*actor, *conn, result),
             What::Released { actor, conn } => self.release(*actor, *conn),
@@ -516,6 +545,9 @@ impl View {
             What::Phase(phase) => {
                 self.phase = *phase;
                 if *phase != Phase::Fault {
+                    // What the faults that still last leave behind, they leave now.
+                    let cut = self.active.iter().zip(&self.cuts).any(|(&active, &cuts)| active > 0 && cuts);
+                    self.epoch += u32::from(cut);
                     self.active.fill(0);
                     self.health();
                 }
@@ -538,13 +570,12 @@ impl View {
                     pool.closing_at.get_or_insert(at);
                 }
             }
-            What::PoolClosed { pool } | What::PoolDropped { pool } => {
+            What::PoolClosed { pool } | What::PoolDropped { pool } | What::PoolFailed { pool, .. } => {
                 if let Some(pool) = slot(&mut self.pools, pool.0) {
                     pool.ended_at.get_or_insert(at);
                 }
             }
-            What::PoolFailed { .. }
-            | What::PoolStatus { .. }
+            What::PoolStatus { .. }
             | What::DetachedDropped { .. }
             | What::TaskPanicked { .. }
             | What::TasksLeft { .. } => {}
@@ -608,11 +639,9 @@ impl View {
         if conn == 0 {
             return;
         }
-        let epoch = self.epoch;
         let Some(view) = slot(&mut self.conns, conn) else {
             return;
         };
-        view.proven_epoch = epoch;
         view.heard_at = now;
         if was == BackendState::Active && state != BackendState::Active {
             view.in_flight = false;
@@ -643,11 +672,10 @@ impl View {
         if self.conn(id).is_some_and(is_orphaned) {
             self.totals.orphans -= 1;
         }
-        let (now, epoch) = (self.now, self.epoch);
+        let now = self.now;
         self.change(id, |conn| {
             conn.state = None;
             conn.heard_at = now;
-            conn.proven_epoch = epoch;
         });
     }
 
@@ -717,6 +745,7 @@ impl View {
             conn.leased_at = Some(now);
             conn.tainted = false;
             conn.leaked = false;
+            conn.used = false;
         });
         self.actors.entry(id.0).or_default().held = Some(*conn);
         self.peaks.in_use = self.peaks.in_use.max(self.totals.in_use);
@@ -749,10 +778,14 @@ impl View {
 
     fn sql_end(&mut self, actor: ActorId, conn: ConnId, result: &SqlResult) {
         let statement = self.actors.get_mut(&actor.0).and_then(|actor| actor.sql.take());
-        self.took = statement.map_or(Duration::ZERO, |statement| self.now.saturating_sub(statement.since));
-        if *result != SqlResult::Ok
-            && let Some(conn) = slot(&mut self.conns, conn.0)
-        {
+        self.took = statement.as_ref().map_or(Duration::ZERO, |statement| self.now.saturating_sub(statement.since));
+        let Some(conn) = slot(&mut self.conns, conn.0) else {
+            return;
+        };
+        if let (Some(statement), SqlResult::Ok | SqlResult::Error(_)) = (&statement, result) {
+            conn.proven_epoch = conn.proven_epoch.max(statement.epoch);
+        }
+        if *result != SqlResult::Ok {
             conn.tainted = true;
             conn.in_flight |= *result == SqlResult::Cancelled;
         }
@@ -814,6 +847,7 @@ impl View {
             idle_since: now,
             tainted: false,
             in_flight: false,
+            used: false,
             heard_at: now,
             commits: 0,
             class: Class::Nothing,
@@ -946,6 +980,7 @@ impl View {
     }
 
     fn health(&mut self) {
+        self.severed = self.active.iter().zip(&self.severs).any(|(&active, &severs)| active > 0 && severs);
         let serving = self.lifecycle(self.target).is_none_or(|lifecycle| lifecycle == Lifecycle::Running);
         let healthy = serving && self.active.iter().all(|&active| active == 0);
         if healthy == self.healthy_since.is_some() {
@@ -1185,6 +1220,12 @@ fn cuts_flows(fault: &FaultAction) -> bool {
             | F::NetIdleFlowTimeout { .. }
             | F::AppPowerLoss { .. }
     )
+}
+
+/// Whether the fault may cut or stall flows not only when it begins and ends, but at any time between.
+fn severs_flows(fault: &FaultAction) -> bool {
+    use FaultAction as F;
+    matches!(fault, F::NetPartition { .. } | F::NetBandwidth { .. } | F::NetIdleFlowTimeout { .. })
 }
 
 fn repoints(fault: &FaultAction) -> Option<ServerName> {

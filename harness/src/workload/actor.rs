@@ -350,15 +350,12 @@ impl Actor {
         let process = Arc::clone(&self.process);
         let id = self.recorder().next_pool();
         let connector = (process.connector_for)(id);
+        // Before it is there: a pool with `min_idle` dials while it is built.
+        let max_size = process.settings.max_size;
+        self.recorder().record(What::PoolBuilt { pool: id, process: process.id, max_size, own: true });
         let built = process.adapter.build(&process.settings, connector).await;
         match built {
             Ok(pool) => {
-                self.recorder().record(What::PoolBuilt {
-                    pool: id,
-                    process: process.id,
-                    max_size: process.settings.max_size,
-                    own: true,
-                });
                 self.drop_own_pool();
                 self.own_pool = Some((id, pool));
                 Ok(())

@@ -1,8 +1,10 @@
 //! The simple query, and how a statement of either protocol runs: step by step, waiting where the engine says so.
 //!
 //! A simple query of several statements runs in one implicit transaction; an error ends it and the rest is not run
-//! (`exec_simple_query`). Left out: a statement's rows are sent when it is complete, not while it runs, so the
-//! RowDescription of a statement that fails while it waits is not sent before the error.
+//! (`exec_simple_query`). A query's RowDescription is sent when it begins to run, so it comes before the error of one that
+//! fails in a row or is ended while it waits; not before an error of analysis or planning, or of a statement that
+//! collects its rows first (RETURNING). Left out: rows are sent when the statement is complete, not while it runs, so
+//! those before the one that fails are not sent.
 
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use super::error::{PgError, SqlState};
 use super::event::BackendState;
 use super::link::Socket;
 use super::session::{Connection, Stop};
-use super::sql::{Column, Execution, Framing, Output, Step, Value};
+use super::sql::{Column, Execution, Framing, Output, Statement, Step, Value};
 use super::transaction::TransactionStatus;
 use super::wire::{self, Bare, Formats};
 
@@ -47,9 +49,11 @@ impl<S: Socket> Connection<S> {
                 engine.statement_begin(host, session, framing);
                 engine.start(session, statement, &[], Vec::new())
             })?;
-            let output = self.run_statement(&mut execution).await?;
+            let (output, described) = self.run_statement(&mut execution, true).await?;
             if let Some(rows) = &output.rows {
-                wire::row_description(&mut self.link.output, &rows.columns, &Formats::Text);
+                if !described {
+                    wire::row_description(&mut self.link.output, &rows.columns, &Formats::Text);
+                }
                 self.send_rows(&rows.columns, &rows.rows, &Formats::Text).await?;
             }
             self.send_notices(&output);
@@ -77,10 +81,24 @@ impl<S: Socket> Connection<S> {
         ))
     }
 
-    /// Runs a statement to its end.
-    pub(super) async fn run_statement(&mut self, execution: &mut Execution) -> Result<Output, Stop> {
+    /// Runs a statement to its end. With `describe`, RowDescription is sent when PostgreSQL does; whether that was before
+    /// the end is given back.
+    pub(super) async fn run_statement(
+        &mut self,
+        execution: &mut Execution,
+        describe: bool,
+    ) -> Result<(Output, bool), Stop> {
+        let mut described = false;
         let output = loop {
-            match self.engine(|engine, session, host| engine.step(host, session, execution))?? {
+            let step = self.engine(|engine, session, host| engine.step(host, session, execution))?;
+            if describe
+                && !described
+                && let Some(columns) = execution.described()
+            {
+                wire::row_description(&mut self.link.output, columns, &Formats::Text);
+                described = true;
+            }
+            match step? {
                 Step::Done(output) => break output,
                 Step::Wait => self.wait_for_lock().await?,
                 Step::Sleep(time) => self.sleep(time, ("Timeout", "PgSleep")).await?,
@@ -89,7 +107,15 @@ impl<S: Socket> Connection<S> {
         if let Some(slowness) = self.shared.slowness() {
             self.sleep(slowness, ("IO", "DataFileRead")).await?;
         }
-        Ok(output)
+        Ok((output, described))
+    }
+
+    /// Parse analysis and the revalidation of a prepared statement lock its tables, for the rest of the transaction.
+    pub(super) async fn lock_for_analysis(&mut self, statement: &Arc<Statement>, oids: &[u32]) -> Result<(), Stop> {
+        while !self.engine(|engine, session, _| engine.lock_for_analysis(session, statement, oids))?? {
+            self.wait_for_lock().await?;
+        }
+        Ok(())
     }
 
     /// What a statement that ran without waiting finds at its end: it may have cancelled or terminated itself.
@@ -114,7 +140,8 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// DataRows; a large result is sent on its way as it grows.
+    /// DataRows; a large result is sent on its way as it grows. While the client does not read, a cancel request or
+    /// `statement_timeout` waits for its turn; it ends the statement at the next row.
     pub(super) async fn send_rows(
         &mut self,
         columns: &[Column],
@@ -126,6 +153,8 @@ impl<S: Socket> Connection<S> {
             if self.link.is_full() {
                 self.link.flush();
                 self.send().await?;
+                self.check_signals()?;
+                self.check_statement_deadline()?;
             }
         }
         Ok(())

@@ -85,7 +85,7 @@ pub(super) fn plan(
         Command::Select(query) => {
             let select = binder.query(query)?;
             let columns = select.columns.clone();
-            (super::plan::Node::Select(select), Some(columns))
+            (super::plan::Node::Select(Box::new(select)), Some(columns))
         }
         Command::Insert(insert) => binder.insert(insert)?,
         Command::Update(update) => binder.update(update)?,
@@ -101,7 +101,7 @@ pub(super) fn plan(
     Ok(Plan { parameters: binder.parameters, columns, locks: binder.locks, node })
 }
 
-/// An expression over a table's columns: DEFAULT, CHECK.
+/// An expression over a table's columns, for a column of a name and a type: DEFAULT, CHECK.
 pub(super) fn table_expression(
     catalog: &Catalog,
     database: &str,
@@ -109,8 +109,7 @@ pub(super) fn table_expression(
     text: &str,
     expr: &ast::Expr,
     columns: &[(Arc<str>, Type)],
-    kind: Type,
-    column: &str,
+    (column, kind): (&str, Type),
 ) -> Result<Expr, PgError> {
     let mut binder = Binder::new(catalog, database, pid, text, &[])?;
     let named = columns
@@ -491,5 +490,10 @@ pub(super) fn query_plan(
     let mut binder = Binder::new(catalog, database, pid, text, &[])?;
     let select = binder.query(query)?;
     let columns = Some(select.columns.clone());
-    Ok(Plan { parameters: binder.parameters, columns, locks: binder.locks, node: super::plan::Node::Select(select) })
+    Ok(Plan {
+        parameters: binder.parameters,
+        columns,
+        locks: binder.locks,
+        node: super::plan::Node::Select(Box::new(select)),
+    })
 }

@@ -880,7 +880,7 @@ impl Context<'_> {
                 let Some(row) = rows.iter().find(|row| row.pid == pid) else {
                     self.notices.push(PgError::warning(
                         SqlState::SUCCESSFUL_COMPLETION,
-                        format!("PID {pid} is not a PostgreSQL server process"),
+                        format!("PID {pid} is not a PostgreSQL backend process"),
                     ));
                     // PostgreSQL warns with ERRCODE_WARNING.
                     if let Some(notice) = self.notices.last_mut() {
@@ -890,7 +890,6 @@ impl Context<'_> {
                 };
                 if !self.session.superuser() {
                     let owner = row.usename.as_deref().unwrap_or("");
-                    let verb = if function == F::CancelBackend { "cancel query" } else { "terminate process" };
                     if self.engine.role(owner).is_some_and(|role| role.superuser) || row.usename.is_none() {
                         let verb = if function == F::CancelBackend {
                             "cancel superuser query"
@@ -914,7 +913,6 @@ impl Context<'_> {
                         )
                         .into());
                     }
-                    let _ = verb;
                 }
                 Value::Bool(if function == F::CancelBackend { self.host.cancel(pid) } else { self.host.terminate(pid) })
             }

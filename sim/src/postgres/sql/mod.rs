@@ -5,14 +5,14 @@
 //!
 //! | file | story |
 //! | --- | --- |
-//! | [`host`], [`result`] | what the engine asks of, and gives to, the session layer |
-//! | [`types`], [`value`], [`numeric`], [`datetime`] | values and their text and binary forms |
-//! | [`script`], [`utility`] | a query text becomes statements |
-//! | [`engine`], [`session`] | the cluster, a backend's state, and the transaction frame |
-//! | [`catalog`], [`heap`] | tables, row versions, indexes, undo and vacuum |
-//! | [`plan`], [`bind`], [`eval`], [`functions`] | names and types resolved, expressions evaluated |
-//! | [`execute`] | statements run, wait and take effect |
-//! | [`sysviews`] | `pg_catalog` |
+//! | `host`, `result` | what the engine asks of, and gives to, the session layer |
+//! | `types`, `value`, `numeric`, `datetime` | values and their text and binary forms |
+//! | `script`, `utility` | a query text becomes statements |
+//! | `engine`, `session` | the cluster, a backend's state, and the transaction frame |
+//! | `catalog`, `heap` | tables, row versions, indexes, undo and vacuum |
+//! | `plan`, `bind`, `eval`, `functions` | names and types resolved, expressions evaluated |
+//! | `execute` | statements run, wait and take effect |
+//! | `sysviews` | `pg_catalog` |
 
 mod bind;
 mod catalog;

@@ -37,7 +37,7 @@ pub(super) struct Plan {
 /// What it does.
 #[derive(Debug)]
 pub(super) enum Node {
-    Select(Select),
+    Select(Box<Select>),
     Insert(Insert),
     Update(Update),
     Delete(Delete),
@@ -329,8 +329,11 @@ pub(super) struct Insert {
 pub(super) enum InsertSource {
     Rows(Vec<Vec<Expr>>),
     /// The query, and for each column of the table an expression over its row.
-    Query(Select, Vec<Expr>),
+    Query(Box<Select>, Vec<Expr>),
 }
+
+/// DO UPDATE's assignments and WHERE.
+pub(super) type ConflictUpdate = (Vec<(usize, Expr)>, Option<Expr>);
 
 /// ON CONFLICT.
 #[derive(Debug)]
@@ -338,7 +341,7 @@ pub(super) struct Conflict {
     /// The unique indexes it speaks of; empty: any.
     pub(super) indexes: Vec<usize>,
     /// DO UPDATE: assignments over the row there is, followed by the row excluded; None: DO NOTHING.
-    pub(super) update: Option<(Vec<(usize, Expr)>, Option<Expr>)>,
+    pub(super) update: Option<ConflictUpdate>,
 }
 
 /// UPDATE.

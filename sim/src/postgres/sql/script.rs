@@ -198,7 +198,7 @@ fn rewrite_locking(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             while let Some(name) = tokens.get(at) {
                 names.push(name.clone());
                 at += 1;
-                if !tokens.get(at).is_some_and(|token| token.token == Token::Comma) {
+                if tokens.get(at).is_none_or(|token| token.token != Token::Comma) {
                     break;
                 }
                 at += 1;
@@ -280,7 +280,11 @@ pub(super) fn parse(text: &str, costs: &[Arc<super::StatementCost>]) -> Result<S
     let source = Source::new(text);
     let shared: Arc<str> = text.into();
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize_with_location().map_err(|error| {
-        let position = source.position(error.location);
+        let position = if error.message.contains("multi-line comment") {
+            text.rfind("/*").and_then(|at| u32::try_from(text[..at].chars().count() + 1).ok())
+        } else {
+            source.position(error.location)
+        };
         let rest: String = text.chars().skip(position.unwrap_or(1) as usize - 1).collect();
         let what = if rest.starts_with("/*") {
             "unterminated /* comment"

@@ -190,7 +190,7 @@ impl View {
     pub(super) fn rows(self, engine: &Engine, session: &Session, host: &dyn Host) -> Vec<Vec<Value>> {
         match self {
             View::StatActivity => activity(engine, host),
-            View::Locks => engine.locks.rows().iter().map(|row| lock(engine, row)).collect(),
+            View::Locks => engine.locks.rows().iter().map(lock).collect(),
             View::Settings => session
                 .settings
                 .all(session.superuser())
@@ -341,7 +341,7 @@ fn virtual_transaction(pid: Pid) -> String {
     format!("{pid}/1")
 }
 
-fn lock(engine: &Engine, row: &LockRow) -> Vec<Value> {
+fn lock(row: &LockRow) -> Vec<Value> {
     let database = number(FIRST_DATABASE);
     // locktype, database, relation, page, tuple, transactionid, classid, objid, objsubid
     let none = || Value::Null;
@@ -367,7 +367,6 @@ fn lock(engine: &Engine, row: &LockRow) -> Vec<Value> {
             ("advisory", database, none(), none(), none(), none(), a, b, number(2))
         }
     };
-    let _ = engine;
     vec![
         text(kind),
         database,

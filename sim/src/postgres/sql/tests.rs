@@ -4,6 +4,7 @@
 mod answers;
 mod locking;
 mod model;
+mod speed;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -205,7 +206,7 @@ impl Lab {
                                     },
                                 )
                                 .collect();
-                            running.lines.push(cells.join("|"));
+                            running.lines.push(format!(": {}", cells.join("|").replace('\n', "\\n")));
                         }
                     }
                     running.lines.push(output.tag.to_string());
@@ -260,6 +261,6 @@ impl Lab {
         let mut lines = self.run(number, sql);
         lines.pop();
         lines.remove(0);
-        lines
+        lines.into_iter().map(|line| line[2..].to_owned()).collect()
     }
 }

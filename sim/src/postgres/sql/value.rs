@@ -494,7 +494,7 @@ fn parse_bytea(input: &str) -> Result<Vec<u8>, PgError> {
             .filter(|c| !c.is_whitespace())
             .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()).ok_or_else(bad))
             .collect::<Result<_, _>>()?;
-        if digits.len() % 2 != 0 {
+        if !digits.len().is_multiple_of(2) {
             return Err(PgError::error(
                 SqlState::INVALID_PARAMETER_VALUE,
                 "invalid hexadecimal data: odd number of digits",

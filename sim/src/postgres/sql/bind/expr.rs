@@ -56,7 +56,7 @@ fn comparable(left: Type, right: Type) -> bool {
     let class = |kind: Type| match kind {
         kind if kind.numeric_rank().is_some() => 1,
         Type::Oid | Type::Regclass | Type::Regtype => 2,
-        Type::Text | Type::Varchar | Type::Name | Type::Unknown => 3,
+        Type::Text | Type::Varchar | Type::Name | Type::Char | Type::Unknown => 3,
         kind => 10 + kind as i32,
     };
     let (a, b) = (class(left), class(right));

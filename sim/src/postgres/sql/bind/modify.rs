@@ -185,7 +185,7 @@ impl<'a> Binder<'a> {
                         let column = Expr::Column { level: 0, index, kind: select.columns[index].kind };
                         bound[*target] = self.assign_column(column, &table.columns[*target])?;
                     }
-                    InsertSource::Query(select, bound)
+                    InsertSource::Query(Box::new(select), bound)
                 }
             },
         };
@@ -313,7 +313,7 @@ impl<'a> Binder<'a> {
             None
         } else {
             // Its columns are numbered after the target's, so its own expressions cannot be bound here yet.
-            let source = self.from_clause(others, Mode::AccessShare)?;
+            let source = self.sources(others, Mode::AccessShare)?;
             if matches!(source, Source::Join { .. }) {
                 return Err(PgError::unsupported("joins in UPDATE … FROM and DELETE … USING"));
             }

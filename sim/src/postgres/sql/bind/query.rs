@@ -17,43 +17,53 @@ use super::{Binder, Context, From, Named, PgError, Scope, SqlState, fold, name_s
 
 /// The name PostgreSQL gives to an output column without AS (`FigureColname`).
 fn figure_name(expr: &ast::Expr) -> Option<String> {
+    figure(expr).map(|(name, _)| name)
+}
+
+/// The name, and whether it is a good one, which a cast keeps.
+fn figure(expr: &ast::Expr) -> Option<(String, bool)> {
     use ast::Expr as A;
-    Some(match expr {
-        A::Identifier(ident) => fold(ident),
-        A::CompoundIdentifier(parts) => fold(parts.last()?),
-        A::Nested(inner) | A::Collate { expr: inner, .. } => return figure_name(inner),
-        A::Function(function) => object_name(&function.name).ok()?.1,
-        A::Cast { expr, data_type, .. } => {
-            return figure_name(expr).or_else(|| Some(super::type_of(data_type).ok()?.0.internal_name().to_owned()));
-        }
-        A::TypedString(typed) => super::type_of(&typed.data_type).ok()?.0.internal_name().to_owned(),
-        A::Interval(_) => "interval".to_owned(),
-        A::Case { else_result, .. } => {
-            else_result.as_deref().and_then(figure_name).unwrap_or_else(|| "case".to_owned())
-        }
-        A::Array(_) => "array".to_owned(),
-        A::Exists { .. } => "exists".to_owned(),
-        A::Extract { .. } => "extract".to_owned(),
-        A::Substring { .. } => "substring".to_owned(),
-        A::Position { .. } => "position".to_owned(),
-        A::Ceil { .. } => "ceil".to_owned(),
-        A::Floor { .. } => "floor".to_owned(),
-        A::Trim { trim_where, .. } => match trim_where {
-            Some(ast::TrimWhereField::Leading) => "ltrim".to_owned(),
-            Some(ast::TrimWhereField::Trailing) => "rtrim".to_owned(),
-            _ => "btrim".to_owned(),
-        },
-        A::Value(value) if matches!(value.value, ast::Value::Boolean(_)) => "bool".to_owned(),
+    let good = |name: &str| Some((name.to_owned(), true));
+    let type_name = |data_type: &ast::DataType| {
+        let kind = super::type_of(data_type).ok()?.0;
+        Some((kind.element().unwrap_or(kind).internal_name().to_owned(), false))
+    };
+    match expr {
+        A::Identifier(ident) => Some((fold(ident), true)),
+        A::CompoundIdentifier(parts) => Some((fold(parts.last()?), true)),
+        A::Nested(inner) | A::Collate { expr: inner, .. } => figure(inner),
+        A::Function(function) => Some((object_name(&function.name).ok()?.1, true)),
+        A::Cast { expr, data_type, .. } => figure(expr).filter(|(_, good)| *good).or_else(|| type_name(data_type)),
+        A::TypedString(typed) => type_name(&typed.data_type),
+        A::Interval(_) => Some(("interval".to_owned(), false)),
+        A::Case { else_result, .. } => else_result
+            .as_deref()
+            .and_then(figure)
+            .filter(|(_, good)| *good)
+            .or_else(|| Some(("case".to_owned(), false))),
+        A::Array(_) => good("array"),
+        A::Exists { .. } => good("exists"),
+        A::Extract { .. } => good("extract"),
+        A::Substring { shorthand: true, .. } => good("substr"),
+        A::Substring { .. } => good("substring"),
+        A::Position { .. } => good("position"),
+        A::Ceil { .. } => good("ceil"),
+        A::Floor { .. } => good("floor"),
+        A::Trim { trim_where, .. } => good(match trim_where {
+            Some(ast::TrimWhereField::Leading) => "ltrim",
+            Some(ast::TrimWhereField::Trailing) => "rtrim",
+            _ => "btrim",
+        }),
         A::Subquery(query) => match query.body.as_ref() {
             SetExpr::Select(select) => match select.projection.first()? {
-                SelectItem::ExprWithAlias { alias, .. } => fold(alias),
-                SelectItem::UnnamedExpr(expr) => return figure_name(expr),
-                _ => return None,
+                SelectItem::ExprWithAlias { alias, .. } => Some((fold(alias), true)),
+                SelectItem::UnnamedExpr(expr) => figure(expr),
+                _ => None,
             },
-            _ => return None,
+            _ => None,
         },
-        _ => return None,
-    })
+        _ => None,
+    }
 }
 
 /// What the output list of a query or RETURNING became.
@@ -361,7 +371,7 @@ impl Binder<'_> {
     }
 
     /// FROM's sources, joined; their columns go to the innermost scope.
-    pub(super) fn from_clause(&mut self, from: &[ast::TableWithJoins], mode: Mode) -> Result<Source, PgError> {
+    pub(super) fn sources(&mut self, from: &[ast::TableWithJoins], mode: Mode) -> Result<Source, PgError> {
         let mut source: Option<Source> = None;
         for item in from {
             let next = self.joined(item, mode)?;
@@ -621,7 +631,7 @@ impl Binder<'_> {
     ) -> Result<Select, PgError> {
         self.no_aggregates = Some("FROM");
         let mode = if locks.is_empty() { Mode::AccessShare } else { Mode::RowShare };
-        let mut source = self.from_clause(&select.from, mode)?;
+        let mut source = self.sources(&select.from, mode)?;
         self.no_aggregates = Some("WHERE");
         let filter = match &select.selection {
             Some(condition) => {
@@ -724,7 +734,8 @@ impl Binder<'_> {
         } else {
             None
         };
-        let locking = self.locking(locks, grouped, distinct)?;
+        let by = grouping.as_ref().is_some_and(|grouping: &Grouping| !grouping.keys.is_empty());
+        let locking = self.locking(locks, by, grouped, distinct)?;
         if let (Source::Table { id, access, .. }, Some(filter)) = (&mut source, &filter) {
             *access = self.access(*id, filter);
         }
@@ -928,6 +939,7 @@ impl Binder<'_> {
     fn locking(
         &mut self,
         locks: &[ast::LockClause],
+        by: bool,
         grouped: bool,
         distinct: bool,
     ) -> Result<Vec<RowLocking>, PgError> {
@@ -949,7 +961,8 @@ impl Binder<'_> {
                 (_, ast::LockType::Update) => (RowLock::Update, "UPDATE", &parts[..]),
                 (_, ast::LockType::Share) => (RowLock::Share, "SHARE", &parts[..]),
             };
-            for (wrong, clause) in [(grouped, "GROUP BY clause or aggregate functions"), (distinct, "DISTINCT clause")]
+            for (wrong, clause) in
+                [(by, "GROUP BY clause"), (grouped, "aggregate functions"), (distinct, "DISTINCT clause")]
             {
                 if wrong {
                     return Err(PgError::error(

@@ -7,13 +7,12 @@ use super::super::super::error::{PgError, SqlState};
 use super::super::super::locks::{Grant, Hold, Mode, Patience, Tag};
 use super::super::super::settings::{Scope, join_values};
 use super::super::super::transaction::{Ending, Isolation, Modes, only_in_blocks};
-use super::super::bind::{self, name_span, object_name};
+use super::super::bind::{self, object_name};
 use super::super::engine::Engine;
 use super::super::eval::{Context, Env, Flow};
 use super::super::host::Host;
 use super::super::plan::Node;
 use super::super::result::{Column, Rows};
-use super::super::script::{Source, at};
 use super::super::session::{Cursor, Prepared, Session};
 use super::super::types::Type;
 use super::super::utility::{Count, Discard, SetValue, TransactionCommand, Utility};
@@ -151,9 +150,7 @@ impl Engine {
                 tag("RESET")
             }
             Utility::Discard(what) => self.discard(session, *what).map(Some),
-            Utility::Lock { tables, mode, nowait } => {
-                self.lock_tables(host, session, exec, tables, *mode, *nowait).map(Some)
-            }
+            Utility::Lock { tables, mode, nowait } => self.lock_tables(host, session, tables, *mode, *nowait).map(Some),
             Utility::Listen(channel) => {
                 if host.in_recovery() {
                     return Err(PgError::error(
@@ -449,7 +446,6 @@ impl Engine {
         &mut self,
         host: &dyn Host,
         session: &mut Session,
-        exec: &mut Execution,
         tables: &[sqlparser::ast::ObjectName],
         mode: Mode,
         nowait: bool,
@@ -468,10 +464,9 @@ impl Engine {
         for name in tables {
             let (schema, bare) = object_name(name)?;
             let Some(relation) = self.catalog.find(&session.database, session.pid, &bare, schema.as_deref()) else {
-                let error = PgError::error(SqlState::UNDEFINED_TABLE, format!("relation \"{bare}\" does not exist"));
-                // LOCK reports no position.
-                let _ = (Source::new(&exec.statement.text).position(name_span(name).start), at(error.clone(), None));
-                return Err(error.into());
+                return Err(
+                    PgError::error(SqlState::UNDEFINED_TABLE, format!("relation \"{bare}\" does not exist")).into()
+                );
             };
             if relation.table().is_none() {
                 return Err(PgError::error(SqlState("42809"), format!("\"{bare}\" is not a table or view")).into());

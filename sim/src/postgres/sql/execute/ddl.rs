@@ -9,7 +9,7 @@ use sqlparser::ast;
 
 use super::super::super::error::{PgError, SqlState};
 use super::super::super::locks::{Mode, RelationId};
-use super::super::bind::{self, name_span, object_name};
+use super::super::bind::{self, object_name};
 use super::super::catalog::{Check, Index, Relation, RelationKind, Sequence, Table, TableColumn};
 use super::super::engine::{Engine, Undo};
 use super::super::eval::{Context, Env, Flow};
@@ -17,11 +17,21 @@ use super::super::functions::Function;
 use super::super::heap::{Heap, Key, Stamp};
 use super::super::host::Host;
 use super::super::plan::{Expr, Node};
-use super::super::script::{Command, Source, at};
+use super::super::script::Command;
 use super::super::session::Session;
 use super::super::types::Type;
 use super::super::value::Value;
 use super::{Execution, Outcome};
+
+/// What the definitions of columns ask for besides columns.
+#[derive(Default)]
+struct More {
+    keys: Vec<NewIndex>,
+    /// The name given, the column it is written at, the condition.
+    checks: Vec<(Option<String>, Option<String>, ast::Expr)>,
+    /// Id, name and greatest value.
+    sequences: Vec<(RelationId, String, i64)>,
+}
 
 /// A key to be made an index of.
 struct NewIndex {
@@ -61,7 +71,7 @@ impl Engine {
                 }
                 self.drop_relations(host, session, exec, *tables, *if_exists, names)
             }
-            Command::Truncate(truncate) => self.truncate(host, session, exec, truncate),
+            Command::Truncate(truncate) => self.truncate(host, session, truncate),
             _ => unreachable!("only DDL comes here"),
         };
         if outcome.is_ok() {
@@ -71,15 +81,8 @@ impl Engine {
         outcome
     }
 
-    /// The relation to be changed, locked; None when there is none and that is no error.
-    fn target(
-        &mut self,
-        session: &mut Session,
-        text: &str,
-        name: &ast::ObjectName,
-        mode: Mode,
-        missing: Option<&str>,
-    ) -> Flow<RelationId> {
+    /// The relation to be changed, locked.
+    fn target(&mut self, session: &mut Session, name: &ast::ObjectName, mode: Mode) -> Flow<RelationId> {
         let (schema, bare) = object_name(name)?;
         match self.catalog.find(&session.database, session.pid, &bare, schema.as_deref()).map(|relation| relation.id) {
             Some(id) => {
@@ -87,10 +90,8 @@ impl Engine {
                 Ok(id)
             }
             None => {
-                let kind = missing.unwrap_or("relation");
-                let error = PgError::error(SqlState::UNDEFINED_TABLE, format!("{kind} \"{bare}\" does not exist"));
-                let position = Source::new(text).position(name_span(name).start).filter(|_| missing.is_none());
-                Err(at(error, position).into())
+                let shown = schema.map_or_else(|| bare.clone(), |schema| format!("{schema}.{bare}"));
+                Err(PgError::error(SqlState::UNDEFINED_TABLE, format!("relation \"{shown}\" does not exist")).into())
             }
         }
     }
@@ -119,7 +120,7 @@ impl Engine {
                 return Ok(false);
             }
             match self.catalog.made_elsewhere(&session.database, session.pid, name) {
-                Some(xid) if !temporary => self.wait_for(session, xid)?,
+                Some(xid) if !temporary => self.wait_for(session, xid, None)?,
                 _ => return Ok(true),
             }
         }
@@ -141,9 +142,7 @@ impl Engine {
         text: &str,
         table: &str,
         def: &ast::ColumnDef,
-        keys: &mut Vec<NewIndex>,
-        checks: &mut Vec<(Option<String>, Option<String>, ast::Expr)>,
-        sequences: &mut Vec<(RelationId, String, i64)>,
+        more: &mut More,
     ) -> Result<TableColumn, PgError> {
         let name = bind::fold(&def.name);
         let serial = match &def.data_type {
@@ -172,7 +171,7 @@ impl Engine {
         if serial.is_some() {
             let id = self.catalog.next_id();
             let sequence = self.free_name(session, format!("{table}_{name}_seq"));
-            sequences.push((id, sequence, super::super::value::integer_range(kind).1));
+            more.sequences.push((id, sequence, super::super::value::integer_range(kind).1));
             let call =
                 Expr::Call(Function::Nextval, vec![Expr::Const(Value::Int(i64::from(id)), Type::Regclass)], Type::Int8);
             column.default = Some(if kind == Type::Int8 {
@@ -193,8 +192,7 @@ impl Engine {
                         text,
                         expr,
                         &[],
-                        kind,
-                        &name,
+                        (&name, kind),
                     )?;
                     column.default = Some(if limit.is_some() || precision.is_some() {
                         Expr::Cast { expr: Box::new(bound), kind, limit, precision, explicit: false }
@@ -204,14 +202,14 @@ impl Engine {
                 }
                 ast::ColumnOption::PrimaryKey(_) => {
                     let name_of = option.name.as_ref().map(bind::fold);
-                    keys.push(NewIndex { name: name_of, columns: vec![name.clone()], primary: true });
+                    more.keys.push(NewIndex { name: name_of, columns: vec![name.clone()], primary: true });
                 }
                 ast::ColumnOption::Unique(_) => {
                     let name_of = option.name.as_ref().map(bind::fold);
-                    keys.push(NewIndex { name: name_of, columns: vec![name.clone()], primary: false });
+                    more.keys.push(NewIndex { name: name_of, columns: vec![name.clone()], primary: false });
                 }
                 ast::ColumnOption::Check(check) => {
-                    checks.push((option.name.as_ref().map(bind::fold), Some(name.clone()), (*check.expr).clone()));
+                    more.checks.push((option.name.as_ref().map(bind::fold), Some(name.clone()), (*check.expr).clone()));
                 }
                 ast::ColumnOption::ForeignKey(_) => {
                     return Err(PgError::unsupported("foreign keys"));
@@ -250,14 +248,7 @@ impl Engine {
             );
         }
         let word = if create.query.is_some() { "CREATE TABLE AS" } else { "CREATE TABLE" };
-        self.writable(session, host, word, temporary)?;
-        if host.in_recovery() && temporary {
-            return Err(PgError::error(
-                SqlState::READ_ONLY_SQL_TRANSACTION,
-                format!("cannot execute {word} in a read-only transaction"),
-            )
-            .into());
-        }
+        self.writable(session, host, word, false)?;
         if !self.claim_name(session, &name, temporary)? {
             if create.if_not_exists {
                 exec.notices
@@ -268,7 +259,7 @@ impl Engine {
         }
         let text = exec.statement.text.clone();
         let mut rows = None;
-        let (mut keys, mut checks, mut sequences) = (Vec::new(), Vec::new(), Vec::new());
+        let mut more = More::default();
         let mut columns: Vec<TableColumn> = Vec::new();
         if let Some(query) = &create.query {
             let plan = bind::query_plan(&self.catalog, &session.database, session.pid, &text, query)?;
@@ -305,7 +296,7 @@ impl Engine {
             if create.query.is_some() {
                 return Err(PgError::unsupported("column names in CREATE TABLE AS").into());
             }
-            let column = self.column(session, &text, &name, def, &mut keys, &mut checks, &mut sequences)?;
+            let column = self.column(session, &text, &name, def, &mut more)?;
             if columns.iter().any(|other| other.name == column.name) {
                 return Err(PgError::error(
                     SqlState::DUPLICATE_COLUMN,
@@ -317,18 +308,18 @@ impl Engine {
         }
         for constraint in &create.constraints {
             match constraint {
-                ast::TableConstraint::PrimaryKey(key) => keys.push(NewIndex {
+                ast::TableConstraint::PrimaryKey(key) => more.keys.push(NewIndex {
                     name: key.name.as_ref().map(bind::fold),
                     columns: key_columns(&key.columns)?,
                     primary: true,
                 }),
-                ast::TableConstraint::Unique(key) => keys.push(NewIndex {
+                ast::TableConstraint::Unique(key) => more.keys.push(NewIndex {
                     name: key.name.as_ref().map(bind::fold),
                     columns: key_columns(&key.columns)?,
                     primary: false,
                 }),
                 ast::TableConstraint::Check(check) => {
-                    checks.push((check.name.as_ref().map(bind::fold), None, (*check.expr).clone()));
+                    more.checks.push((check.name.as_ref().map(bind::fold), None, (*check.expr).clone()));
                 }
                 ast::TableConstraint::ForeignKey(_) => {
                     return Err(PgError::unsupported("foreign keys").into());
@@ -336,6 +327,7 @@ impl Engine {
                 _ => return Err(PgError::unsupported("this table constraint").into()),
             }
         }
+        let More { keys, checks, sequences } = more;
         if keys.iter().filter(|key| key.primary).count() > 1 {
             return Err(PgError::error(
                 SqlState("42P16"),
@@ -353,8 +345,7 @@ impl Engine {
                 &text,
                 &expr,
                 &named,
-                Type::Bool,
-                "check",
+                ("check", Type::Bool),
             )?;
             let wanted = given.unwrap_or_else(|| match column {
                 Some(column) => format!("{name}_{column}_check"),
@@ -508,15 +499,14 @@ impl Engine {
             return Err(PgError::unsupported("index types other than btree").into());
         }
         let columns = key_columns(&create.columns)?;
-        let text = exec.statement.text.clone();
-        let id = self.target(session, &text, &create.table_name, Mode::Share, None)?;
+        let id = self.target(session, &create.table_name, Mode::Share)?;
         let relation = self.catalog.get(id).expect("a locked table exists");
         if relation.table().is_none() {
             let message = format!("cannot create index on relation \"{}\"", relation.name);
             return Err(PgError::error(SqlState("42809"), message).into());
         }
         let temporary = relation.temporary.is_some();
-        self.writable(session, host, "CREATE INDEX", temporary)?;
+        self.writable(session, host, "CREATE INDEX", false)?;
         let name = match &create.name {
             Some(name) => Some(object_name(name)?.1),
             None => None,
@@ -555,10 +545,8 @@ impl Engine {
                 .push(notice(format!("relation \"{bare}\" does not exist, skipping"), SqlState::SUCCESSFUL_COMPLETION));
             return Ok(Outcome::tag("ALTER TABLE"));
         }
-        let temporary =
-            self.catalog.find(&session.database, session.pid, &bare, None).is_some_and(|r| r.temporary.is_some());
-        self.writable(session, host, "ALTER TABLE", temporary)?;
-        let id = self.target(session, &text, &alter.name, Mode::AccessExclusive, None)?;
+        self.writable(session, host, "ALTER TABLE", false)?;
+        let id = self.target(session, &alter.name, Mode::AccessExclusive)?;
         let relation = self.catalog.get(id).expect("a locked table exists");
         if relation.table().is_none() {
             return Err(PgError::unsupported("ALTER TABLE on an index or a sequence").into());
@@ -578,10 +566,9 @@ impl Engine {
                         }
                         return Err(PgError::error(SqlState::DUPLICATE_COLUMN, message).into());
                     }
-                    let (mut keys, mut checks, mut sequences) = (Vec::new(), Vec::new(), Vec::new());
-                    let mut column =
-                        self.column(session, &text, &table_name, column_def, &mut keys, &mut checks, &mut sequences)?;
-                    if !keys.is_empty() || !checks.is_empty() || !sequences.is_empty() {
+                    let mut more = More::default();
+                    let mut column = self.column(session, &text, &table_name, column_def, &mut more)?;
+                    if !more.keys.is_empty() || !more.checks.is_empty() || !more.sequences.is_empty() {
                         return Err(PgError::unsupported("ADD COLUMN with a key, a check or a sequence").into());
                     }
                     if let Some(default) = column.default.clone() {
@@ -677,7 +664,6 @@ impl Engine {
     ) -> Flow<Outcome> {
         let kind = if tables { "table" } else { "index" };
         let word = if tables { "DROP TABLE" } else { "DROP INDEX" };
-        let text = exec.statement.text.clone();
         let mut notices = Vec::new();
         let mut ids = Vec::new();
         for name in names {
@@ -692,11 +678,12 @@ impl Engine {
                     continue;
                 }
                 self.writable(session, host, word, false)?;
-                return Err(
-                    PgError::error(SqlState::UNDEFINED_TABLE, format!("{kind} \"{bare}\" does not exist")).into()
-                );
+                return Err(PgError::error(
+                    if tables { SqlState::UNDEFINED_TABLE } else { SqlState::UNDEFINED_OBJECT },
+                    format!("{kind} \"{bare}\" does not exist"),
+                )
+                .into());
             };
-            let temporary = relation.temporary.is_some();
             match (&relation.kind, tables) {
                 (RelationKind::Table(_), true) | (RelationKind::Index { .. }, false) => {}
                 _ => {
@@ -721,8 +708,8 @@ impl Engine {
                 }
                 self.lock_relation(session, table, Mode::AccessExclusive)?;
             }
-            self.writable(session, host, word, temporary)?;
-            ids.push(self.target(session, &text, name, Mode::AccessExclusive, Some(kind))?);
+            self.writable(session, host, word, false)?;
+            ids.push(self.target(session, name, Mode::AccessExclusive)?);
         }
         exec.notices.extend(notices);
         for id in ids {
@@ -754,26 +741,18 @@ impl Engine {
         Ok(Outcome::tag(word))
     }
 
-    fn truncate(
-        &mut self,
-        host: &dyn Host,
-        session: &mut Session,
-        exec: &mut Execution,
-        truncate: &ast::Truncate,
-    ) -> Flow<Outcome> {
-        let text = exec.statement.text.clone();
+    fn truncate(&mut self, host: &dyn Host, session: &mut Session, truncate: &ast::Truncate) -> Flow<Outcome> {
         if truncate.partitions.is_some() || truncate.if_exists {
             return Err(PgError::unsupported("this form of TRUNCATE").into());
         }
         let mut ids = Vec::new();
         for target in &truncate.table_names {
-            let id = self.target(session, &text, &target.name, Mode::AccessExclusive, None)?;
+            let id = self.target(session, &target.name, Mode::AccessExclusive)?;
             let relation = self.catalog.get(id).expect("a locked table exists");
             if relation.table().is_none() {
                 return Err(PgError::error(SqlState("42809"), format!("\"{}\" is not a table", relation.name)).into());
             }
-            let temporary = relation.temporary.is_some();
-            self.writable(session, host, "TRUNCATE TABLE", temporary)?;
+            self.writable(session, host, "TRUNCATE TABLE", false)?;
             ids.push(id);
         }
         let restart = matches!(truncate.identity, Some(ast::TruncateIdentityOption::Restart));

@@ -17,6 +17,7 @@ use super::super::numeric::Decimal;
 use super::super::plan::{
     Access, Aggregate, AggregateFunction, Expr, Grouping, RowPatience, Select, SetOperation, Source,
 };
+use super::super::session::Doing;
 use super::super::types::Type;
 use super::super::value::{Value, text};
 
@@ -372,7 +373,7 @@ impl Context<'_> {
             let Some((_, id)) = tuple.ids.iter().find(|(source, _)| *source == locking.source) else {
                 continue;
             };
-            match self.lock_row(locking.id, *id, locking.strength, locking.patience)? {
+            match self.lock_row(locking.id, *id, locking.strength, locking.patience, Doing::Locking)? {
                 RowOutcome::Same => {}
                 RowOutcome::Gone | RowOutcome::Skipped => return Ok(None),
                 RowOutcome::Changed(values) => {
@@ -403,6 +404,7 @@ impl Context<'_> {
         tuple: TupleId,
         strength: RowLock,
         patience: RowPatience,
+        doing: impl Fn(RelationId, TupleId) -> Doing,
     ) -> Flow<RowOutcome> {
         loop {
             let me = self.session.pid;
@@ -436,20 +438,24 @@ impl Context<'_> {
                     self.engine.lock(me, tag, mode)?;
                     self.session.row_queue = Some((tag, mode));
                 }
-                self.engine.wait_for(self.session, xid)?;
+                self.engine.wait_for(self.session, xid, Some(doing(id, tuple)))?;
                 continue;
             }
-            let newest = row.newest();
+            // What others are about to write is not there yet; a lock may go along with it (FOR KEY SHARE).
+            let theirs = |stamp: Stamp| matches!(stamp, Stamp::Pending { pid, .. } if pid != me);
+            let Some(newest) = row.versions.iter().rev().find(|version| !theirs(version.made)) else {
+                return Ok(RowOutcome::Gone);
+            };
+            let ended = newest.ended.filter(|ended| !theirs(*ended));
             let snapshot = self.view.snapshot;
-            let outcome = match (newest.made, newest.ended) {
-                (_, Some(Stamp::Committed(_))) => RowOutcome::Gone,
-                (_, Some(Stamp::Pending { .. })) => RowOutcome::Gone,
+            let outcome = match (newest.made, ended) {
+                (_, Some(_)) => RowOutcome::Gone,
                 (Stamp::Committed(number), None) if number > snapshot => RowOutcome::Changed(newest.values.clone()),
                 (Stamp::Pending { command, .. }, None) if command >= self.view.command => RowOutcome::Gone,
                 _ => RowOutcome::Same,
             };
             if self.session.transaction.isolation.one_snapshot() {
-                let concurrent = match (&outcome, newest.ended) {
+                let concurrent = match (&outcome, ended) {
                     (RowOutcome::Changed(_), _) => Some("update"),
                     (RowOutcome::Gone, Some(Stamp::Committed(_))) => Some("delete"),
                     _ => None,
