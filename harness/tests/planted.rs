@@ -25,11 +25,11 @@ use poolproof::worker::{self, Limits, Loss, Work};
 use poolproof::{invariant, pool, scenario};
 use serde::{Deserialize, Serialize};
 
-/// Wall-clock time for which virtual time may stand still: a run here takes a few milliseconds.
-const STALL: Duration = Duration::from_secs(2);
+/// Wall-clock time for which virtual time may stand still. A run here takes some milliseconds, and its process must start.
+const STALL: Duration = Duration::from_secs(4);
 
 /// What a campaign of seven, three of them hostile, may take at most: two stalls, and new workers on a busy machine.
-const CAMPAIGN: Duration = Duration::from_secs(40);
+const CAMPAIGN: Duration = Duration::from_secs(90);
 
 fn main() -> ExitCode {
     worker::become_worker_if_asked::<Trial>();
