@@ -16,7 +16,6 @@ pub enum Plant {
     DialWithoutTimeout,
     DetachKeepsPermit,
     ResetWithoutTimeout,
-    CheckTimeoutReturnsConnection,
     GrantLostOnCancel,
     WakeToDeadWaiter,
     NoWakeAfterBroken,
@@ -36,6 +35,7 @@ pub enum Plant {
     NoBackoff,
     BackoffUnbounded,
     GivesUpOnServer,
+    CheckTimeoutReturnsConnection,
     StatusStaleAfterResize,
     StatusCountsBroken,
     CloseForgetsDials,
@@ -122,12 +122,6 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
         "planted:reset-without-timeout",
         "quiescent-capacity",
         "the reset at the return has no timeout: a connection that is silent is never back",
-    ),
-    (
-        CheckTimeoutReturnsConnection,
-        "planted:check-timeout-returns-connection",
-        "quiescent-capacity",
-        "a connection whose check timed out or was cancelled goes back to the idle ones: a silent one stays for ever",
     ),
     (
         GrantLostOnCancel,
@@ -222,6 +216,12 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
         "planted:gives-up-on-server",
         "recovery",
         "after five failed dials in a row the pool dials no more",
+    ),
+    (
+        CheckTimeoutReturnsConnection,
+        "planted:check-timeout-returns-connection",
+        "recovery",
+        "a connection whose check timed out or was cancelled goes back to the idle ones: a silent one stays for ever",
     ),
     (
         StatusStaleAfterResize,
