@@ -1,7 +1,9 @@
-//! The two worlds that are not ours: none at all (the ceiling), and turmoil.
+//! What poolproof is compared with: no world at all (the ceiling), and turmoil, beside our network alone.
 
 use std::time::Duration;
 
+use poolproof_sim::net::{Host, Link, Net, SocketOptions};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::stopwatch::{Spent, Stopwatch};
@@ -73,26 +75,7 @@ pub fn turmoil(actors: u64, queries: u64, connections: u32) -> Spent {
             }
         });
         sim.client("app", async move {
-            let pool = bb8::Pool::builder()
-                .max_size(connections)
-                .test_on_check_out(false)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .build(Manager)
-                .await?;
-            let tasks: Vec<_> = (0..actors)
-                .map(|_| {
-                    let pool = pool.clone();
-                    tokio::spawn(async move {
-                        for _ in 0..queries / actors {
-                            query(&*pool.get().await.expect("the server is up")).await;
-                        }
-                    })
-                })
-                .collect();
-            for task in tasks {
-                task.await?;
-            }
+            pooled(Manager(Via::Turmoil), actors, queries, connections).await;
             Ok(())
         });
         let watch = Stopwatch::start();
@@ -101,18 +84,68 @@ pub fn turmoil(actors: u64, queries: u64, connections: u32) -> Spent {
     })
 }
 
-/// Dials over turmoil.
-struct Manager;
+/// The same on poolproof's network: what the two networks cost, everything else being equal.
+pub fn own_network(actors: u64, queries: u64, connections: u32) -> Spent {
+    let ran = poolproof_sim::runtime::run(1, async move || {
+        let net = Net::new(1);
+        net.set_default_link(Link { latency: Duration::from_millis(1), jitter: Duration::ZERO, bandwidth: None });
+        let (server, app) = (net.add_host("server"), net.add_host("app"));
+        net.set_name("server", &server);
+        let listener = server.listen(5432, 4096).expect("the port is free");
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(toy_server::serve(stream));
+            }
+        });
+        let watch = Stopwatch::start();
+        pooled(Manager(Via::Ours(app)), actors, queries, connections).await;
+        watch.read()
+    });
+    ran.expect("the load doesn't panic")
+}
+
+/// bb8 with so many connections, and actors that do so many queries in all.
+async fn pooled(manager: Manager, actors: u64, queries: u64, connections: u32) {
+    let pool = bb8::Pool::builder()
+        .max_size(connections)
+        .test_on_check_out(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .build(manager)
+        .await
+        .expect("the server is up");
+    let tasks: Vec<_> = (0..actors)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                for _ in 0..queries / actors {
+                    query(&*pool.get().await.expect("the server is up")).await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no query fails");
+    }
+}
+
+/// What is dialled over.
+enum Via {
+    Turmoil,
+    Ours(Host),
+}
+
+struct Manager(Via);
 
 impl bb8::ManageConnection for Manager {
     type Connection = Client;
     type Error = std::io::Error;
 
     async fn connect(&self) -> Result<Client, std::io::Error> {
-        let stream = turmoil::net::TcpStream::connect(("server", 5432)).await?;
-        let (client, connection) = config().connect_raw(stream, NoTls).await.map_err(std::io::Error::other)?;
-        tokio::spawn(connection);
-        Ok(client)
+        match &self.0 {
+            Via::Turmoil => start(turmoil::net::TcpStream::connect(("server", 5432)).await?).await,
+            Via::Ours(host) => start(host.connect("server", 5432, &SocketOptions::default()).await?).await,
+        }
     }
 
     async fn is_valid(&self, client: &mut Client) -> Result<(), std::io::Error> {
@@ -122,6 +155,15 @@ impl bb8::ManageConnection for Manager {
     fn has_broken(&self, client: &mut Client) -> bool {
         client.is_closed()
     }
+}
+
+async fn start<S>(stream: S) -> Result<Client, std::io::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (client, connection) = config().connect_raw(stream, NoTls).await.map_err(std::io::Error::other)?;
+    tokio::spawn(connection);
+    Ok(client)
 }
 
 /// A fresh thread, as every run of ours has.

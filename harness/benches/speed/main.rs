@@ -115,6 +115,13 @@ fn rows(smoke: bool) -> Vec<Row> {
         Kind::Qps(on_turmoil),
         Box::new(move || ceiling::turmoil(50, on_turmoil, 10)),
     );
+    row(
+        "bb8 on our network, 1 ms latency, toy server".to_owned(),
+        "own_network_qps",
+        None,
+        Kind::Qps(on_turmoil),
+        Box::new(move || ceiling::own_network(50, on_turmoil, 10)),
+    );
     row("an idle virtual day".to_owned(), "idle_day_ms", None, Kind::Millis, Box::new(load::idle_day));
 
     // 200 connections and 200 actors, whatever the number of apps.
