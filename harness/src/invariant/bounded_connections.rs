@@ -1,7 +1,9 @@
 //! Connections open at the app's end plus dials under way never exceed the pool's `max_size`.
 //!
 //! The app's end counts, not the server's: a backend that outlives its client is an orphan, which no pool can prevent.
-//! A connection that was taken out of the pool is not the pool's any more. A pool that was shrunk keeps what is leased
+//! A connection that was taken out of the pool is not the pool's any more. One whose flow may be silently dead may have
+//! been given up by the pool, though its socket stays until TCP gives up: the driver keeps it for the answer that is due.
+//! It does not count until it is [proven](View::is_proven) alive; its backend, if there is one, is an orphan. A pool that was shrunk keeps what is leased
 //! until it is returned: the old bound holds until the bound given in time has passed, and longer for what is leased.
 //! Connections closed and dialled within one millisecond have no order, so the count is taken when the millisecond is
 //! over.
@@ -54,7 +56,7 @@ impl BoundedConnections {
                 continue;
             }
             let Some(pool) = view.pool(id) else { continue };
-            let connections = pool.open() + pool.dialling();
+            let connections = held(pool, view);
             let bound = self.bound(pool, at);
             if connections > bound && bound < u32::MAX {
                 out.add(&META, || {
@@ -62,7 +64,7 @@ impl BoundedConnections {
                         "at {} it had {} connections open and {} dials under way, {connections} in all, but its bound \
                          is {bound}",
                         seconds(at),
-                        pool.open(),
+                        connections - pool.dialling(),
                         pool.dialling(),
                     );
                     Violation::new(&META, at, Who::Pool(id), sentence)
@@ -70,6 +72,11 @@ impl BoundedConnections {
             }
         }
     }
+}
+
+/// What counts: dials, leases, and what nobody holds and is not suspected to be dead.
+fn held(pool: &PoolView, view: &View) -> u32 {
+    pool.open() + pool.dialling() - view.suspects(pool)
 }
 
 impl Judge for BoundedConnections {
@@ -111,7 +118,11 @@ impl Judge for BoundedConnections {
             return;
         };
         let Some(pool) = view.pool(id) else { return };
-        if pool.open() + pool.dialling() > self.bound(pool, event.at) && !self.over.iter().any(|&(over, _)| over == id)
+        let over = |connections| connections > self.bound(pool, event.at);
+        // The suspects are counted only where they may make a difference.
+        if over(pool.open() + pool.dialling())
+            && over(held(pool, view))
+            && !self.over.iter().any(|&(over, _)| over == id)
         {
             self.over.push((id, event.at));
         }
@@ -124,7 +135,7 @@ impl Judge for BoundedConnections {
         }
         // What a shrunk pool should have closed, and did not.
         for (id, pool) in view.pools().filter(|(_, pool)| pool.is_usable()) {
-            let (open, bound) = (pool.open(), self.bound(pool, view.now));
+            let (open, bound) = (pool.open() - view.suspects(pool), self.bound(pool, view.now));
             if pool.resized_at.is_some() && open > bound {
                 out.add(&META, || {
                     let sentence =
@@ -140,6 +151,7 @@ impl Judge for BoundedConnections {
 mod tests {
     use super::super::testing::*;
     use super::META;
+    use crate::scenario::model::FaultAction;
     use crate::trace::event::{Phase, PoolId, SqlResult, What};
 
     #[test]
@@ -171,6 +183,33 @@ mod tests {
         assert_eq!((case.view.totals.backends, case.view.totals.orphans), (3, 1));
         case.at(9_000).gone(1, terminated()).is_innocent();
         assert_eq!(case.view.totals.orphans, 0);
+    }
+
+    /// A pool whose two connections were cut, and that dials anew; `held` says whether it still lends the old ones.
+    fn after_a_silent_death(held: bool) -> Case {
+        let mut scenario = scenario();
+        scenario.faults = vec![fault(FaultAction::NetForget { older_than: None, app: None })];
+        let mut case = Case::of(&scenario);
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
+        if !held {
+            case.at(20).releases(1, 1).releases(2, 2);
+        }
+        case.at(30).fault(0, true).at(40).asks(3).at(2_040).dial(3).at(2_045).connected(3).gets(3, 3);
+        case
+    }
+
+    #[test]
+    fn what_was_given_up_for_dead_waits_for_tcp() {
+        after_a_silent_death(false).at(5_000).broken(1).closed(1).broken(2).closed(2).is_innocent();
+        after_a_silent_death(true).at(5_000).releases(1, 1).releases(2, 2).violates(META.name, 2);
+        // Those that turn out to be alive are the pool's.
+        let mut case = after_a_silent_death(false);
+        for (actor, conn) in [(4, 1), (5, 2)] {
+            case.at(2_050).leases(actor, conn).sql(actor, conn, "x").sql_ends(actor, conn, SqlResult::Ok);
+            case.releases(actor, conn);
+        }
+        case.at(3_000).asks(6).dial(4).at(3_005).connected(4).gets(6, 4);
+        assert_eq!(case.over().counts()[META.name], 2, "the dial, and the connection");
     }
 
     #[test]

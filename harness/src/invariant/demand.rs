@@ -1,7 +1,8 @@
 //! Connections opened stay within peak demand and `min_idle`; no dial storm, no churn.
 //!
 //! - *Surplus*: a pool never has more connections, dials included, than were ever wanted at once (leases and waiting
-//!   acquires) or than `min_idle`; one for the look whether the server is there when the pool is built.
+//!   acquires) with `min_idle` idle ones beside them; one for the look whether the server is there when the pool is
+//!   built. `min_idle` is what is idle, so with one connection out and `min_idle = 2` there are three.
 //! - *Storm*: within a second a pool does not dial more often than acquires came and waited, and ten times for each
 //!   connection that it may have: what retries without a pause does.
 //! - *Churn*: a connection that is closed without a reason, and replaced. A reason is: broken, gone or unproven at the
@@ -95,7 +96,7 @@ impl Demand {
     fn opened(&mut self, id: PoolId, now: Duration, view: &View, out: &mut Violations) {
         let Some(pool) = view.pool(id) else { return };
         let min_idle = pool.settings.min_idle;
-        let wanted = pool.peak_demand.max(min_idle).max(1);
+        let wanted = pool.peak_demand.saturating_add(min_idle).max(1);
         if pool.open() + pool.dialling() <= wanted {
             return;
         }
@@ -104,7 +105,7 @@ impl Demand {
             .idle_conns(pool)
             .filter(|(_, conn)| conn.state == Some(BackendState::Idle) && !conn.tainted && view.is_proven(conn));
         let usable = pool.in_use() + pool.dialling() + u32::try_from(clean.count()).unwrap_or(u32::MAX);
-        if usable <= wanted || usable <= min_idle + pool.in_use() || pool.resized_at.is_some() {
+        if usable <= wanted || pool.resized_at.is_some() {
             return;
         }
         let told = &mut self.pools.entry(id.0).or_default().told[0];
@@ -197,6 +198,27 @@ mod tests {
     fn a_dial_that_nobody_wants() {
         let mut case = Case::new();
         case.at(10).asks(1).open(1).gets(1, 1).at(20).open(2).at(30).releases(1, 1).violates(META.name, 1);
+    }
+
+    #[test]
+    fn idle_ones_are_kept_beside_those_in_use() {
+        let run = |connections: u32| {
+            let mut scenario = scenario();
+            scenario.apps["web"].pool.max_size = 10;
+            scenario.apps["web"].pool.min_idle = 2;
+            let mut case = Case::of(&scenario);
+            case.at(10).asks(1);
+            for conn in 1..=connections {
+                case.dial(conn);
+            }
+            for conn in 1..=connections {
+                case.at(14 + u64::from(conn)).connected(conn);
+            }
+            case.gets(1, 1).at(90).releases(1, 1);
+            case
+        };
+        run(3).is_innocent();
+        run(4).violates(META.name, 1);
     }
 
     #[test]

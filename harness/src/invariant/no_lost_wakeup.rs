@@ -1,15 +1,21 @@
 //! Nobody waits while a connection is idle, or while there is room to dial on a healthy server.
 //!
 //! Judged for the oldest waiter, the connection idle for longest, and the room that has been there for longest: all of
-//! them at once, for longer than a grace. It does not count while the world is faulty, while a connection may be under
-//! a check whose question or answer was lost (see [`View::is_proven`]), nor, for room, while the pool has a dial under
-//! way or may be pausing between failed dials: a pause as long as the failures lasted, at most the acquire timeout.
+//! them at once, for longer than a grace. It does not count while the world is faulty, nor, for room, while the pool has a
+//! dial under way or may be pausing between failed dials: a pause as long as the failures lasted, at most the acquire
+//! timeout.
+//!
+//! Who waits for the answer to a check on his own connection is being served. Which acquire that is can't be seen from
+//! outside, so one is taken for each connection on which something runs, and for each that may be under a check whose
+//! question or answer was lost (see [`View::is_proven`]): such a connection is not idle, and room counts only while more
+//! wait than that.
 
 use std::time::Duration;
 
 use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who, seconds};
 use crate::trace::event::{Event, PoolId, What};
-use crate::trace::view::{PoolView, View};
+use crate::trace::recorder::IntMap;
+use crate::trace::view::{Class, PoolView, View};
 
 /// Name and meaning.
 pub const META: Meta = Meta {
@@ -27,19 +33,26 @@ pub struct NoLostWakeup {
     grace: Duration,
     // One violation for each wait: the waiter (by its start) that was told of last, by pool.
     told: Vec<(PoolId, Duration)>,
+    // When each pool's waiters were last no more than the checks that it may have under way while it had room.
+    checking: IntMap<u32, Duration>,
 }
 
 impl NoLostWakeup {
     /// On these terms.
     #[must_use]
     pub fn new(terms: &Terms) -> NoLostWakeup {
-        NoLostWakeup { grace: terms.within(META.name, terms.grace()), told: Vec::new() }
+        NoLostWakeup { grace: terms.within(META.name, terms.grace()), told: Vec::new(), checking: IntMap::default() }
     }
 
     /// Judges what held in this pool until `now`.
     fn look(&mut self, id: PoolId, pool: &PoolView, now: Duration, view: &View, out: &mut Violations) {
         if pool.waiting == 0 || !pool.is_usable() {
             return;
+        }
+        // A condition that lasts must be looked at whenever it may end: before anything is excused.
+        let checks = pool.room_since.map_or(0, |_| pool.count(Class::Busy) + view.suspects(pool));
+        if checks >= pool.waiting {
+            self.checking.insert(id.0, now);
         }
         let Some(healthy) = view.healthy_since else {
             return;
@@ -62,7 +75,8 @@ impl NoLostWakeup {
                     let longest = pool.settings.acquire_timeout.unwrap_or(LONGEST_PAUSE);
                     last + (last.saturating_sub(first) + Duration::from_millis(200)).min(longest)
                 });
-                let since = since.max(room).max(pause).max(view.refused_at.unwrap_or_default());
+                let checking = self.checking.get(&id.0).copied().unwrap_or_default();
+                let since = since.max(room).max(pause).max(view.refused_at.unwrap_or_default()).max(checking);
                 if now.saturating_sub(since) <= self.grace {
                     return;
                 }
@@ -103,6 +117,7 @@ impl Judge for NoLostWakeup {
     fn wants(&self) -> Wants {
         Wants {
             before: &[
+                Kind::AcquireStart,
                 Kind::AcquireEnd,
                 Kind::ActorEnd,
                 Kind::Dial,
@@ -126,7 +141,10 @@ impl Judge for NoLostWakeup {
             return;
         }
         let pool = match &event.what {
-            What::AcquireEnd { pool, .. } | What::Dial { pool, .. } | What::PoolClosing { pool } => Some(*pool),
+            What::AcquireStart { pool, .. }
+            | What::AcquireEnd { pool, .. }
+            | What::Dial { pool, .. }
+            | What::PoolClosing { pool } => Some(*pool),
             What::ConnClosed { conn } | What::ConnBroken { conn, .. } => view.conn(*conn).map(|conn| conn.pool),
             What::Server { event: ServerEvent::State { pid, .. } | ServerEvent::Gone { pid, .. }, .. } => {
                 let Some(conn) = view.conn_of(*pid).and_then(|conn| view.conn(conn)) else {
@@ -168,6 +186,7 @@ mod tests {
 
     use crate::pool::PoolErrorKind;
     use crate::scenario::model::FaultAction;
+    use crate::trace::event::SqlResult;
     use poolproof_sim::postgres::event::{BackendState, Lifecycle};
 
     #[test]
@@ -199,6 +218,53 @@ mod tests {
         case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).at(20).asks(3).fault(0, true);
         case.at(30).releases(1, 1).at(25_000).broken(1).dial(3).at(25_005).connected(3).gets(3, 3).releases(3, 3);
         case.is_innocent();
+    }
+
+    /// A pool with room, of which every waiter may be checking a connection of before a silent death, until `asks` more
+    /// come; at `at` all of the old ones break.
+    fn checks_on_dead_flows(more: u32, at: u64) -> Case {
+        let mut scenario = scenario();
+        scenario.apps["web"].pool.max_size = 4;
+        scenario.faults = vec![fault(FaultAction::NetForget { older_than: None, app: None })];
+        let mut case = Case::of(&scenario);
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).releases(1, 1).releases(2, 2);
+        case.at(100).fault(0, true).at(200).asks(3).asks(4);
+        for n in 0..more {
+            case.at(3_000).asks(5 + n);
+        }
+        case.at(at).broken(1).closed(1).broken(2).closed(2).dial(3).dial(4);
+        case.at(at + 5).connected(3).connected(4).gets(3, 3).gets(4, 4).releases(3, 3).releases(4, 4);
+        for n in 0..more {
+            case.gets(5 + n, 3).releases(5 + n, 3);
+        }
+        case
+    }
+
+    #[test]
+    fn room_counts_for_those_who_can_not_be_checking() {
+        checks_on_dead_flows(0, 20_000).is_innocent();
+        checks_on_dead_flows(1, 3_900).is_innocent();
+        checks_on_dead_flows(1, 20_000).violates(META.name, 1);
+    }
+
+    #[test]
+    fn an_answer_after_the_silent_death_ends_the_excuse() {
+        let mut scenario = scenario();
+        scenario.faults = vec![fault(FaultAction::NetForget { older_than: None, app: None })];
+        let mut case = Case::of(&scenario);
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).at(20).sql(1, 1, "SELECT 1").fault(0, true);
+        // Asked before: its answer says nothing of the way there.
+        case.at(30).sql_ends(1, 1, SqlResult::Ok).asks(3).releases(1, 1).at(20_000).gets(3, 1);
+        case.at(20_010).sql(3, 1, "SELECT 1").at(20_012).sql_ends(3, 1, SqlResult::Ok);
+        case.at(20_020).asks(4).at(20_030).releases(3, 1).at(30_000).gets(4, 1).releases(4, 1).releases(2, 2);
+        case.violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_check_that_takes_long_leaves_its_waiter_no_need_of_room() {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).releases(1, 1).at(20).asks(2).state(1, BackendState::Active);
+        case.at(20_000).state(1, BackendState::Idle).gets(2, 1).releases(2, 1).is_innocent();
     }
 
     #[test]

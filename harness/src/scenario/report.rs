@@ -172,7 +172,7 @@ impl Report {
         for diagnostic in &mut diagnostics {
             diagnostic.locate(text);
         }
-        diagnostics.sort_by(|a, b| (a.span.start, a.span.end, a.severity).cmp(&(b.span.start, b.span.end, b.severity)));
+        diagnostics.sort_by_key(|told| (told.span.start, told.span.end, told.severity));
         diagnostics.dedup();
         Report {
             name: name.to_owned(),

@@ -3,8 +3,8 @@
 //! What a connection *is* for its pool is its [`Class`]; every count is a count of a class. The server decides what is
 //! idle: a connection nobody holds, on which a statement runs (a check, a reset), is busy. A backend whose client end is
 //! gone is an orphan: it is the server's burden, not the pool's. After anything that may have cut a flow silently, no
-//! connection is [`proven`](View::is_proven) until its backend is heard of again: a pool may rightly be waiting for the
-//! answer to a check that the server never got.
+//! connection is [`proven`](View::is_proven) until a statement on it was asked and answered: a pool may rightly be
+//! waiting for the answer to a check that the server never got, or that got lost on its way back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -229,6 +229,8 @@ pub struct Statement {
     pub commits: u32,
     /// Whether it follows an abandoned statement, which the server may still run before it.
     pub follows_abandoned: bool,
+    /// How many times anything may have cut flows before it.
+    epoch: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -410,20 +412,36 @@ impl View {
         self.conn(id).map_or(Class::Nothing, |conn| conn.class)
     }
 
-    /// Whether the connection's backend was heard of since anything may have cut its flow silently.
+    /// Whether bytes are known to have gone both ways on the connection since anything may have cut its flow silently:
+    /// it was opened since, or a statement was begun and answered. That the server was heard of is no proof: it may
+    /// answer a question of before the cut, or into a direction that is still cut. One whose backend is gone, and
+    /// whose client does not know, is not proven either: the news may be lost.
     #[must_use]
     pub fn is_proven(&self, conn: &ConnView) -> bool {
-        conn.proven_epoch == self.epoch
+        conn.state.is_some()
+            && conn.proven_epoch == self.epoch
             && self.idle_flow_timeout.is_none_or(|timeout| self.now.saturating_sub(conn.heard_at) < timeout)
     }
 
-    /// Whether any open connection of the pool is not proven.
+    /// Connections that are open at the app's end, that nobody holds, and that are not proven. The pool may be waiting
+    /// for an answer on each of them that will not come, or have given it up already, which can't be seen from outside:
+    /// the driver keeps the socket of a dropped client open while an answer is due.
+    #[must_use]
+    pub fn suspects(&self, pool: &PoolView) -> u32 {
+        if self.epoch == 0 && self.idle_flow_timeout.is_none() {
+            // Without a cut a backend's end is told to its client within a round trip.
+            return pool.count(Class::Dead);
+        }
+        let suspects = self
+            .conns_of(pool)
+            .filter(|(_, conn)| matches!(conn.class, Class::Idle | Class::Busy | Class::Dead) && !self.is_proven(conn));
+        u32::try_from(suspects.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether any open connection of the pool that nobody holds is not proven.
     #[must_use]
     pub fn has_suspects(&self, pool: &PoolView) -> bool {
-        (self.epoch > 0 || self.idle_flow_timeout.is_some())
-            && self
-                .conns_of(pool)
-                .any(|(_, conn)| matches!(conn.class, Class::Idle | Class::Busy | Class::Dead) && !self.is_proven(conn))
+        self.suspects(pool) > 0
     }
 
     /// The acquires that wait for a pool, the oldest first, each with its start.
@@ -477,8 +495,9 @@ impl View {
                 let (commits, follows_abandoned) =
                     self.conn(*conn).map_or((0, false), |conn| (conn.commits, conn.in_flight));
                 let text = Arc::clone(text);
+                let epoch = self.epoch;
                 self.actors.entry(actor.0).or_default().sql =
-                    Some(Statement { conn: *conn, text, since: at, commits, follows_abandoned });
+                    Some(Statement { conn: *conn, text, since: at, commits, follows_abandoned, epoch });
             }
             What::SqlEnd { actor, conn, result } => self.sql_end(*actor, *conn, result),
             What::Released { actor, conn } => self.release(*actor, *conn),
@@ -607,11 +626,9 @@ impl View {
         if conn == 0 {
             return;
         }
-        let epoch = self.epoch;
         let Some(view) = slot(&mut self.conns, conn) else {
             return;
         };
-        view.proven_epoch = epoch;
         view.heard_at = now;
         if was == BackendState::Active && state != BackendState::Active {
             view.in_flight = false;
@@ -642,11 +659,10 @@ impl View {
         if self.conn(id).is_some_and(is_orphaned) {
             self.totals.orphans -= 1;
         }
-        let (now, epoch) = (self.now, self.epoch);
+        let now = self.now;
         self.change(id, |conn| {
             conn.state = None;
             conn.heard_at = now;
-            conn.proven_epoch = epoch;
         });
     }
 
@@ -748,10 +764,14 @@ impl View {
 
     fn sql_end(&mut self, actor: ActorId, conn: ConnId, result: &SqlResult) {
         let statement = self.actors.get_mut(&actor.0).and_then(|actor| actor.sql.take());
-        self.took = statement.map_or(Duration::ZERO, |statement| self.now.saturating_sub(statement.since));
-        if *result != SqlResult::Ok
-            && let Some(conn) = slot(&mut self.conns, conn.0)
-        {
+        self.took = statement.as_ref().map_or(Duration::ZERO, |statement| self.now.saturating_sub(statement.since));
+        let Some(conn) = slot(&mut self.conns, conn.0) else {
+            return;
+        };
+        if let (Some(statement), SqlResult::Ok | SqlResult::Error(_)) = (&statement, result) {
+            conn.proven_epoch = conn.proven_epoch.max(statement.epoch);
+        }
+        if *result != SqlResult::Ok {
             conn.tainted = true;
             conn.in_flight |= *result == SqlResult::Cancelled;
         }

@@ -516,5 +516,5 @@ impl<O: Observer> Observer for LateObserver<O> {
 /// A bound on how long the servers may take to be ready: virtual time, a minute more than they say.
 #[must_use]
 pub fn boot_bound(scenario: &Scenario) -> Duration {
-    scenario.server.startup_time + Duration::from_mins(1)
+    scenario.server.startup_time + Duration::from_secs(60)
 }

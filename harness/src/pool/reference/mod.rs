@@ -2,11 +2,11 @@
 //!
 //! It shows that the invariants can be met, all of them at once, and it is the ground on which each planted bug
 //! ([`Plant`]) is one deviation. It is written to be read, not to be fast: every event takes one lock, changes the
-//! [state](state) and then serves whoever can be served ([`state::State::serve`]), so there is no wake-up to lose.
+//! `state` and then serves whoever can be served (`State::serve`), so there is no wake-up to lose.
 //!
 //! Decisions that a pool has to take, and what this one does:
 //!
-//! - **A permit belongs to the task that dials and then watches the connection** ([`watch`]), from before the dial until
+//! - **A permit belongs to the task that dials and then watches the connection** (`watch`), from before the dial until
 //!   the socket is closed. Whoever is cancelled, panics or forgets, it comes back.
 //! - **Waiters are served first come, first served**, by handing a connection over, never by a wake-up to come and look.
 //!   A granted connection that its waiter does not take (it was cancelled) goes to the next. An acquire whose
