@@ -11,7 +11,7 @@ use super::error::{PgError, SqlState};
 use super::event::BackendState;
 use super::link::Socket;
 use super::session::{Connection, Stop};
-use super::sql::{Column, Execution, Framing, Output, Statement, Step, Value};
+use super::sql::{Column, Execution, Framing, Output, Statement, Step, Type, Value};
 use super::transaction::TransactionStatus;
 use super::wire::{self, Bare, Formats, QueryText};
 
@@ -138,9 +138,18 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Runs a statement to its end.
-    pub(super) async fn run_statement(&mut self, execution: &mut Execution) -> Result<Output, Stop> {
-        let step = self.engine(|engine, session, host| engine.step(host, session, execution))??;
-        self.go_on(execution, step).await
+    pub(super) async fn run_statement(
+        &mut self,
+        statement: &Arc<Statement>,
+        types: &[Type],
+        parameters: Vec<Value>,
+    ) -> Result<Output, Stop> {
+        let (mut execution, step) = self.engine(|engine, session, host| {
+            let mut execution = engine.start(session, statement, types, parameters);
+            let step = engine.step(host, session, &mut execution);
+            (execution, step)
+        })?;
+        self.go_on(&mut execution, step?).await
     }
 
     /// Runs a statement to its end whose first step was made.
