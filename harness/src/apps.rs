@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use poolproof_sim::net::Host;
+use tokio::sync::Notify;
 
 use crate::pool::{Adapter, Connector};
 use crate::trace::event::{PoolId, ProcessId};
@@ -27,6 +28,27 @@ pub struct Apps {
     hooks: Arc<WorldHooks>,
     /// Who sits in each seat. That changes with each restart, the machine does not.
     seats: Mutex<BTreeMap<(String, u32), Occupant>>,
+    /// Restarts that are due or under way.
+    restarts: Arc<Restarts>,
+    /// No process starts any more.
+    frozen: AtomicBool,
+}
+
+#[derive(Default)]
+struct Restarts {
+    pending: AtomicUsize,
+    none_left: Notify,
+}
+
+/// A restart that is due or under way, until this is dropped.
+pub struct Restart(Arc<Restarts>);
+
+impl Drop for Restart {
+    fn drop(&mut self) {
+        if self.0.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.none_left.notify_waiters();
+        }
+    }
 }
 
 struct Occupant {
@@ -45,7 +67,8 @@ impl Apps {
         processes: Arc<Processes>,
         hooks: Arc<WorldHooks>,
     ) -> Apps {
-        Apps { world, adapter, recorder, processes, hooks, seats: Mutex::default() }
+        let (restarts, frozen) = (Arc::default(), AtomicBool::new(false));
+        Apps { world, adapter, recorder, processes, hooks, seats: Mutex::default(), restarts, frozen }
     }
 
     /// Starts every process of every app, in the order of the file, and waits for their pools.
@@ -62,7 +85,8 @@ impl Apps {
     /// killed.
     pub async fn start(&self, app: &str, seat: u32) {
         let Some(settings) = self.world.scenario.apps.get(app) else { return };
-        loop {
+        // What comes after the traffic (the probe of capacity, the closing) must find all processes that there will be.
+        while !self.frozen.load(Ordering::Relaxed) {
             let id = self.recorder.next_process();
             let alive = Arc::new(AtomicBool::new(true));
             let host = {
@@ -105,9 +129,47 @@ impl Apps {
                 Err(error) => {
                     self.recorder.record(What::PoolFailed { pool, process: id, message: error.message.into() });
                     self.recorder.record(What::ProcessEnd { process: id });
+                    // It is dead already: nobody can kill it during the pause, and start a second one in its seat.
+                    self.seats.lock().remove(&(app.to_owned(), seat));
                     tokio::time::sleep(SUPERVISOR_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// A restart is due: it counts as pending until what this returns is dropped.
+    #[must_use]
+    pub fn restart_due(&self) -> Restart {
+        self.restarts.pending.fetch_add(1, Ordering::AcqRel);
+        Restart(Arc::clone(&self.restarts))
+    }
+
+    /// Waits until no restart is due or under way.
+    pub async fn settled(&self) {
+        loop {
+            let none_left = self.restarts.none_left.notified();
+            if self.restarts.pending.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            none_left.await;
+        }
+    }
+
+    /// From now on no process starts. One that is still building its pool is killed.
+    pub fn freeze(&self) {
+        self.frozen.store(true, Ordering::Relaxed);
+        let live = self.processes.all();
+        let unready: BTreeMap<_, Occupant> = {
+            let mut seats = self.seats.lock();
+            let all = std::mem::take(&mut *seats).into_iter();
+            let (ready, unready) = all.partition(|(_, occupant)| live.iter().any(|process| process.id == occupant.id));
+            *seats = ready;
+            unready
+        };
+        for occupant in unready.into_values() {
+            occupant.alive.store(false, Ordering::Relaxed);
+            occupant.host.kill_sockets();
+            self.recorder.record(What::ProcessEnd { process: occupant.id });
         }
     }
 
@@ -125,9 +187,10 @@ impl Apps {
     }
 
     /// SIGKILL: the kernel closes the process's sockets, and nothing of it runs any more. With `power_loss` its host
-    /// vanishes instead, without a FIN.
-    pub fn kill(&self, traffic: &Traffic, app: &str, seat: u32, power_loss: bool) {
-        let Some(occupant) = self.seats.lock().remove(&(app.to_owned(), seat)) else { return };
+    /// vanishes instead, without a FIN. Returns whether there was one: a seat that is empty has its restart already, or
+    /// will have none.
+    pub fn kill(&self, traffic: &Traffic, app: &str, seat: u32, power_loss: bool) -> bool {
+        let Some(occupant) = self.seats.lock().remove(&(app.to_owned(), seat)) else { return false };
         occupant.alive.store(false, Ordering::Relaxed);
         // The sockets first: what the pool does when it is dropped must not reach the server.
         if power_loss {
@@ -140,5 +203,6 @@ impl Apps {
             drop(process.take_shared_pool());
         }
         self.recorder.record(What::ProcessEnd { process: occupant.id });
+        true
     }
 }

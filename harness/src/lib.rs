@@ -10,6 +10,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod serve;
+pub mod suite;
 pub mod trace;
 pub mod verdict;
 pub mod worker;

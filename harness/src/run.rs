@@ -168,22 +168,24 @@ async fn healing_phase(scenario: &Scenario, recorder: &Recorder, target: &Target
     let _ = timeout(scenario.expect.healing, async {
         target.traffic.drained().await;
         target.world.ready().await;
+        target.apps.settled().await;
     })
     .await;
     // Who is still there waits for something that will not come, and is judged for it; it must not stand in the way of
     // the next phases.
     target.traffic.abort_all();
+    target.apps.freeze();
     tokio::time::sleep(SETTLE).await;
     record_status(recorder, &target.apps.live());
 }
 
-/// Each pool is asked for all its leases at once.
+/// Each pool is asked for all its leases at once. What applications leaked they never give back: that is left out.
 async fn capacity_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>]) {
     recorder.record(What::Phase(Phase::Capacity));
     for process in processes {
         let Some((pool, handle)) = process.shared_pool() else { continue };
-        let wanted = recorder.look(|view| view.pool(pool).map(|pool| pool.max_size)).flatten();
-        let wanted = wanted.unwrap_or(process.settings.max_size);
+        let wanted = recorder.look(|view| view.pool(pool).map(|pool| pool.max_size.saturating_sub(pool.in_use())));
+        let wanted = wanted.flatten().unwrap_or(process.settings.max_size);
         let mut probes: Vec<_> = (0..wanted).map(|_| Probe::new(recorder.clone(), Arc::clone(process))).collect();
         let asking = probes.iter_mut().map(|probe| probe.acquire(pool, &*handle));
         // All are held until the last has come or failed. A pool without an acquire timeout may never answer.
@@ -206,6 +208,10 @@ async fn closing_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>], t
         }
         recorder.record(What::PoolDropped { pool: id });
         drop(pool);
+    }
+    // What applications leaked goes with their memory: until then it keeps tasks of the pool alive that no pool can end.
+    for process in processes {
+        drop(process.take_leaked());
     }
     let world = Arc::clone(&target.world);
     drop(target);
@@ -232,4 +238,101 @@ fn record_status(recorder: &Recorder, processes: &[Arc<ProcessContext>]) {
 fn hooks(world: &Arc<SimWorld>) -> WorldHooks {
     let (sessions, streams) = (Arc::clone(world), Arc::clone(world));
     WorldHooks { session: Box::new(move |pid| sessions.session(pid)), unread: Box::new(move |pid| streams.unread(pid)) }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::verdict::Verdict;
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A run of the reference pool: its report, and how often each of these kinds of events happened.
+    fn ran<const N: usize>(text: &str, kinds: [&str; N]) -> (RunReport, [usize; N]) {
+        let scenario = Arc::new(crate::scenario::parse("a test", text).unwrap());
+        let adapter = crate::pool::by_name("reference").unwrap();
+        let memory = Memory::default();
+        let told = run(&RunSpec { scenario, adapter, seed: 1 }, Some(Box::new(memory.clone())));
+        assert_eq!(told.bug, None);
+        let trace = String::from_utf8(memory.0.lock().clone()).unwrap();
+        (told.report, kinds.map(|kind| trace.matches(&format!("\"{kind}\"")).count()))
+    }
+
+    const WEB: &str = r#"
+title = "A test"
+story = "A test."
+[server]
+max_connections = 10
+[app.web]
+processes = 2
+pool = { max_size = 3, min_idle = 1, acquire_timeout = "2s" }
+[workload.request]
+app = "web"
+arrive = { every = "200ms" }
+steps = ["acquire", "sql SELECT 1", "release"]
+"#;
+
+    #[test]
+    fn a_seat_has_one_process_however_often_it_is_killed() {
+        // Killed at 3 s, back at 8 s; killed again at 9 s, back in the healing phase; nobody is there at 5 and 7 s.
+        let fault = "[[fault]]\nat = \"3s\"\nevery = \"2s\"\ndo = \"app.kill\"\napp = \"web\"\nprocess = 1\n\
+                     restart_after = \"5s\"\n[expect]\nuntil = \"10s\"\n";
+        let (report, [starts, ends]) = ran(&format!("{WEB}{fault}"), ["process_start", "process_end"]);
+        assert_eq!((starts, ends), (4, 4));
+        assert_eq!(report.verdict, Verdict::Pass);
+    }
+
+    #[test]
+    fn a_restart_that_is_due_after_the_healing_does_not_happen() {
+        let fault = "[[fault]]\nat = \"9s\"\ndo = \"app.kill\"\napp = \"web\"\nprocess = 1\nrestart_after = \"20s\"\n\
+                     [expect]\nuntil = \"10s\"\nhealing = \"10s\"\n";
+        let (report, [starts, ends]) = ran(&format!("{WEB}{fault}"), ["process_start", "process_end"]);
+        assert_eq!((starts, ends), (2, 2));
+        assert_eq!(report.verdict, Verdict::Pass);
+    }
+
+    #[test]
+    fn a_leak_is_told_once_and_the_rest_can_still_be_lent() {
+        let leak = "[workload.leaky]\napp = \"web\"\narrive = { burst = 1, every = \"1h\" }\n\
+                    steps = [\"acquire\", \"sql SELECT 1\", \"leak\"]\n[expect]\nuntil = \"10s\"\n";
+        let (report, [leaked]) = ran(&format!("{WEB}{leak}"), ["leaked"]);
+        assert_eq!(leaked, 1);
+        let told: Vec<_> = report.counts.into_iter().collect();
+        assert_eq!(told, [("eventual-release", 1)]);
+    }
+
+    #[test]
+    fn pools_that_may_open_more_than_the_server_has_slots_for_are_all_innocent() {
+        let few = WEB.replace("processes = 2", "processes = 5");
+        let (report, [refused]) = ran(&format!("{few}[expect]\nuntil = \"10s\"\n"), ["dial_failed"]);
+        assert!(refused > 0, "5 x 3 connections don't fit in 7 slots");
+        assert_eq!(report.verdict, Verdict::Pass);
+    }
+
+    #[test]
+    fn a_probe_on_connections_that_died_silently() {
+        // Those of the peak have been dead since 9 s, and nobody has used them.
+        let checked = WEB.replace("acquire_timeout", "test_on_acquire = true, order = \"lifo\", acquire_timeout");
+        let peak = "[workload.peak]\napp = \"web\"\narrive = { burst = 6, every = \"1h\" }\n\
+                    steps = [\"acquire\", \"sql SELECT 1\", \"hold 1s\", \"release\"]\n\
+                    [[fault]]\nat = \"9s\"\ndo = \"net.forget\"\n[expect]\nuntil = \"10s\"\n";
+        let (report, [closed]) = ran(&format!("{checked}{peak}"), ["conn_closed"]);
+        assert!(closed > 6, "dead ones were found, and replaced");
+        assert_eq!(report.verdict, Verdict::Pass);
+    }
 }

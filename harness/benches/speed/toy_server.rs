@@ -31,11 +31,7 @@ pub async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin) -> std::io::
                 }
                 (true, b'Q') => {
                     if body.len() > 1 {
-                        message(
-                            &mut output,
-                            b'T',
-                            b"\0\x01?column?\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0",
-                        );
+                        message(&mut output, b'T', b"\0\x01?column?\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0");
                         message(&mut output, b'D', b"\0\x01\0\0\0\x011");
                         message(&mut output, b'C', b"SELECT 1\0");
                     } else {

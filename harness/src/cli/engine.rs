@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use crate::campaign::Workers;
-use crate::pool::Adapter;
+use crate::pool::{self, Adapter};
 use crate::report::Told;
+use crate::run::RunSpec;
 use crate::scenario::model::Scenario;
+use crate::{invariant, scenario, serve, trace, verdict};
 
 /// Something with a name and its meaning in one sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +60,29 @@ pub struct Engine {
 static ENGINE: OnceLock<Engine> = OnceLock::new();
 
 impl Engine {
+    /// With the pools, invariants and figures of this crate. Its workers are processes of the executable that asks.
+    #[must_use]
+    pub fn standard() -> Engine {
+        Engine {
+            run: |request| {
+                let scenario = Arc::clone(request.scenario);
+                crate::run::run(&RunSpec { scenario, adapter: request.adapter, seed: request.seed }, request.trace)
+            },
+            workers: || Workers::ThisExecutable,
+            pools: || pool::all().collect(),
+            published: pool::published,
+            invariants: || {
+                invariant::all().iter().map(|meta| Named { name: meta.name, meaning: meta.meaning }).collect()
+            },
+            capabilities: || verdict::CAPABILITIES.to_vec(),
+            figures: || [trace::figures::NAMES, &["errors.*"]].concat(),
+            schema: scenario::schema::schema,
+            serve: |scenario, listen| serve::serve(scenario, listen, |line| eprintln!("{line}")),
+        }
+    }
+
     /// Makes this the process's engine. The first one stays.
-    pub(super) fn install(self) -> Engine {
+    pub(crate) fn install(self) -> Engine {
         *ENGINE.get_or_init(|| self)
     }
 

@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use miette::{GraphicalReportHandler, GraphicalTheme};
+
 use crate::scenario::Report;
 
 /// The exit code of a command.
@@ -28,7 +30,7 @@ impl From<Code> for ExitCode {
 
 /// Why a command ended early.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// Scenario files with mistakes.
     Files(Vec<Report>),
     /// One clear sentence.
@@ -39,7 +41,7 @@ pub(super) enum Failure {
     Bug(String),
 }
 
-pub(super) type Result<T> = std::result::Result<T, Failure>;
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
     pub(super) fn sentence(text: impl Into<String>) -> Failure {
@@ -59,6 +61,21 @@ impl From<io::Error> for Failure {
             Failure::BrokenPipe
         } else {
             Failure::Sentence(format!("can't write the output: {}", Lower(&error)))
+        }
+    }
+}
+
+/// For those who have no terminal to print it on: mistakes in files with their places, without colours.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Files(reports) => {
+                let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_links(false);
+                reports.iter().try_for_each(|report| handler.render_report(f, report))
+            }
+            Failure::Sentence(text) => f.write_str(text),
+            Failure::BrokenPipe => f.write_str("nobody reads the output"),
+            Failure::Bug(what) => write!(f, "poolproof has a bug: {what}"),
         }
     }
 }

@@ -12,11 +12,11 @@ use crate::scenario::{Checked, Names, Report, check};
 
 /// A scenario file that was read.
 #[derive(Debug, Clone)]
-pub(super) struct ScenarioFile {
+pub(crate) struct ScenarioFile {
     /// As the user would name it.
-    pub(super) path: PathBuf,
-    pub(super) text: Arc<str>,
-    pub(super) scenario: Arc<Scenario>,
+    pub(crate) path: PathBuf,
+    pub(crate) text: Arc<str>,
+    pub(crate) scenario: Arc<Scenario>,
 }
 
 impl ScenarioFile {
@@ -93,7 +93,7 @@ pub(super) fn parse(engine: &Engine, name: &str, text: &str) -> Checked {
 }
 
 /// Reads files of which every one must be right.
-pub(super) fn read_all(engine: &Engine, paths: &[PathBuf]) -> Result<Vec<ScenarioFile>> {
+pub(crate) fn read_all(engine: &Engine, paths: &[PathBuf]) -> Result<Vec<ScenarioFile>> {
     let (mut files, mut wrong) = (Vec::new(), Vec::new());
     for path in find(paths)? {
         match read(engine, &path)? {

@@ -14,13 +14,13 @@ use crate::worker::{Loss, Work};
 
 /// A run: the file's text travels with it, so that an edit under way changes nothing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Job {
-    pub(super) file: PathBuf,
-    pub(super) text: String,
-    pub(super) pool: String,
-    pub(super) seed: u64,
+pub(crate) struct Job {
+    pub(crate) file: PathBuf,
+    pub(crate) text: String,
+    pub(crate) pool: String,
+    pub(crate) seed: u64,
     /// Where the full trace is written.
-    pub(super) trace: Option<PathBuf>,
+    pub(crate) trace: Option<PathBuf>,
 }
 
 impl Work for Job {

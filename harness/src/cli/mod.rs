@@ -4,12 +4,12 @@
 
 mod check;
 mod engine;
-mod error;
-mod files;
-mod job;
+pub(crate) mod error;
+pub(crate) mod files;
+pub(crate) mod job;
 mod list;
 mod new;
-mod outcome;
+pub(crate) mod outcome;
 mod run;
 mod schema;
 mod serve;
@@ -92,7 +92,7 @@ struct RunArgs {
     /// Runs at once [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// Write the full trace of the one run as JSON lines
+    /// Write the full trace as JSON lines; a folder takes those of all runs
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     /// Print the results as JSON

@@ -6,10 +6,10 @@ use crate::scenario::model::Scenario;
 use crate::verdict::{Expectation, Outcome, RunReport, judge_seeds};
 
 /// A scenario's runs with one pool, compared with what is expected.
-pub(super) struct Judged {
-    pub(super) expectation: Expectation,
+pub(crate) struct Judged {
+    pub(crate) expectation: Expectation,
     /// The first seed that explains why it is not as expected.
-    pub(super) seed: u64,
+    pub(crate) seed: u64,
     /// The invariants that were violated, in any run.
     violated: Vec<&'static str>,
     /// What the pool lacks.
@@ -19,7 +19,7 @@ pub(super) struct Judged {
 
 impl Judged {
     /// Of these runs. `all_seeds` says whether they are those of the file: only then must a known bug show.
-    pub(super) fn of(scenario: &Scenario, pool: &str, version: &str, runs: &[Told], all_seeds: bool) -> Judged {
+    pub(crate) fn of(scenario: &Scenario, pool: &str, version: &str, runs: &[Told], all_seeds: bool) -> Judged {
         let reports: Vec<RunReport> = runs.iter().map(|told| told.report.clone()).collect();
         let expectation = if all_seeds {
             judge_seeds(scenario, pool, version, &reports)
@@ -47,7 +47,7 @@ impl Judged {
         }
     }
 
-    pub(super) fn is_expected(&self) -> bool {
+    pub(crate) fn is_expected(&self) -> bool {
         self.expectation.outcome.is_expected()
     }
 

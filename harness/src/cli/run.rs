@@ -1,7 +1,8 @@
 //! `run`: scenarios × pools × seeds, as a table of outcomes, with every one explained that is not as expected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
             pairs.push(Pair { file, adapter, runs: Vec::new(), all_seeds });
         }
     }
-    let trace = trace(args, &mut jobs)?;
+    let traces = traces(args, &mut jobs)?;
     let bar = progress(jobs.len());
     let plan = Plan { jobs: args.jobs.map(usize::from), limits: &args.limits };
     let done = campaign::run_all(
@@ -68,7 +69,7 @@ pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
     );
     bar.finish_and_clear();
     done.map_err(|error| Failure::sentence(format!("can't start a worker: {error}")))?;
-    if let Some(trace) = trace {
+    for trace in traces {
         trace.finish()?;
     }
     let results: Vec<(&Pair<'_>, Judged)> = pairs.iter().map(|pair| (pair, pair.judged())).collect();
@@ -136,20 +137,40 @@ fn seeds(args: &RunArgs, file: &ScenarioFile) -> (Vec<u64>, bool) {
     }
 }
 
-/// The file for the full trace of the only run.
-fn trace(args: &RunArgs, jobs: &mut [Job]) -> Result<Option<Whole>> {
+/// The files for full traces: of the only run, or in a folder of every run.
+fn traces(args: &RunArgs, jobs: &mut [Job]) -> Result<Vec<Whole>> {
     let Some(path) = &args.trace else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
+    if path.is_dir() {
+        return traces_in(path, jobs);
+    }
     let [job] = jobs else {
         let count = jobs.len();
         return Err(Failure::sentence(format!(
-            "--trace is for one run, and these are {count}: choose one with a file, --pool and --seed"
+            "--trace FILE is for one run, and these are {count}: choose one with a file, --pool and --seed, or name a folder"
         )));
     };
     let whole = Whole::new(path)?;
     job.trace = Some(whole.path().to_owned());
-    Ok(Some(whole))
+    Ok(vec![whole])
+}
+
+/// `server_restart_fast.bb8.7.jsonl` for each run.
+fn traces_in(folder: &Path, jobs: &mut [Job]) -> Result<Vec<Whole>> {
+    let mut names = BTreeSet::new();
+    let mut wholes = Vec::new();
+    for job in jobs {
+        let stem = job.file.file_stem().unwrap_or_default().to_string_lossy();
+        let name = format!("{stem}.{}.{}.jsonl", job.pool.replace(':', "-"), job.seed);
+        let whole = Whole::new(&folder.join(&name))?;
+        if !names.insert(name) {
+            return Err(Failure::sentence(format!("two files are called {stem}: their traces would be one")));
+        }
+        job.trace = Some(whole.path().to_owned());
+        wholes.push(whole);
+    }
+    Ok(wholes)
 }
 
 impl Pair<'_> {

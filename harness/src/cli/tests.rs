@@ -264,6 +264,19 @@ fn a_trace_is_whole_or_not_there() {
 }
 
 #[test]
+fn a_folder_takes_the_trace_of_every_run() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("traces")).unwrap();
+    let arguments = ["run", "a.toml", "--pool", "steady", "--seeds", "1..2", "--jobs", "2", "--trace", "traces"];
+    assert_eq!(command_in(folder.path(), SCENARIO, &arguments).0, 0);
+    for seed in 1..=2 {
+        let text = std::fs::read_to_string(folder.path().join(format!("traces/a.steady.{seed}.jsonl"))).unwrap();
+        assert_eq!(text, format!("{{\"seed\":{seed}}}\n"));
+    }
+    assert_eq!(std::fs::read_dir(folder.path().join("traces")).unwrap().count(), 2);
+}
+
+#[test]
 fn show_tells_the_story_or_the_trace() {
     let show = |more: &[&str]| command(SCENARIO, &[&["show", "a.toml", "--pool", "leaky"][..], more].concat());
     assert_eq!(show(&["--seed", "7"]), (1, "the story of seed 7\n".to_owned(), String::new()));

@@ -28,6 +28,8 @@ pub struct BoundedConnections {
     shrink: Duration,
     // Pools over their bound in this millisecond.
     over: Vec<(PoolId, Duration)>,
+    // Resizes that were told of.
+    told: Vec<(PoolId, Duration)>,
 }
 
 impl BoundedConnections {
@@ -38,6 +40,7 @@ impl BoundedConnections {
             judged: terms.capabilities.max_size,
             shrink: terms.within(META.name, terms.grace()),
             over: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -46,6 +49,25 @@ impl BoundedConnections {
             Some(at) if now <= at + self.shrink => pool.max_size.max(pool.max_size_before),
             Some(_) => pool.max_size.max(pool.in_use()),
             None => pool.max_size,
+        }
+    }
+
+    /// What shrunk pools should have closed by now, and did not.
+    fn shrunk(&mut self, now: Duration, view: &View, out: &mut Violations) {
+        for (id, pool) in view.pools().filter(|(_, pool)| pool.is_usable()) {
+            let Some(resized) = pool.resized_at else { continue };
+            let (open, bound) = (pool.open() - view.suspects(pool), self.bound(pool, now));
+            if open > bound && !self.told.contains(&(id, resized)) {
+                self.told.push((id, resized));
+                out.add(&META, || {
+                    let sentence = format!(
+                        "it was resized to {} at {}, and still has {open} connections open",
+                        pool.max_size,
+                        seconds(resized)
+                    );
+                    Violation::new(&META, now, Who::Pool(id), sentence)
+                });
+            }
         }
     }
 
@@ -107,6 +129,10 @@ impl Judge for BoundedConnections {
         if !self.over.is_empty() {
             self.settle(event.at, view, out);
         }
+        // Nothing needs to happen in a pool that keeps what it should close: it is looked at between the phases.
+        if self.judged && matches!(event.what, What::Phase(_)) {
+            self.shrunk(event.at, view, out);
+        }
     }
 
     fn after(&mut self, event: &Event, view: &View, _out: &mut Violations) {
@@ -130,19 +156,8 @@ impl Judge for BoundedConnections {
 
     fn finish(&mut self, view: &View, out: &mut Violations) {
         self.settle(Duration::MAX, view, out);
-        if !self.judged {
-            return;
-        }
-        // What a shrunk pool should have closed, and did not.
-        for (id, pool) in view.pools().filter(|(_, pool)| pool.is_usable()) {
-            let (open, bound) = (pool.open() - view.suspects(pool), self.bound(pool, view.now));
-            if pool.resized_at.is_some() && open > bound {
-                out.add(&META, || {
-                    let sentence =
-                        format!("it was resized to {}, and still has {open} connections open", pool.max_size);
-                    Violation::new(&META, view.now, Who::Pool(id), sentence)
-                });
-            }
+        if self.judged {
+            self.shrunk(view.now, view, out);
         }
     }
 }
@@ -224,6 +239,17 @@ mod tests {
             .dial(3)
             .closed(1);
         case.at(22).connected(3).gets(3, 3).is_innocent();
+    }
+
+    #[test]
+    fn a_shrunk_pool_that_keeps_what_is_idle() {
+        let mut case = Case::new();
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).at(20).releases(1, 1).releases(2, 2);
+        case.at(30).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
+        // It dials no more; then it is closed, which is late.
+        case.at(20_000).phase(Phase::Healing).phase(Phase::Closing);
+        case.happens(What::PoolClosing { pool: PoolId(1) }).closed(1).closed(2);
+        case.happens(What::PoolClosed { pool: PoolId(1) }).violates(META.name, 1);
     }
 
     #[test]

@@ -95,6 +95,10 @@ impl Judge for Deadline {
                 }
             }
             What::PoolClosed { pool } => self.close_took(*pool, event.at, true, view, out),
+            // Whoever closed it has waited long enough.
+            What::PoolDropped { pool } if view.pool(*pool).is_some_and(|pool| pool.ended_at.is_none()) => {
+                self.close_took(*pool, event.at, false, view, out);
+            }
             _ => {}
         }
     }
@@ -176,6 +180,18 @@ mod tests {
         let mut case = Case::new();
         case.at(10).happens(What::PoolClosing { pool: PoolId(1) }).at(60_000);
         case.happens(What::PoolClosed { pool: PoolId(1) }).violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_close_that_never_returns() {
+        let mut case = Case::new();
+        case.at(10).happens(What::PoolClosing { pool: PoolId(1) }).at(60_000);
+        case.happens(What::PoolDropped { pool: PoolId(1) }).violates(META.name, 1);
+        let mut case = Case::new();
+        case.at(10).happens(What::PoolClosing { pool: PoolId(1) }).happens(What::PoolClosed { pool: PoolId(1) });
+        case.at(60_000).happens(What::PoolDropped { pool: PoolId(1) }).is_innocent();
+        let mut case = Case::new();
+        case.at(60_000).happens(What::PoolDropped { pool: PoolId(1) }).is_innocent();
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! end, as the actor sees them:
 //!
 //! - acknowledged, and by the server's tags it wrote and was no longer in a transaction: the commit was there before;
+//! - acknowledged, and its actor had begun no transaction in this lease, but the server was in one (somebody else's, or the
+//!   pool's): what it wrote must not be rolled back, unless the actor itself says so;
 //! - one statement, one commit at most, however it ended (more than one statement in a text may commit more often);
 //! - refused by the server with an SQLSTATE: nothing was committed;
 //! - nobody holds the connection, or its holder runs nothing: nothing commits, unless the last lease was abandoned in
@@ -16,7 +18,7 @@
 use poolproof_sim::postgres::event::{BackendState, ServerEvent};
 
 use super::judge::{Judge, Kind, Meta, Violation, Violations, Wants, Who};
-use crate::trace::event::{ConnId, Event, SqlResult, What};
+use crate::trace::event::{Acquired, ActorId, ConnId, Event, SqlResult, What};
 use crate::trace::recorder::IntMap;
 use crate::trace::view::View;
 
@@ -42,12 +44,24 @@ struct Written {
     unkept: bool,
     /// An abandoned statement has committed already.
     abandoned_committed: bool,
+    /// The holder has begun a transaction of its own, or ended one.
+    own: bool,
+    /// The holder who was told that it wrote something, in a transaction that it has not begun.
+    foreign: Option<ActorId>,
 }
 
 /// Whether the tag says that rows were written: `INSERT 0 1`, `UPDATE 2`, `DELETE 1`.
 fn wrote(tag: &str) -> bool {
     (tag.starts_with("INSERT") || tag.starts_with("UPDATE") || tag.starts_with("DELETE"))
         && tag.rsplit(' ').next().is_some_and(|count| count != "0")
+}
+
+/// Whether a text begins or rolls back a transaction.
+fn is_about_transactions(text: &str) -> bool {
+    text.split(';').any(|statement| {
+        let word = statement.split_whitespace().next().unwrap_or_default();
+        ["BEGIN", "START", "ROLLBACK", "ABORT"].iter().any(|known| word.eq_ignore_ascii_case(known))
+    })
 }
 
 /// Whether a text is one statement.
@@ -59,7 +73,7 @@ impl Effects {
     fn commit(&mut self, event: &Event, id: ConnId, view: &View, out: &mut Violations) {
         let Some(conn) = view.conn(id) else { return };
         let written = self.conns.entry(id.0).or_default();
-        (written.pending, written.unkept) = (false, false);
+        (written.pending, written.unkept, written.foreign) = (false, false, None);
         if conn.detached {
             return;
         }
@@ -95,7 +109,10 @@ impl Judge for Effects {
     }
 
     fn wants(&self) -> Wants {
-        Wants { before: &[Kind::SqlStart, Kind::SqlEnd, Kind::StatementEnd, Kind::Commit], after: &[] }
+        Wants {
+            before: &[Kind::SqlStart, Kind::SqlEnd, Kind::StatementEnd, Kind::Commit, Kind::AcquireEnd],
+            after: &[],
+        }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
@@ -121,13 +138,30 @@ impl Judge for Effects {
                 }
             }
             What::Server { event: ServerEvent::RolledBack { pid, .. }, .. } => {
-                if let Some(written) = view.conn_of(*pid).and_then(|id| self.conns.get_mut(&id.0)) {
+                let Some(id) = view.conn_of(*pid) else { return };
+                if let Some(written) = self.conns.get_mut(&id.0) {
                     (written.pending, written.unkept) = (false, false);
+                    if let Some(actor) = written.foreign.take() {
+                        out.add(&META, || {
+                            let sentence = "what it wrote was acknowledged, outside any transaction of its own, and \
+                                            was then rolled back";
+                            Violation::new(&META, event.at, Who::Actor(actor), sentence).on(id, view)
+                        });
+                    }
                 }
             }
-            What::SqlStart { conn, .. } => {
+            What::SqlStart { conn, text, .. } => {
+                if is_about_transactions(text) {
+                    let written = self.conns.entry(conn.0).or_default();
+                    (written.own, written.foreign) = (true, None);
+                }
                 if let Some(written) = self.conns.get_mut(&conn.0) {
-                    *written = Written { pending: written.pending, ..Written::default() };
+                    *written = Written { unkept: false, abandoned_committed: false, ..*written };
+                }
+            }
+            What::AcquireEnd { result: Acquired::Lease { conn, .. }, .. } => {
+                if let Some(written) = self.conns.get_mut(&conn.0) {
+                    written.own = false;
                 }
             }
             What::SqlEnd { actor, conn: id, result } => {
@@ -147,6 +181,10 @@ impl Judge for Effects {
                 }
                 if sql.follows_abandoned {
                     return;
+                }
+                let in_transaction = conn.state == Some(BackendState::IdleInTransaction);
+                if matches!(result, SqlResult::Ok) && known.pending && in_transaction && !known.own {
+                    known.foreign = Some(*actor);
                 }
                 let told = match result {
                     _ if commits > 1 && is_single(&sql.text) => {
@@ -175,7 +213,7 @@ mod tests {
     use super::super::testing::*;
     use super::META;
     use crate::trace::event::{ActorEnd, SqlResult};
-    use poolproof_sim::postgres::event::{BackendState, Gone};
+    use poolproof_sim::postgres::event::{BackendState, Gone, ServerEvent};
 
     /// Actor 1 holds connection 1 and sends this.
     fn sends(text: &str) -> Case {
@@ -216,6 +254,25 @@ mod tests {
         let mut case = sends("BEGIN; INSERT INTO t VALUES (1); COMMIT; INSERT INTO t VALUES (2);");
         case.commits(1).commits(1).tag(1, "INSERT 0 1").state(1, BackendState::Idle);
         case.at(12).sql_ends(1, 1, SqlResult::Ok).releases(1, 1).is_innocent();
+    }
+
+    #[test]
+    fn acknowledged_in_a_transaction_that_somebody_else_began_and_rolls_back() {
+        // As a pool does that begins a transaction for each lease.
+        let rolled_back = ServerEvent::RolledBack { pid: 1, xid: 700 };
+        let mut case = sends("INSERT INTO t VALUES (1)");
+        case.tag(1, "INSERT 0 1").state(1, BackendState::IdleInTransaction).at(12).sql_ends(1, 1, SqlResult::Ok);
+        case.releases(1, 1).at(13).server(rolled_back.clone()).state(1, BackendState::Idle).violates(META.name, 1);
+        // The holder began it, or rolled it back.
+        for text in ["BEGIN; INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (1); begin"] {
+            let mut case = sends(text);
+            case.tag(1, "INSERT 0 1").state(1, BackendState::IdleInTransaction).at(12).sql_ends(1, 1, SqlResult::Ok);
+            case.releases(1, 1).at(13).server(rolled_back.clone()).state(1, BackendState::Idle).is_innocent();
+        }
+        let mut case = sends("INSERT INTO t VALUES (1)");
+        case.tag(1, "INSERT 0 1").state(1, BackendState::IdleInTransaction).at(12).sql_ends(1, 1, SqlResult::Ok);
+        case.sql(1, 1, "ROLLBACK").at(13).server(rolled_back).tag(1, "ROLLBACK").state(1, BackendState::Idle);
+        case.at(14).sql_ends(1, 1, SqlResult::Ok).releases(1, 1).is_innocent();
     }
 
     #[test]

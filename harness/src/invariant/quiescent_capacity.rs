@@ -1,8 +1,13 @@
 //! Once actors ended and the world is healed, `max_size` acquires succeed at once.
 //!
-//! Whoever runs the scenario asks each pool for `max_size` leases in [`Phase::Capacity`] and keeps all of them until it
-//! has them. At once includes dialling, and replacing what died unnoticed: the bound is a grace beyond a dial. What an
-//! application leaked is missing, and told; a scenario that leaks excuses it.
+//! Whoever runs the scenario asks each pool in [`Phase::Capacity`] for `max_size` leases, less those that applications
+//! leaked (which [`eventual_release`](super::eventual_release) tells), and keeps all of them until it has them. At once
+//! includes dialling: the bound is a grace beyond a dial. What nobody can ask of the pool:
+//!
+//! - A connection that died silently is found dead only when somebody waits for its answer in vain: each that the pool
+//!   has ([`View::suspects`]) may spoil one acquire.
+//! - A server without a free slot (53300) has no room for the pools of all processes, each of which is asked for all it
+//!   may open.
 
 use std::time::Duration;
 
@@ -19,12 +24,19 @@ pub const META: Meta = Meta {
     needs: Some("max_size"),
 };
 
+/// 53300: no slot is free, for anybody or for this role or database.
+const TOO_MANY_CONNECTIONS: &str = "53300";
+
 /// Judges [`META`].
 pub struct QuiescentCapacity {
     judged: bool,
     bound: Duration,
     // Leases of the probe, by pool.
     got: IntMap<u32, u32>,
+    // Acquires of the probe that connections which died silently may still spoil, by pool.
+    spoiled: IntMap<u32, u32>,
+    // Pools whose dials the server refused for want of a slot.
+    no_slot: Vec<PoolId>,
     told: Vec<PoolId>,
 }
 
@@ -36,27 +48,34 @@ impl QuiescentCapacity {
             judged: terms.capabilities.max_size,
             bound: terms.within(META.name, terms.grace()),
             got: IntMap::default(),
+            spoiled: IntMap::default(),
+            no_slot: Vec::new(),
             told: Vec::new(),
         }
     }
 
+    /// An acquire of the probe came late, or in vain.
     fn tell(&mut self, id: PoolId, at: Duration, why: &str, view: &View, out: &mut Violations) {
-        if self.told.contains(&id) {
+        if self.told.contains(&id) || self.no_slot.contains(&id) {
+            return;
+        }
+        if let Some(spoiled) = self.spoiled.get_mut(&id.0).filter(|spoiled| **spoiled > 0) {
+            *spoiled -= 1;
             return;
         }
         self.told.push(id);
         let Some(pool) = view.pool(id) else { return };
         let leaked = view.conns_of(pool).filter(|(_, conn)| conn.leaked && conn.lease.is_some()).count();
+        let asked = (pool.max_size as usize).saturating_sub(leaked);
         out.add(&META, || {
             let got = self.got.get(&id.0).copied().unwrap_or_default();
             let leaked = match leaked {
                 0 => String::new(),
-                _ => format!(" ({leaked} leaked by the application)"),
+                _ => format!(" ({leaked} more were leaked by the application)"),
             };
             let sentence = format!(
-                "with every actor gone and the world healed it should lend {} connections at once; it lent {got}{leaked}, \
-                 then {why}",
-                pool.max_size
+                "with every actor gone and the world healed it should lend {asked} connections at once{leaked}; it lent \
+                 {got}, then {why}"
             );
             Violation::new(&META, at, Who::Pool(id), sentence)
         });
@@ -69,14 +88,20 @@ impl Judge for QuiescentCapacity {
     }
 
     fn wants(&self) -> Wants {
-        Wants { before: if self.judged { &[Kind::AcquireEnd, Kind::Phase] } else { &[] }, after: &[] }
+        Wants { before: if self.judged { &[Kind::AcquireEnd, Kind::DialEnd, Kind::Phase] } else { &[] }, after: &[] }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
+        if event.what == What::Phase(Phase::Capacity) {
+            self.spoiled.extend(view.pools().map(|(id, pool)| (id.0, view.suspects(pool))));
+        }
         if view.phase != Phase::Capacity {
             return;
         }
         match &event.what {
+            What::DialFailed { conn, code: Some(code), .. } if code == TOO_MANY_CONNECTIONS => {
+                self.no_slot.extend(view.conn(*conn).map(|conn| conn.pool));
+            }
             What::AcquireEnd { actor, pool, result } => {
                 let since = view.actor(*actor).and_then(|actor| actor.waiting).map_or(event.at, |(_, since)| since);
                 let took = event.at.saturating_sub(since);
@@ -96,10 +121,10 @@ impl Judge for QuiescentCapacity {
                 }
             }
             What::Phase(_) => {
-                let waiting: Vec<PoolId> =
-                    view.pools().filter(|(_, pool)| pool.waiting > 0).map(|(id, _)| id).collect();
-                for id in waiting {
-                    self.tell(id, event.at, "none came any more", view, out);
+                for (id, pool) in view.pools() {
+                    for _ in 0..pool.waiting {
+                        self.tell(id, event.at, "none came any more", view, out);
+                    }
                 }
             }
             _ => {}
@@ -112,7 +137,8 @@ mod tests {
     use super::super::testing::*;
     use super::META;
     use crate::pool::PoolErrorKind;
-    use crate::trace::event::Phase;
+    use crate::scenario::model::FaultAction;
+    use crate::trace::event::{ActorId, ConnId, Phase, What};
 
     #[test]
     fn one_is_missing() {
@@ -120,6 +146,57 @@ mod tests {
         case.at(10).phase(Phase::Capacity).asks(1).asks(2).dial(1).at(15).connected(1).gets(1, 1).dial(2);
         case.at(16).dial_fails(2).fails(2, PoolErrorKind::Connect).phase(Phase::Closing);
         case.violates(META.name, 1);
+    }
+
+    #[test]
+    fn what_the_application_leaked_is_not_asked_for() {
+        let run = |lends: bool| {
+            let mut case = Case::of(&scenario());
+            case.at(0).asks(1).open(1).gets(1, 1).happens(What::Leaked { actor: ActorId(1), conn: ConnId(1) });
+            case.at(10).phase(Phase::Capacity).asks(2).dial(2).at(15);
+            if lends {
+                case.connected(2).gets(2, 2).at(20).releases(2, 2);
+            } else {
+                case.dial_fails(2).fails(2, PoolErrorKind::Connect);
+            }
+            case.phase(Phase::Closing);
+            case
+        };
+        run(true).is_innocent();
+        run(false).violates(META.name, 1);
+    }
+
+    #[test]
+    fn what_died_silently_spoils_one_acquire_each() {
+        let run = |dead: bool| {
+            let mut scenario = scenario();
+            scenario.faults = vec![fault(FaultAction::NetForget { older_than: None, app: None })];
+            let mut case = Case::of(&scenario);
+            case.at(0).asks(1).open(1).gets(1, 1).releases(1, 1).at(5);
+            if dead {
+                case.fault(0, true);
+            }
+            case.at(10).phase(Phase::Capacity).asks(2).asks(3).dial(2).at(15).connected(2).gets(3, 2);
+            case.at(2_015).closed(1).dial(3).at(2_020).connected(3).gets(2, 3);
+            case.releases(3, 2).releases(2, 3).phase(Phase::Closing);
+            case
+        };
+        run(true).is_innocent();
+        assert!(run(false).over().counts().contains_key(META.name));
+    }
+
+    #[test]
+    fn a_server_without_a_slot_is_no_fault_of_the_pool() {
+        let run = |code: &str| {
+            let mut case = Case::new();
+            case.at(10).phase(Phase::Capacity).asks(1).asks(2).dial(1).at(15).connected(1).gets(1, 1).dial(2).at(16);
+            let (message, code) = ("refused".into(), Some(code.to_owned()));
+            case.happens(What::DialFailed { conn: ConnId(2), message, code });
+            case.at(20).fails(2, PoolErrorKind::Connect).releases(1, 1).phase(Phase::Closing);
+            case
+        };
+        run("53300").is_innocent();
+        run("28P01").violates(META.name, 1);
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! From the moment the world is whole again: the time to the first success, to full capacity, and to a quiet server.
 //!
 //! Whole again is: no lasting fault, and the server that the name leads to takes sessions. The first success is a
-//! statement begun and done after it; full capacity is reached with the last failure (an acquire that failed, a
+//! statement begun and answered after it (a statement that the server refuses for what it says is answered: a workload
+//! may be wrong and its pool right), or a lease after it that sent none; full capacity is reached with the last failure (an acquire that failed, a
 //! statement that broke) before the next fault; the server is quiet when nobody waits, dials or is blocked. The times
 //! are figures of every run. They are judged for each pool against the scenario's bound (`recovery within 1s`): both the
 //! first success and the last failure. Without a bound only a pool that is asked and has no success for two minutes and
-//! an acquire timeout is judged: as long as TCP may wait between two retransmissions.
+//! an acquire timeout is judged: as long as TCP may wait between two retransmissions. A pool has no success only for as
+//! long as it is asked in vain: from the first who asks to the last whom it disappoints. Who gives up of his own accord
+//! within a second gave it no chance, who asks a closed pool expects none, and a pool that ended is asked no more.
 
 use std::time::Duration;
 
 use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who, seconds};
+use crate::pool::PoolErrorKind;
 use crate::trace::event::{Acquired, ActorId, Event, Phase, PoolId, SqlResult, What};
 use crate::trace::recorder::IntMap;
 use crate::trace::view::View;
@@ -21,6 +25,9 @@ pub const META: Meta = Meta {
     bound: "2 min and acquire_timeout to the first success",
     needs: None,
 };
+
+/// How long an acquire must wait to be asking in vain, if it is not the pool that ends it: a dial and more.
+const A_CHANCE: Duration = Duration::from_secs(1);
 
 /// Judges [`META`].
 pub struct Recovery {
@@ -35,6 +42,8 @@ struct After {
     asked: Option<Duration>,
     success: Option<Duration>,
     last_failure: Option<Duration>,
+    // Until when it was asked in vain.
+    in_vain: Option<Duration>,
 }
 
 impl Recovery {
@@ -71,7 +80,11 @@ impl Recovery {
             let bound = self.given.unwrap_or(Duration::from_secs(120) + timeout);
             // A pool that nobody asked for a while had no chance to succeed before.
             let from = whole.max(asked);
-            let first = after.success.unwrap_or(now).saturating_sub(from);
+            let now = pool.ended_at.or(pool.closing_at).map_or(now, |ended| ended.min(now));
+            let waits = view.waiters(pool).next().map(|(_, since)| since.max(whole));
+            let waits = waits.filter(|since| now.saturating_sub(*since) >= A_CHANCE).map(|_| now);
+            let Some(until) = after.success.or(waits).or(after.in_vain) else { continue };
+            let first = until.saturating_sub(from);
             let full = after.last_failure.map_or(Duration::ZERO, |failure| failure.saturating_sub(whole));
             let told = if first > bound {
                 let first = seconds(first);
@@ -94,6 +107,13 @@ impl Recovery {
     }
 }
 
+/// Whether this error is the server's answer to what the statement says, and not to the state it is itself in: a lost or
+/// refused connection, no resources, an operator's intervention (a cancelled statement excepted), a failing system, a
+/// server that is read-only though the name leads to it.
+fn answers(code: &str) -> bool {
+    code == "57014" || !(["08", "53", "57", "58", "XX"].iter().any(|class| code.starts_with(class)) || code == "25006")
+}
+
 fn pool_of(actor: ActorId, what: &What, view: &View) -> Option<PoolId> {
     match what {
         What::AcquireEnd { pool, .. } => Some(*pool),
@@ -109,7 +129,7 @@ impl Judge for Recovery {
 
     fn wants(&self) -> Wants {
         Wants {
-            before: &[Kind::SqlEnd, Kind::AcquireStart, Kind::AcquireEnd],
+            before: &[Kind::SqlEnd, Kind::AcquireStart, Kind::AcquireEnd, Kind::Released],
             after: &[Kind::Fault, Kind::Lifecycle, Kind::Phase],
         }
     }
@@ -128,16 +148,39 @@ impl Judge for Recovery {
                 };
                 let begun = view.actor(*actor).and_then(|actor| actor.sql.as_ref()).map_or(event.at, |sql| sql.since);
                 let after = self.of(pool);
-                match result {
-                    SqlResult::Ok if begun >= whole => {
-                        after.success.get_or_insert(event.at);
-                    }
-                    SqlResult::Broken(_) => after.last_failure = Some(event.at),
-                    _ => {}
+                let answered = match result {
+                    SqlResult::Ok => true,
+                    SqlResult::Error(code) => answers(code),
+                    SqlResult::Broken(_) | SqlResult::Cancelled => false,
+                };
+                if answered && begun >= whole {
+                    after.success.get_or_insert(event.at);
+                }
+                if matches!(result, SqlResult::Broken(_)) {
+                    after.last_failure = Some(event.at);
+                    after.in_vain = Some(event.at);
                 }
             }
-            What::AcquireEnd { pool, result: Acquired::Error { .. } | Acquired::Deadline, .. } => {
-                self.of(*pool).last_failure = Some(event.at);
+            What::Released { conn, .. } => {
+                let Some(conn) = view.conn(*conn) else { return };
+                if let Some(leased) = conn.leased_at.filter(|leased| *leased >= whole && !conn.used) {
+                    self.of(conn.pool).success.get_or_insert(leased);
+                }
+            }
+            What::AcquireEnd { pool, result: Acquired::Error { kind, .. }, .. } if *kind != PoolErrorKind::Closed => {
+                let after = self.of(*pool);
+                after.last_failure = Some(event.at);
+                after.in_vain = Some(event.at);
+            }
+            What::AcquireEnd { actor, pool, result: result @ (Acquired::Deadline | Acquired::Cancelled) } => {
+                let since = view.actor(*actor).and_then(|actor| actor.waiting).map_or(event.at, |(_, since)| since);
+                let after = self.of(*pool);
+                if *result == Acquired::Deadline {
+                    after.last_failure = Some(event.at);
+                }
+                if event.at.saturating_sub(since.max(whole)) >= A_CHANCE {
+                    after.in_vain = Some(event.at);
+                }
             }
             _ => {}
         }
@@ -186,8 +229,9 @@ mod tests {
     use super::META;
     use std::time::Duration;
 
+    use crate::pool::PoolErrorKind;
     use crate::scenario::model::{Bound, BoundValue};
-    use crate::trace::event::{Phase, SqlResult};
+    use crate::trace::event::{Acquired, ActorId, ConnId, Phase, PoolId, ProcessId, SqlResult, What};
     use poolproof_sim::postgres::event::Lifecycle;
 
     fn bounded() -> crate::scenario::model::Scenario {
@@ -218,6 +262,75 @@ mod tests {
         case.is_innocent();
         let back = case.figures.comebacks[0];
         assert_eq!((back.outage.as_millis(), back.first_success.map_or(0, |time| time.as_millis())), (3_000, 202));
+    }
+
+    /// Three minutes after an outage in which `each` happens every second.
+    fn three_minutes(each: impl Fn(&mut Case, u32, u64)) -> Case {
+        let mut case = Case::new();
+        case.at(5_000).lifecycle(Lifecycle::Down).at(8_000).lifecycle(Lifecycle::Running);
+        for n in 1..180 {
+            each(&mut case, n, 8_000 + u64::from(n) * 1_000);
+        }
+        case.at(190_000).phase(Phase::Healing);
+        case
+    }
+
+    #[test]
+    fn a_pool_that_does_not_come_back() {
+        three_minutes(|case, n, at| {
+            case.at(at).asks(n).dial(n).dial_fails(n).fails(n, PoolErrorKind::Connect);
+        })
+        .violates(META.name, 1);
+        // Nobody is told anything: they wait.
+        let mut case = Case::new();
+        case.at(5_000).lifecycle(Lifecycle::Down).at(8_000).lifecycle(Lifecycle::Running).at(8_500).asks(1);
+        assert_eq!(case.at(190_000).phase(Phase::Capacity).over().counts()[META.name], 1);
+    }
+
+    #[test]
+    fn a_workload_that_can_not_succeed() {
+        // Its statement is wrong.
+        let refused = |code: &'static str| {
+            move |case: &mut Case, n: u32, at: u64| {
+                if n == 1 {
+                    case.at(at).open(1);
+                }
+                case.at(at).asks(n).gets(n, 1).sql(n, 1, "SELEC 1");
+                case.at(at + 1).sql_ends(n, 1, SqlResult::Error(code.into())).releases(n, 1);
+            }
+        };
+        three_minutes(refused("42601")).is_innocent();
+        // It sends none.
+        three_minutes(|case, n, at| {
+            if n == 1 {
+                case.at(at).open(1);
+            }
+            case.at(at).asks(n).gets(n, 1).at(at + 1).releases(n, 1);
+        })
+        .is_innocent();
+        // It has no patience.
+        three_minutes(|case, n, at| {
+            case.at(at).asks(n).dial(n).at(at + 1);
+            let result = Acquired::Cancelled;
+            case.happens(What::AcquireEnd { actor: ActorId(n), pool: PoolId(1), result });
+            case.happens(What::DialDropped { conn: ConnId(n) });
+        })
+        .is_innocent();
+        // It closed its pool.
+        let mut closed = Case::new();
+        closed.at(5_000).lifecycle(Lifecycle::Down).at(8_000).lifecycle(Lifecycle::Running);
+        closed.at(8_100).happens(What::PoolClosing { pool: PoolId(1) }).happens(What::PoolClosed { pool: PoolId(1) });
+        closed.asks(1).fails(1, PoolErrorKind::Closed).at(8_200).asks(2).at(200_000).fails(2, PoolErrorKind::Closed);
+        assert!(!closed.over().counts().contains_key(META.name));
+    }
+
+    #[test]
+    fn a_process_that_is_killed_is_asked_no_more() {
+        let mut case = Case::new();
+        case.at(5_000).lifecycle(Lifecycle::Down).at(8_000).lifecycle(Lifecycle::Running).at(8_001).asks(1);
+        case.dial(1).at(8_003).dial_fails(1).fails(1, PoolErrorKind::Connect);
+        case.at(8_500).happens(What::ProcessEnd { process: ProcessId(1) }).at(400_000).phase(Phase::Healing);
+        case.is_innocent();
     }
 
     #[test]

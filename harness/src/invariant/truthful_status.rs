@@ -2,8 +2,8 @@
 //!
 //! Quiescence is: traffic and faults are over, nobody waits or dials, and nothing has changed in the pool for longer
 //! than a round trip. Counters are compared one by one, those that the pool has. While it may hold connections that
-//! died unnoticed (broken and not yet dropped, gone at the server, unproven) its claim is neither true nor false, and
-//! nothing is judged.
+//! died unnoticed (broken and not yet dropped, gone at the server, unproven) its claim is neither true nor false: only
+//! `max_size` is judged, and that it claims no more connections than that.
 
 use std::time::Duration;
 
@@ -23,13 +23,17 @@ pub const META: Meta = Meta {
 /// Judges [`META`].
 pub struct TruthfulStatus {
     settled: Duration,
+    bounded: bool,
 }
 
 impl TruthfulStatus {
     /// On these terms.
     #[must_use]
     pub fn new(terms: &Terms) -> TruthfulStatus {
-        TruthfulStatus { settled: terms.within(META.name, terms.round_trip + TIMER_SLACK) }
+        TruthfulStatus {
+            settled: terms.within(META.name, terms.round_trip + TIMER_SLACK),
+            bounded: terms.capabilities.max_size,
+        }
     }
 }
 
@@ -55,23 +59,26 @@ impl Judge for TruthfulStatus {
         let unknown = pool.count(Class::Dead) + pool.count(Class::Broken) + pool.count(Class::LeasedBroken) > 0
             || view.has_suspects(pool)
             || !view.is_healthy();
-        if !quiet || unknown || !pool.is_usable() {
+        if !quiet || !pool.is_usable() {
             return;
         }
+        let known = |claim: Option<u32>| claim.filter(|_| !unknown);
         let truth = [
-            ("connections", status.size, pool.open()),
-            ("idle", status.idle, pool.unleased()),
-            ("in use", status.in_use, pool.in_use()),
-            ("waiting", status.waiting, pool.waiting),
+            ("connections", known(status.size), pool.open()),
+            ("idle", known(status.idle), pool.unleased()),
+            ("in use", known(status.in_use), pool.in_use()),
+            ("waiting", known(status.waiting), pool.waiting),
             ("max_size", status.max_size, pool.max_size),
         ];
-        let wrong: Vec<String> = truth
-            .into_iter()
-            .filter_map(|(name, claim, truth)| {
-                let claim = claim.filter(|claim| *claim != truth)?;
-                Some(format!("{name}: it says {claim}, the server says {truth}"))
-            })
-            .collect();
+        let wrong = truth.into_iter().filter_map(|(name, claim, truth)| {
+            let claim = claim.filter(|claim| *claim != truth)?;
+            Some(format!("{name}: it says {claim}, the server says {truth}"))
+        });
+        let at_most = pool.max_size.max(pool.open());
+        let too_many =
+            status.size.filter(|size| unknown && self.bounded && pool.resized_at.is_none() && *size > at_most);
+        let too_many = too_many.map(|size| format!("connections: it says {size}, more than it may have at all"));
+        let wrong: Vec<String> = wrong.chain(too_many).collect();
         if !wrong.is_empty() {
             out.add(&META, || {
                 Violation::new(&META, event.at, Who::Pool(*id), format!("its status is wrong; {}", wrong.join(", ")))
@@ -112,5 +119,19 @@ mod tests {
         case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).phase(Phase::Healing).at(30).gone(1, terminated());
         let status = Status { size: Some(1), idle: Some(0), ..Status::default() };
         case.at(500).happens(What::PoolStatus { pool: PoolId(1), status }).is_innocent();
+    }
+
+    #[test]
+    fn what_broke_is_counted_for_ever() {
+        for (size, wrong) in [(2, 0), (3, 1)] {
+            let mut case = Case::new();
+            case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).releases(1, 1).releases(2, 2);
+            case.at(20).gone(1, terminated()).broken(1).at(30).asks(3).open(3).gets(3, 3).releases(3, 3);
+            case.phase(Phase::Healing);
+            // Two are open. It may or may not know that the third is broken, but it can't have more than two.
+            let status = Status { size: Some(size), ..Status::default() };
+            case.at(500).happens(What::PoolStatus { pool: PoolId(1), status });
+            assert_eq!(case.over().counts().get(META.name).copied().unwrap_or_default(), wrong, "{size}");
+        }
     }
 }

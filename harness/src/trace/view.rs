@@ -89,6 +89,8 @@ pub struct ConnView {
     pub tainted: bool,
     /// Whether a lease ended in the middle of a statement, and the server has not ended one since.
     pub in_flight: bool,
+    /// Whether its last lease sent a statement.
+    pub used: bool,
     /// When its backend was last heard of.
     pub heard_at: Duration,
     /// Transactions with writes that its backend committed.
@@ -325,9 +327,12 @@ pub struct View {
     target: &'static str,
     lasting: Vec<bool>,
     cuts: Vec<bool>,
+    severs: Vec<bool>,
     repoints: Vec<Option<ServerName>>,
     active: Vec<u32>,
     epoch: u32,
+    // A fault is active that may cut a flow at any time while it lasts.
+    severed: bool,
     idle_flow_timeout: Option<Duration>,
     settings: Vec<(String, Arc<PoolSettings>)>,
 }
@@ -358,9 +363,11 @@ impl View {
             target: "db",
             lasting: faults.iter().map(|fault| lasts(&fault.action)).collect(),
             cuts: faults.iter().map(|fault| cuts_flows(&fault.action)).collect(),
+            severs: faults.iter().map(|fault| severs_flows(&fault.action)).collect(),
             repoints: faults.iter().map(|fault| repoints(&fault.action)).collect(),
             active: vec![0; faults.len()],
             epoch: 0,
+            severed: false,
             idle_flow_timeout: scenario.network.idle_flow_timeout,
             settings: scenario.apps.iter().map(|(name, app)| (name.clone(), Arc::new(app.pool.clone()))).collect(),
         }
@@ -419,6 +426,7 @@ impl View {
     #[must_use]
     pub fn is_proven(&self, conn: &ConnView) -> bool {
         conn.state.is_some()
+            && !self.severed
             && conn.proven_epoch == self.epoch
             && self.idle_flow_timeout.is_none_or(|timeout| self.now.saturating_sub(conn.heard_at) < timeout)
     }
@@ -492,8 +500,10 @@ impl View {
             What::AcquireStart { actor, pool } => self.acquire_start(*actor, *pool),
             What::AcquireEnd { actor, pool, result } => self.acquire_end(*actor, *pool, result),
             What::SqlStart { actor, conn, text } => {
-                let (commits, follows_abandoned) =
-                    self.conn(*conn).map_or((0, false), |conn| (conn.commits, conn.in_flight));
+                let (commits, follows_abandoned) = slot(&mut self.conns, conn.0).map_or((0, false), |conn| {
+                    conn.used = true;
+                    (conn.commits, conn.in_flight)
+                });
                 let text = Arc::clone(text);
                 let epoch = self.epoch;
                 self.actors.entry(actor.0).or_default().sql =
@@ -535,6 +545,9 @@ impl View {
             What::Phase(phase) => {
                 self.phase = *phase;
                 if *phase != Phase::Fault {
+                    // What the faults that still last leave behind, they leave now.
+                    let cut = self.active.iter().zip(&self.cuts).any(|(&active, &cuts)| active > 0 && cuts);
+                    self.epoch += u32::from(cut);
                     self.active.fill(0);
                     self.health();
                 }
@@ -732,6 +745,7 @@ impl View {
             conn.leased_at = Some(now);
             conn.tainted = false;
             conn.leaked = false;
+            conn.used = false;
         });
         self.actors.entry(id.0).or_default().held = Some(*conn);
         self.peaks.in_use = self.peaks.in_use.max(self.totals.in_use);
@@ -833,6 +847,7 @@ impl View {
             idle_since: now,
             tainted: false,
             in_flight: false,
+            used: false,
             heard_at: now,
             commits: 0,
             class: Class::Nothing,
@@ -965,6 +980,7 @@ impl View {
     }
 
     fn health(&mut self) {
+        self.severed = self.active.iter().zip(&self.severs).any(|(&active, &severs)| active > 0 && severs);
         let serving = self.lifecycle(self.target).is_none_or(|lifecycle| lifecycle == Lifecycle::Running);
         let healthy = serving && self.active.iter().all(|&active| active == 0);
         if healthy == self.healthy_since.is_some() {
@@ -1204,6 +1220,12 @@ fn cuts_flows(fault: &FaultAction) -> bool {
             | F::NetIdleFlowTimeout { .. }
             | F::AppPowerLoss { .. }
     )
+}
+
+/// Whether the fault may cut or stall flows not only when it begins and ends, but at any time between.
+fn severs_flows(fault: &FaultAction) -> bool {
+    use FaultAction as F;
+    matches!(fault, F::NetPartition { .. } | F::NetBandwidth { .. } | F::NetIdleFlowTimeout { .. })
 }
 
 fn repoints(fault: &FaultAction) -> Option<ServerName> {

@@ -244,12 +244,15 @@ impl Target {
 
     fn kill(&self, app: &str, process: Option<u32>, restart_after: Option<Duration>, power_loss: bool) {
         for seat in self.apps.seats(app, process) {
-            self.apps.kill(&self.traffic, app, seat, power_loss);
+            if !self.apps.kill(&self.traffic, app, seat, power_loss) {
+                continue;
+            }
             let Some(after) = restart_after else { continue };
-            let (apps, app) = (Arc::clone(&self.apps), app.to_owned());
+            let (apps, app, due) = (Arc::clone(&self.apps), app.to_owned(), self.apps.restart_due());
             self.world.tasks.spawn(async move {
                 tokio::time::sleep(after).await;
                 apps.start(&app, seat).await;
+                drop(due);
             });
         }
     }

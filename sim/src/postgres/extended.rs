@@ -170,7 +170,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// `exec_parse_message`
-    pub(super) fn parse(&mut self, parse: Parse) -> Result<(), Stop> {
+    pub(super) async fn parse(&mut self, parse: Parse) -> Result<(), Stop> {
         let name = parse.name.unwrap_or_default();
         if name.is_empty() {
             self.portals.unnamed_statement = None;
@@ -203,6 +203,7 @@ impl<S: Socket> Connection<S> {
         };
         self.begin_message(Some(statement.text()))?;
         self.refuse_in_failed(statement.allowed_in_failed())?;
+        self.lock_for_analysis(&statement, &parse.type_oids).await?;
         let description =
             self.engine(|engine, session, _| engine.describe(session, &statement, &parse.type_oids))??;
         let prepared = Prepared { statement, parameters: description.parameters, from_sql: false };
@@ -245,7 +246,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// `exec_bind_message`
-    pub(super) fn bind(&mut self, bind: Bind) -> Result<(), Stop> {
+    pub(super) async fn bind(&mut self, bind: Bind) -> Result<(), Stop> {
         let portal_name = bind.portal_name.unwrap_or_default();
         let statement_name = bind.statement_name.unwrap_or_default();
         let found = self.find_statement(&statement_name)?;
@@ -287,10 +288,13 @@ impl<S: Socket> Connection<S> {
             parameters.push(decode_parameter(&portal_name, index, raw.as_deref(), *kind, format)?);
         }
         let formats = RawFormats(bind.result_column_format_codes);
+        let oids: Vec<u32> = types.iter().map(|kind| kind.oid()).collect();
+        if let Some(statement) = &statement {
+            self.lock_for_analysis(statement, &oids).await?;
+        }
         if formats.0.len() > 1
             && let Some(statement) = &statement
         {
-            let oids: Vec<u32> = types.iter().map(|kind| kind.oid()).collect();
             let description = self.engine(|engine, session, _| engine.describe(session, statement, &oids))??;
             let columns = description.columns.map_or(0, |columns| columns.len());
             if columns != formats.0.len() {
@@ -313,7 +317,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// `exec_describe_statement_message` and `exec_describe_portal_message`
-    pub(super) fn describe(&mut self, describe: &Describe) -> Result<(), Stop> {
+    pub(super) async fn describe(&mut self, describe: &Describe) -> Result<(), Stop> {
         let name = describe.name.as_deref().unwrap_or_default();
         let (statement, types, formats) = match describe.target_type {
             b'S' => {
@@ -334,19 +338,20 @@ impl<S: Socket> Connection<S> {
             }
         };
         let mut columns = None;
+        if statement.is_none() && formats.is_none() {
+            wire::parameter_description(&mut self.link.output, &types);
+        }
         if let Some(statement) = statement {
             // In a failed transaction nothing may be looked up in the catalogue, but COMMIT and its like return no rows.
             self.refuse_in_failed(statement.allowed_in_failed())?;
             let oids: Vec<u32> = types.iter().map(|kind| kind.oid()).collect();
+            if formats.is_none() {
+                wire::parameter_description(&mut self.link.output, &types);
+                self.lock_for_analysis(&statement, &oids).await?;
+            }
             columns = self.engine(|engine, session, _| engine.describe(session, &statement, &oids))??.columns;
         }
-        let formats = match formats {
-            Some(formats) => formats,
-            None => {
-                wire::parameter_description(&mut self.link.output, &types);
-                Formats::Text
-            }
-        };
+        let formats = formats.unwrap_or(Formats::Text);
         match columns {
             Some(columns) => wire::row_description(&mut self.link.output, &columns, &formats),
             None => wire::bare(&mut self.link.output, Bare::NoData),

@@ -1,8 +1,10 @@
 //! The simple query, and how a statement of either protocol runs: step by step, waiting where the engine says so.
 //!
 //! A simple query of several statements runs in one implicit transaction; an error ends it and the rest is not run
-//! (`exec_simple_query`). Left out: a statement's rows are sent when it is complete, not while it runs, so the
-//! RowDescription of a statement that fails while it waits is not sent before the error.
+//! (`exec_simple_query`). A query's RowDescription is sent when it begins to run, so it comes before the error of one that
+//! fails in a row or is ended while it waits; not before an error of analysis or planning, or of a statement that
+//! collects its rows first (RETURNING). Left out: rows are sent when the statement is complete, not while it runs, so
+//! those before the one that fails are not sent.
 
 use std::sync::Arc;
 
@@ -21,8 +23,8 @@ enum AtOnce {
     Committed(Arc<str>),
     /// It ran, and so many of its rows are written. All may have to be sent before the next is.
     Done(Output, usize),
-    /// It waits.
-    Waits(Box<(Execution, Step)>),
+    /// It waits, its RowDescription written or not.
+    Waits(Box<(Execution, Step, bool)>),
 }
 
 impl<S: Socket> Connection<S> {
@@ -65,9 +67,9 @@ impl<S: Socket> Connection<S> {
                 }
                 AtOnce::Done(output, sent) => (output, sent),
                 AtOnce::Waits(waiting) => {
-                    let (mut execution, step) = *waiting;
-                    let output = self.go_on(&mut execution, step).await?;
-                    if let Some(rows) = &output.rows {
+                    let (mut execution, step, described) = *waiting;
+                    let (output, described) = self.go_on(&mut execution, step, described).await?;
+                    if let (Some(rows), false) = (&output.rows, described) {
                         wire::row_description(&mut self.link.output, &rows.columns, &Formats::Text);
                     }
                     (output, 0)
@@ -101,14 +103,21 @@ impl<S: Socket> Connection<S> {
         let ran: Result<AtOnce, PgError> = self.engine_and_output(|engine, session, host, answer| {
             engine.statement_begin(host, session, framing);
             let mut execution = engine.start(session, statement, &[], Vec::new());
-            let output = match engine.step(host, session, &mut execution)? {
+            let step = engine.step(host, session, &mut execution);
+            let described = execution.described();
+            if let Some(columns) = described {
+                wire::row_description(&mut answer.link.output, columns, &Formats::Text);
+            }
+            let described = described.is_some();
+            let output = match step? {
                 Step::Done(output) if !slow => output,
-                step => return Ok(AtOnce::Waits(Box::new((execution, step)))),
+                step => return Ok(AtOnce::Waits(Box::new((execution, step, described)))),
             };
             let mut sent = 0;
             if let Some(rows) = &output.rows {
-                let out = &mut answer.link.output;
-                wire::row_description(out, &rows.columns, &Formats::Text);
+                if !described {
+                    wire::row_description(&mut answer.link.output, &rows.columns, &Formats::Text);
+                }
                 for row in &rows.rows {
                     wire::data_row(&mut answer.link.output, &rows.columns, row, &Formats::Text);
                     sent += 1;
@@ -149,23 +158,42 @@ impl<S: Socket> Connection<S> {
             let step = engine.step(host, session, &mut execution);
             (execution, step)
         })?;
-        self.go_on(&mut execution, step?).await
+        Ok(self.go_on(&mut execution, step?, true).await?.0)
     }
 
-    /// Runs a statement to its end whose first step was made.
-    async fn go_on(&mut self, execution: &mut Execution, mut step: Step) -> Result<Output, Stop> {
+    /// Runs a statement to its end whose first step was made. Unless it is `described`, RowDescription is sent when
+    /// PostgreSQL does; whether that was before the end is given back.
+    async fn go_on(
+        &mut self,
+        execution: &mut Execution,
+        mut step: Step,
+        mut described: bool,
+    ) -> Result<(Output, bool), Stop> {
         let output = loop {
             match step {
                 Step::Done(output) => break output,
                 Step::Wait => self.wait_for_lock().await?,
                 Step::Sleep(time) => self.sleep(time, ("Timeout", "PgSleep")).await?,
             }
-            step = self.engine(|engine, session, host| engine.step(host, session, execution))??;
+            let next = self.engine(|engine, session, host| engine.step(host, session, execution))?;
+            if !described && let Some(columns) = execution.described() {
+                wire::row_description(&mut self.link.output, columns, &Formats::Text);
+                described = true;
+            }
+            step = next?;
         };
         if let Some(slowness) = self.shared.slowness() {
             self.sleep(slowness, ("IO", "DataFileRead")).await?;
         }
-        Ok(output)
+        Ok((output, described))
+    }
+
+    /// Parse analysis and the revalidation of a prepared statement lock its tables, for the rest of the transaction.
+    pub(super) async fn lock_for_analysis(&mut self, statement: &Arc<Statement>, oids: &[u32]) -> Result<(), Stop> {
+        while !self.engine(|engine, session, _| engine.lock_for_analysis(session, statement, oids))?? {
+            self.wait_for_lock().await?;
+        }
+        Ok(())
     }
 
     /// What a statement that ran without waiting finds at its end: it may have cancelled or terminated itself.
@@ -190,7 +218,8 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// DataRows; a large result is sent on its way as it grows.
+    /// DataRows; a large result is sent on its way as it grows. While the client does not read, a cancel request or
+    /// `statement_timeout` waits for its turn; it ends the statement at the next row.
     pub(super) async fn send_rows(
         &mut self,
         columns: &[Column],
@@ -202,6 +231,8 @@ impl<S: Socket> Connection<S> {
             if self.link.is_full() {
                 self.link.flush();
                 self.send().await?;
+                self.check_signals()?;
+                self.check_statement_deadline()?;
             }
         }
         Ok(())

@@ -115,6 +115,8 @@ pub(super) struct Connection<S: Socket> {
     announced: bool,
     /// Whether an Execute has run since the last Sync.
     pub(super) pipelining: bool,
+    /// The client's startup packet was of protocol 2 or 1, which knows no error fields.
+    pub(super) speaks_version_2: bool,
     left: bool,
 }
 
@@ -137,6 +139,7 @@ impl<S: Socket> Connection<S> {
             idle_deadline: None,
             announced: false,
             pipelining: false,
+            speaks_version_2: false,
             left: false,
         }
     }
@@ -176,7 +179,10 @@ impl<S: Socket> Connection<S> {
             }
         };
         self.announce_end(Err(error.code));
-        wire::report(&mut self.link.output, &error);
+        match self.speaks_version_2 {
+            true => wire::report_version_2(&mut self.link.output, &error),
+            false => wire::report(&mut self.link.output, &error),
+        }
         self.link.flush();
         match self.send().await {
             Ok(()) => gone,
@@ -244,9 +250,9 @@ impl<S: Socket> Connection<S> {
                 self.simple_query(query).await?;
                 self.ready()?;
             }
-            Frontend::Parse(parse) => self.parse(parse)?,
-            Frontend::Bind(bind) => self.bind(bind)?,
-            Frontend::Describe(describe) => self.describe(&describe)?,
+            Frontend::Parse(parse) => self.parse(parse).await?,
+            Frontend::Bind(bind) => self.bind(bind).await?,
+            Frontend::Describe(describe) => self.describe(&describe).await?,
             Frontend::Execute(execute) => self.execute(execute).await?,
             Frontend::Close(close) => self.close(close)?,
             Frontend::Flush => self.link.flush(),

@@ -129,6 +129,7 @@ impl<S: Socket> Connection<S> {
 
     fn startup_message(&mut self, major: u16, minor: u16, parameters: &[u8]) -> Result<Request, End> {
         if major != 3 {
+            self.speaks_version_2 = major < 3;
             return Err(unsupported_version(major, minor));
         }
         let mut request = Request { user: String::new(), database: String::new(), settings: Vec::new() };
@@ -303,7 +304,6 @@ fn without_a_word(end: End) -> End {
 }
 
 fn unsupported_version(major: u16, minor: u16) -> End {
-    // Version 2 packets get an answer in the format of that protocol; nobody sends them.
     End::Fatal(PgError::fatal(
         SqlState::FEATURE_NOT_SUPPORTED,
         format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.0"),

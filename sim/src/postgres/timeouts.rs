@@ -84,6 +84,14 @@ impl<S: Socket> Connection<S> {
         Ok(())
     }
 
+    /// 57014, if `statement_timeout` is due.
+    pub(super) fn check_statement_deadline(&self) -> Result<(), PgError> {
+        match self.statement_deadline {
+            Some(deadline) if deadline <= Instant::now() => Err(statement_timed_out()),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until the lock that the engine queued this backend for is granted.
     pub(super) async fn wait_for_lock(&mut self) -> Result<(), Stop> {
         let pid = self.backend.pid;
@@ -108,8 +116,11 @@ impl<S: Socket> Connection<S> {
             over: None,
             check_client: None,
         };
-        let result = self.wait(wait).await;
+        let mut result = self.wait(wait).await;
         self.backend.activity.lock().wait = None;
+        if let Err(Stop::Error(error) | Stop::End(End::Fatal(error))) = &mut result {
+            error.context = self.engine(|engine, session, _| engine.wait_context(session))?;
+        }
         if matches!(result, Err(Stop::Error(_))) {
             self.engine(|engine, _, _| engine.give_up_wait(pid))?;
             self.shared.clone().unblocked(&self.backend);

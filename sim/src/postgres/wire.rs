@@ -387,6 +387,11 @@ pub(super) fn report(out: &mut BytesMut, error: &PgError) {
     }
 }
 
+/// An error as protocols 1 and 2 had it: severity and text, no length (`send_message_to_frontend`).
+pub(super) fn report_version_2(out: &mut BytesMut, error: &PgError) {
+    out.extend_from_slice(format!("E{}:  {}\n\0", error.severity.as_str(), error.message).as_bytes());
+}
+
 /// Writes a message's type byte and length around what `body` writes.
 fn message(out: &mut BytesMut, kind: u8, body: impl FnOnce(&mut BytesMut)) {
     out.put_u8(kind);

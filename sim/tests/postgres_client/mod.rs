@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use poolproof_sim::postgres::event::{Lifecycle, Observer, ServerEvent};
 use poolproof_sim::postgres::{Config, Server};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::time::Instant;
 
 /// All events, in order.
@@ -123,8 +123,8 @@ pub(crate) fn packet(body: &[u8]) -> Vec<u8> {
 }
 
 /// A connection, spoken to byte by byte.
-pub(crate) struct Raw {
-    pub(crate) socket: DuplexStream,
+pub(crate) struct Raw<S = DuplexStream> {
+    pub(crate) socket: S,
     pub(crate) pid: i32,
     pub(crate) secret: i32,
     input: Vec<u8>,
@@ -137,7 +137,7 @@ impl Raw {
         let server = server.clone();
         let peer: SocketAddr = "10.0.0.9:4000".parse().expect("an address");
         tokio::spawn(async move { server.serve(other, peer).await });
-        Raw { socket, pid: 0, secret: 0, input: Vec::new() }
+        Raw::over(socket)
     }
 
     /// Connected, and the startup packet sent.
@@ -158,6 +158,13 @@ impl Raw {
         let replies = raw.until_ready().await;
         assert_eq!(replies.last().map(String::as_str), Some("Z I"), "{replies:?}");
         raw
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    /// Over a stream that is connected; nothing sent.
+    pub(crate) fn over(socket: S) -> Raw<S> {
+        Raw { socket, pid: 0, secret: 0, input: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
@@ -187,6 +194,22 @@ impl Raw {
                 return replies;
             }
         }
+    }
+
+    /// Everything up to the end of the stream, which may come in the middle of a message.
+    pub(crate) async fn until_end_or_half_a_message(&mut self) -> Vec<String> {
+        while let Ok(1..) = self.socket.read_buf(&mut self.input).await {}
+        let mut replies = Vec::new();
+        while self.input.len() >= 5 {
+            let length = u32::from_be_bytes(self.input[1..5].try_into().expect("four")) as usize;
+            if self.input.len() <= length {
+                break;
+            }
+            let rest = self.input.split_off(length + 1);
+            let message = std::mem::replace(&mut self.input, rest);
+            replies.push(self.words(message[0], &message[5..]));
+        }
+        replies
     }
 
     /// What arrives within this time.

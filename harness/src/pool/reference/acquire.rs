@@ -50,6 +50,10 @@ impl Shared {
                 granted.retire();
                 continue;
             }
+            if self.planted(Plant::AutocommitOff) {
+                // If it fails, so will whatever the caller sends.
+                let _ = granted.conn().client.batch_execute("BEGIN").await;
+            }
             if !self.settings.test_on_acquire {
                 return granted.lease();
             }

@@ -39,7 +39,7 @@ impl Pool for ReferencePool {
         loop {
             let mut freed = std::pin::pin!(self.shared.freed.notified());
             freed.as_mut().enable();
-            if self.shared.look(|state| state.is_drained(&self.shared)) {
+            if self.shared.look(|state| state.is_drained()) {
                 return;
             }
             freed.await;

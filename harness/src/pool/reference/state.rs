@@ -258,6 +258,13 @@ impl Shared {
         look(&mut self.state.lock())
     }
 
+    /// A permit was freed: close may be waiting for that.
+    pub(super) fn tell_close(&self) {
+        if !self.planted(Plant::CloseNotWoken) {
+            self.freed.notify_waiters();
+        }
+    }
+
     /// Whether a connection may not be handed out any more.
     pub(super) fn unusable(&self, conn: &Conn) -> bool {
         let now = Instant::now();
@@ -594,9 +601,8 @@ impl State {
     }
 
     /// Whether everything is closed that close() waits for: all but what others hold.
-    pub(super) fn is_drained(&self, shared: &Shared) -> bool {
-        let kept = if shared.planted(Plant::CloseWaitsForLeases) { 0 } else { self.slots.count(Phase::Out) };
-        self.slots.len() == kept
+    pub(super) fn is_drained(&self) -> bool {
+        self.slots.len() == self.slots.count(Phase::Out)
     }
 
     pub(super) fn last_error(&self) -> Option<Arc<str>> {

@@ -573,6 +573,8 @@ fn script_settings(plant: Plant) -> Option<PoolSettings> {
     Some(match plant {
         Plant::LeaseLostOnPanic
         | Plant::ResetWithoutTimeout
+        | Plant::CloseNotWoken
+        | Plant::AutocommitOff
         | Plant::DetachKeepsPermit
         | Plant::GrantLostOnCancel
         | Plant::NoWakeAfterBroken
@@ -622,6 +624,16 @@ async fn sound(plant: Plant, pool: Arc<dyn Pool>, server: TestServer) -> bool {
             sleep(3 * S).await;
             server.set_mute(false);
             timeout(S, pool.acquire()).await.is_ok()
+        }
+        Plant::CloseNotWoken => {
+            drop(pool.acquire().await.unwrap());
+            settle().await;
+            timeout(S, pool.close()).await.is_ok()
+        }
+        Plant::AutocommitOff => {
+            drop(pool.acquire().await.unwrap());
+            settle().await;
+            !server.statements().contains(&"BEGIN".to_owned())
         }
         Plant::DetachKeepsPermit => {
             let _detached = pool.acquire().await.unwrap().detach();

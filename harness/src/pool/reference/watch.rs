@@ -43,7 +43,7 @@ impl Drop for Permit {
             }
             state.slots.remove(id);
         });
-        shared.freed.notify_waiters();
+        shared.tell_close();
     }
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn run(mut permit: Permit) {
             });
         }
     }
-    shared.freed.notify_waiters();
+    shared.tell_close();
 }
 
 /// How a connection ended for the pool.

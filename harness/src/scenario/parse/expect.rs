@@ -175,10 +175,13 @@ fn known(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<Know
     let violates = reader.need("violates", |v, log| invariant(v, log, names));
     let link = reader.need("link", |v, log| {
         let link = v.words(log)?;
-        if !link.starts_with("https://") && !link.starts_with("http://") {
+        let in_repository =
+            link.split_once('#').is_some_and(|(path, section)| path.ends_with(".md") && !section.is_empty());
+        if !link.starts_with("https://") && !link.starts_with("http://") && !in_repository {
             log.push(
                 Diagnostic::new("scenario::bad_value", v.span.clone(), "this is no link")
-                    .label("expected an address that begins with `https://`"),
+                    .label("expected an address that begins with `https://`")
+                    .help("or a section of a file of yours: `known/README.md#the-section`"),
             );
         }
         Some(link.to_owned())

@@ -6,6 +6,7 @@
 
 pub(super) mod command;
 mod ddl;
+mod fold;
 mod modify;
 mod select;
 
@@ -14,16 +15,16 @@ use std::time::Duration;
 
 use super::super::error::{PgError, SqlState};
 use super::super::event::Pid;
-use super::super::locks::{Grant, Hold, Mode, Patience, RelationId, Tag, Xid};
+use super::super::locks::{Grant, Hold, Mode, Patience, RelationId, Tag, Xid, ctid};
 use super::bind;
 use super::engine::Engine;
 use super::eval::{Context, Flow, Journal, Stop, deadlock_error};
 use super::heap::View;
 use super::host::Host;
 use super::plan::{CachedPlan, Node, Plan};
-use super::result::{Description, Output, Rows, Step};
+use super::result::{Column, Description, Output, Rows, Step};
 use super::script::{Command, Statement};
-use super::session::Session;
+use super::session::{Doing, Session};
 use super::types::Type;
 use super::value::Value;
 
@@ -49,6 +50,8 @@ pub struct Execution {
     result: Option<Output>,
     /// EXECUTE's statement.
     inner: Option<Box<Execution>>,
+    /// A SELECT whose executor has started: its RowDescription is due, whatever happens next.
+    described: bool,
 }
 
 impl Execution {
@@ -68,7 +71,16 @@ impl Execution {
             rows_read: 0,
             result: None,
             inner: None,
+            described: false,
         }
+    }
+
+    /// The columns of a SELECT that has begun to run, though it may wait or fail: PostgreSQL sends RowDescription when
+    /// the executor starts (`printtup_startup`), after analysis, table locks and planning. `None` for statements whose
+    /// rows are collected before anything is sent (RETURNING, SHOW, EXPLAIN, EXECUTE, FETCH).
+    #[must_use]
+    pub fn described(&self) -> Option<&Arc<[Column]>> {
+        self.plan.as_ref().filter(|_| self.described)?.columns.as_ref()
     }
 }
 
@@ -129,6 +141,35 @@ impl Engine {
         }
     }
 
+    /// The table locks that parse analysis takes, and that planning takes again of a prepared statement. False: one is
+    /// to be waited for; ask again once the session's pid was in [`Engine::take_granted`]. To be called as
+    /// [`Engine::describe`] is.
+    ///
+    /// # Errors
+    /// As [`Engine::describe`].
+    pub fn lock_for_analysis(
+        &mut self,
+        session: &mut Session,
+        statement: &Statement,
+        hints: &[u32],
+    ) -> Result<bool, PgError> {
+        if !matches!(
+            statement.command,
+            Command::Select(_) | Command::Insert(_) | Command::Update(_) | Command::Delete(_)
+        ) {
+            return Ok(true);
+        }
+        let plan = self.plan(session, statement, hints)?;
+        for (id, mode) in &plan.locks {
+            match self.lock_relation(session, *id, *mode) {
+                Ok(()) => (),
+                Err(Stop::Wait) => return Ok(false),
+                Err(Stop::Error(error)) => return Err(*error),
+            }
+        }
+        Ok(true)
+    }
+
     /// A heavyweight lock for the transaction.
     pub(super) fn lock(&mut self, pid: Pid, tag: Tag, mode: Mode) -> Flow<()> {
         match self.locks.lock(pid, tag, mode, Hold::Transaction, Patience::Queue) {
@@ -143,19 +184,49 @@ impl Engine {
     }
 
     /// Waits for the end of a transaction. Ok: it has ended.
-    pub(super) fn wait_for(&mut self, session: &mut Session, xid: Xid) -> Flow<()> {
+    pub(super) fn wait_for(&mut self, session: &mut Session, xid: Xid, doing: Option<Doing>) -> Flow<()> {
         let tag = Tag::Transaction(xid);
         session.waits_for = Some(xid);
+        session.doing = doing;
         let waited = self.lock(session.pid, tag, Mode::Share);
-        if waited.is_ok() {
-            self.locks.unlock(session.pid, tag, Mode::Share, Hold::Transaction);
-            session.waits_for = None;
+        match waited {
+            Ok(()) => {
+                self.locks.unlock(session.pid, tag, Mode::Share, Hold::Transaction);
+                session.waits_for = None;
+                session.doing = None;
+                Ok(())
+            }
+            Err(Stop::Error(mut error)) => {
+                error.context = self.wait_context(session);
+                session.doing = None;
+                Err(Stop::Error(error))
+            }
+            Err(Stop::Wait) => Err(Stop::Wait),
         }
-        waited
+    }
+
+    /// The CONTEXT of an error that ends the session's wait: what it was doing to which row. None unless it waits for
+    /// a transaction's end on a row's account; a wait for the place in the row's queue has none either.
+    #[must_use]
+    pub fn wait_context(&self, session: &Session) -> Option<String> {
+        let (what, id, tuple, index) = match session.doing? {
+            Doing::Locking(id, tuple) => ("locking", id, tuple, None),
+            Doing::Updating(id, tuple) => ("updating", id, tuple, None),
+            Doing::Deleting(id, tuple) => ("deleting", id, tuple, None),
+            Doing::Inserting(id, tuple, index) => ("inserting index", id, tuple, index),
+        };
+        let relation = self.catalog.get(id)?;
+        let name = match index {
+            Some(index) => &relation.table()?.indexes.get(index)?.name,
+            None => &relation.name,
+        };
+        let (block, offset) = ctid(tuple);
+        Some(format!("while {what} tuple ({block},{offset}) in relation \"{name}\""))
     }
 
     /// Gives back the lock on the transaction that was waited for.
     pub(super) fn end_wait(&mut self, session: &mut Session) {
+        session.doing = None;
         if let Some(xid) = session.waits_for.take() {
             self.locks.unlock(session.pid, Tag::Transaction(xid), Mode::Share, Hold::Transaction);
         }
@@ -254,11 +325,22 @@ impl Engine {
                 view
             }
         };
-        let Execution { journal, notices, parameters, changes, applied, affected, rows, rows_read, .. } = exec;
+        let Execution { journal, notices, parameters, changes, applied, affected, rows, rows_read, described, .. } =
+            exec;
         let mut context = Context { engine: self, session, host, parameters, view, journal, rows_read: 0, notices };
         match &plan.node {
             Node::Select(select) => {
-                let found = context.select(select, None, None)?;
+                let found = match context.select(select, None, None) {
+                    Err(Stop::Error(error)) => {
+                        // An error of constants alone is the planner's, who folds them before anything is described.
+                        *described |= !context.fails_to_plan(select);
+                        return Err(Stop::Error(error));
+                    }
+                    found => {
+                        *described = true;
+                        found?
+                    }
+                };
                 *rows_read = context.rows_read;
                 if !select.locking.is_empty() {
                     context.session.transaction.command += 1;

@@ -284,6 +284,11 @@ impl Heap {
         tuple
     }
 
+    /// The place that the next new row gets.
+    pub(super) fn next_id(&self) -> TupleId {
+        self.next
+    }
+
     pub(super) fn update(&mut self, tuple: TupleId, values: Arc<[Value]>, stamp: Stamp) {
         let row = self.rows.get_mut(&tuple).expect("a locked row exists");
         let before = &row.newest().values;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::event::{BackendState, Pid, SessionReport};
-use super::super::locks::{self, Mode, RelationId, Tag, Xid};
+use super::super::locks::{self, Mode, RelationId, Tag, TupleId, Xid};
 use super::super::settings::{self, Settings};
 use super::super::transaction::{Block, Isolation, Modes, TransactionStatus};
 use super::heap::CommitNumber;
@@ -159,6 +159,19 @@ pub struct Session {
     pub(super) waits_for: Option<Xid>,
     /// The tuple lock that keeps its place in a row's queue.
     pub(super) row_queue: Option<(Tag, Mode)>,
+    /// What it waits for that end for: the CONTEXT of an error meanwhile.
+    pub(super) doing: Option<Doing>,
+}
+
+/// What a session does to a row while it waits for another transaction's end (`XLTW_Oper`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// SELECT … FOR UPDATE and its kin, ON CONFLICT DO UPDATE.
+    Locking(RelationId, TupleId),
+    Updating(RelationId, TupleId),
+    Deleting(RelationId, TupleId),
+    /// A row of this place would be the second of its key in the unique index; without one, ON CONFLICT looks first.
+    Inserting(RelationId, TupleId, Option<usize>),
 }
 
 impl Session {
@@ -189,6 +202,7 @@ impl Session {
             advisory: BTreeMap::new(),
             waits_for: None,
             row_queue: None,
+            doing: None,
         }
     }
 

@@ -120,7 +120,7 @@ impl Engine {
                 return Ok(false);
             }
             match self.catalog.made_elsewhere(&session.database, session.pid, name) {
-                Some(xid) if !temporary => self.wait_for(session, xid)?,
+                Some(xid) if !temporary => self.wait_for(session, xid, None)?,
                 _ => return Ok(true),
             }
         }

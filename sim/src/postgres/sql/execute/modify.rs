@@ -9,6 +9,7 @@ use super::super::engine::Undo;
 use super::super::eval::{Context, Env, Flow, shown, truth};
 use super::super::heap::{RowLock, Stamp, key_of};
 use super::super::plan::{Conflict, InsertSource, Node, Returning, RowPatience, Target};
+use super::super::session::Doing;
 use super::super::value::Value;
 use super::select::{RowOutcome, Values};
 
@@ -51,7 +52,7 @@ impl Context<'_> {
                 Ok(changes)
             }
             Node::Update(update) => {
-                let targets = self.targets(update.id, &update.target, update.strength)?;
+                let targets = self.targets(update.id, &update.target, update.strength, Doing::Updating)?;
                 let width = self.engine.catalog.table(update.id).columns.len();
                 let mut changes = Vec::with_capacity(targets.len());
                 for (tuple, row) in targets {
@@ -71,7 +72,7 @@ impl Context<'_> {
                 Ok(changes)
             }
             Node::Delete(delete) => {
-                let targets = self.targets(delete.id, &delete.target, RowLock::Update)?;
+                let targets = self.targets(delete.id, &delete.target, RowLock::Update, Doing::Deleting)?;
                 Ok(targets.into_iter().map(|(tuple, row)| Change::Delete(tuple, row.to_vec())).collect())
             }
             Node::Select(_) => unreachable!("a query changes nothing"),
@@ -79,7 +80,13 @@ impl Context<'_> {
     }
 
     /// The rows to change, locked, as they are now; each once.
-    fn targets(&mut self, id: RelationId, target: &Target, strength: RowLock) -> Flow<Vec<(TupleId, Values)>> {
+    fn targets(
+        &mut self,
+        id: RelationId,
+        target: &Target,
+        strength: RowLock,
+        doing: impl Fn(RelationId, TupleId) -> Doing,
+    ) -> Flow<Vec<(TupleId, Values)>> {
         let candidates = self.table_rows(id, &target.access, None)?;
         let others = match &target.others {
             None => None,
@@ -90,7 +97,7 @@ impl Context<'_> {
             let Some(matched) = self.matches(target, &values, others.as_deref())? else {
                 continue;
             };
-            match self.lock_row(id, tuple, strength, RowPatience::Wait)? {
+            match self.lock_row(id, tuple, strength, RowPatience::Wait, &doing)? {
                 RowOutcome::Same => out.push((tuple, matched)),
                 RowOutcome::Gone | RowOutcome::Skipped => {}
                 RowOutcome::Changed(values) => {
@@ -165,7 +172,7 @@ impl Context<'_> {
             };
             // What ON CONFLICT speaks of comes first; other indexes fail as ever.
             let arbiter = match conflict {
-                Some(_) => self.duplicate(id, values, None, only)?,
+                Some(_) => self.duplicate(id, values, None, only, true)?,
                 None => None,
             };
             let Some((_, there)) = arbiter else { break };
@@ -177,7 +184,7 @@ impl Context<'_> {
                 index.unique && !index.dropped && index.columns.iter().any(|c| assignments.iter().any(|(a, _)| a == c))
             });
             let strength = if key { RowLock::Update } else { RowLock::NoKeyUpdate };
-            let outcome = self.lock_row(id, there, strength, RowPatience::Wait)?;
+            let outcome = self.lock_row(id, there, strength, RowPatience::Wait, Doing::Locking)?;
             let current = match outcome {
                 RowOutcome::Same => {
                     let row = self.engine.catalog.table(id).heap.row(there).expect("just locked");
@@ -218,7 +225,7 @@ impl Context<'_> {
             self.update(id, there, Arc::from(&changed[..]))?;
             return Ok(Some(changed));
         }
-        if let Some((index, _)) = self.duplicate(id, values, None, None)? {
+        if let Some((index, _)) = self.duplicate(id, values, None, None, false)? {
             return Err(self.duplicate_key(id, index, values).into());
         }
         let stamp = self.stamp();
@@ -248,7 +255,7 @@ impl Context<'_> {
 
     fn update(&mut self, id: RelationId, tuple: TupleId, values: Arc<[Value]>) -> Flow<()> {
         self.check_row(id, &values)?;
-        if let Some((index, _)) = self.duplicate(id, &values, Some(tuple), None)? {
+        if let Some((index, _)) = self.duplicate(id, &values, Some(tuple), None, false)? {
             return Err(self.duplicate_key(id, index, &values).into());
         }
         let stamp = self.stamp();
@@ -264,6 +271,7 @@ impl Context<'_> {
         values: &[Value],
         own: Option<TupleId>,
         only: Option<&[usize]>,
+        arbiter: bool,
     ) -> Flow<Option<(usize, TupleId)>> {
         'again: loop {
             let me = self.session.pid;
@@ -294,7 +302,11 @@ impl Context<'_> {
                             (_, None) => return Ok(Some((position, *tuple))),
                         };
                         if let Some(xid) = pending {
-                            self.engine.wait_for(self.session, xid)?;
+                            let doing = match arbiter {
+                                true => Doing::Inserting(id, *tuple, None),
+                                false => Doing::Inserting(id, table.heap.next_id(), Some(position)),
+                            };
+                            self.engine.wait_for(self.session, xid, Some(doing))?;
                             continue 'again;
                         }
                     }

@@ -17,6 +17,7 @@ use super::super::numeric::Decimal;
 use super::super::plan::{
     Access, Aggregate, AggregateFunction, Expr, Grouping, RowPatience, Select, SetOperation, Source,
 };
+use super::super::session::Doing;
 use super::super::types::Type;
 use super::super::value::{Value, text};
 
@@ -387,7 +388,7 @@ impl Context<'_> {
             let Some((_, id)) = tuple.ids.iter().find(|(source, _)| *source == locking.source) else {
                 continue;
             };
-            match self.lock_row(locking.id, *id, locking.strength, locking.patience)? {
+            match self.lock_row(locking.id, *id, locking.strength, locking.patience, Doing::Locking)? {
                 RowOutcome::Same => {}
                 RowOutcome::Gone | RowOutcome::Skipped => return Ok(None),
                 RowOutcome::Changed(values) => {
@@ -418,6 +419,7 @@ impl Context<'_> {
         tuple: TupleId,
         strength: RowLock,
         patience: RowPatience,
+        doing: impl Fn(RelationId, TupleId) -> Doing,
     ) -> Flow<RowOutcome> {
         loop {
             let me = self.session.pid;
@@ -451,7 +453,7 @@ impl Context<'_> {
                     self.engine.lock(me, tag, mode)?;
                     self.session.row_queue = Some((tag, mode));
                 }
-                self.engine.wait_for(self.session, xid)?;
+                self.engine.wait_for(self.session, xid, Some(doing(id, tuple)))?;
                 continue;
             }
             // What others are about to write is not there yet; a lock may go along with it (FOR KEY SHARE).
