@@ -17,9 +17,12 @@ impl Observer for Count {
 }
 
 const QUERIES: u32 = 200_000;
+const DATA: &str = "CREATE TABLE t (id bigint PRIMARY KEY, v int NOT NULL);
+    INSERT INTO t SELECT g, 0 FROM generate_series(1, 10000) g";
 
-async fn measure(observer: Option<Arc<dyn Observer>>, setting: &str) -> (f64, f64) {
-    let server = Server::new(Config { startup_time: Duration::ZERO, ..Config::default() }, observer).unwrap();
+async fn connect(observer: Option<Arc<dyn Observer>>) -> tokio_postgres::Client {
+    let config = Config { startup_time: Duration::ZERO, initial_sql: DATA.to_owned(), ..Config::default() };
+    let server = Server::new(config, observer).unwrap();
     server.start();
     let (ours, other) = tokio::io::duplex(1 << 16);
     let serving = server.clone();
@@ -28,6 +31,26 @@ async fn measure(observer: Option<Arc<dyn Observer>>, setting: &str) -> (f64, f6
     config.user("postgres").dbname("postgres");
     let (client, connection) = config.connect_raw(ours, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
+    client
+}
+
+/// By simple queries of one kind.
+#[tokio::test(start_paused = true)]
+#[ignore = "a measurement"]
+async fn kinds() {
+    let client = connect(Some(Arc::new(Count(0.into())))).await;
+    for sql in ["SELECT 1", "SELECT v FROM t WHERE id = 5000", "UPDATE t SET v = v + 1 WHERE id = 5000"] {
+        client.simple_query(sql).await.unwrap();
+        let began = std::time::Instant::now();
+        for _ in 0..QUERIES {
+            client.simple_query(sql).await.unwrap();
+        }
+        println!("{sql}: {:?} each", began.elapsed() / QUERIES);
+    }
+}
+
+async fn measure(observer: Option<Arc<dyn Observer>>, setting: &str) -> (f64, f64) {
+    let client = connect(observer).await;
     client.batch_execute(setting).await.unwrap();
     let began = std::time::Instant::now();
     for _ in 0..QUERIES {

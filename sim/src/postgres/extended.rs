@@ -381,9 +381,7 @@ impl<S: Socket> Connection<S> {
             Progress::Fresh => {
                 self.announce(statement.text());
                 let (types, parameters) = fresh.expect("taken above");
-                let mut execution =
-                    self.engine(|engine, session, _| engine.start(session, &statement, &types, parameters))?;
-                let (output, _) = self.run_statement(&mut execution, false).await?;
+                let output = self.run_statement(&statement, &types, parameters).await?;
                 self.send_notices(&output);
                 control = statement.is_transaction_control();
                 match output.rows {

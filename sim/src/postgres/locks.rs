@@ -18,6 +18,7 @@ use std::fmt;
 
 use super::event::Pid;
 
+pub(in crate::postgres) use table::FixedHasher;
 pub use table::{LockTable, Mark};
 
 /// The object id of the one database, as it appears in a lock's description and in `pg_database`.

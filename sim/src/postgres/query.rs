@@ -13,18 +13,28 @@ use super::error::{PgError, SqlState};
 use super::event::BackendState;
 use super::link::Socket;
 use super::session::{Connection, Stop};
-use super::sql::{Column, Execution, Framing, Output, Statement, Step, Value};
+use super::sql::{Column, Execution, Framing, Output, Statement, Step, Type, Value};
 use super::transaction::TransactionStatus;
-use super::wire::{self, Bare, Formats};
+use super::wire::{self, Bare, Formats, QueryText};
+
+/// How far a statement came without waiting.
+enum AtOnce {
+    /// All of it, its commit included; what is left is CommandComplete with this tag.
+    Committed(Arc<str>),
+    /// It ran, and so many of its rows are written. All may have to be sent before the next is.
+    Done(Output, usize),
+    /// It waits, its RowDescription written or not.
+    Waits(Box<(Execution, Step, bool)>),
+}
 
 impl<S: Socket> Connection<S> {
     /// `exec_simple_query`. ReadyForQuery is the caller's.
-    pub(super) async fn simple_query(&mut self, text: String) -> Result<(), Stop> {
+    pub(super) async fn simple_query(&mut self, text: QueryText) -> Result<(), Stop> {
         self.portals.drop_unnamed();
-        let script = match self.engine(|engine, _, _| engine.parse(&text))? {
+        let script = match self.engine(|engine, _, _| engine.parse(text.as_str()))? {
             Ok(script) => script,
             Err(error) => {
-                let text = Arc::from(text);
+                let text = Arc::from(text.as_str());
                 self.set_state(BackendState::Active, Some(&text));
                 self.announce(&text);
                 // The transaction it would have begun is the one that fails.
@@ -33,7 +43,7 @@ impl<S: Socket> Connection<S> {
             }
         };
         let Some(last) = script.statements.len().checked_sub(1) else {
-            self.set_state(BackendState::Active, Some(&Arc::from(text)));
+            self.set_state(BackendState::Active, Some(&Arc::from(text.as_str())));
             wire::bare(&mut self.link.output, Bare::EmptyQueryResponse);
             return Ok(());
         };
@@ -45,20 +55,36 @@ impl<S: Socket> Connection<S> {
         for (index, statement) in script.statements.iter().enumerate() {
             self.refuse_in_failed(statement.allowed_in_failed())?;
             self.restart_statement_timeout();
-            let mut execution = self.engine(|engine, session, host| {
-                engine.statement_begin(host, session, framing);
-                engine.start(session, statement, &[], Vec::new())
-            })?;
-            let (output, described) = self.run_statement(&mut execution, true).await?;
-            if let Some(rows) = &output.rows {
-                if !described {
-                    wire::row_description(&mut self.link.output, &rows.columns, &Formats::Text);
+            let ends = index == last || statement.is_transaction_control();
+            let (output, sent) = match self.run_at_once(statement, framing, ends)? {
+                AtOnce::Committed(done) => {
+                    if self.status == TransactionStatus::Idle {
+                        self.portals.end_transaction();
+                    }
+                    wire::command_complete(&mut self.link.output, &done);
+                    tag = Some(done);
+                    continue;
                 }
-                self.send_rows(&rows.columns, &rows.rows, &Formats::Text).await?;
+                AtOnce::Done(output, sent) => (output, sent),
+                AtOnce::Waits(waiting) => {
+                    let (mut execution, step, described) = *waiting;
+                    let (output, described) = self.go_on(&mut execution, step, described).await?;
+                    if let (Some(rows), false) = (&output.rows, described) {
+                        wire::row_description(&mut self.link.output, &rows.columns, &Formats::Text);
+                    }
+                    (output, 0)
+                }
+            };
+            if let Some(rows) = &output.rows {
+                if sent > 0 && self.link.is_full() {
+                    self.link.flush();
+                    self.send().await?;
+                }
+                self.send_rows(&rows.columns, &rows.rows[sent..], &Formats::Text).await?;
             }
             self.send_notices(&output);
             self.check_signals()?;
-            if index == last || statement.is_transaction_control() {
+            if ends {
                 self.commit()?;
             }
             wire::command_complete(&mut self.link.output, &output.tag);
@@ -68,6 +94,45 @@ impl<S: Socket> Connection<S> {
             self.announce_end(Ok(tag));
         }
         Ok(())
+    }
+
+    /// Begins a statement of a simple query. One that doesn't wait is answered and, if it `ends` its implicit
+    /// transaction, committed in the same call of the engine, unless there is more to be done in between.
+    fn run_at_once(&mut self, statement: &Arc<Statement>, framing: Framing, ends: bool) -> Result<AtOnce, Stop> {
+        let slow = self.shared.slowness().is_some();
+        let ran: Result<AtOnce, PgError> = self.engine_and_output(|engine, session, host, answer| {
+            engine.statement_begin(host, session, framing);
+            let mut execution = engine.start(session, statement, &[], Vec::new());
+            let step = engine.step(host, session, &mut execution);
+            let described = execution.described();
+            if let Some(columns) = described {
+                wire::row_description(&mut answer.link.output, columns, &Formats::Text);
+            }
+            let described = described.is_some();
+            let output = match step? {
+                Step::Done(output) if !slow => output,
+                step => return Ok(AtOnce::Waits(Box::new((execution, step, described)))),
+            };
+            let mut sent = 0;
+            if let Some(rows) = &output.rows {
+                if !described {
+                    wire::row_description(&mut answer.link.output, &rows.columns, &Formats::Text);
+                }
+                for row in &rows.rows {
+                    wire::data_row(&mut answer.link.output, &rows.columns, row, &Formats::Text);
+                    sent += 1;
+                    if answer.link.is_full() {
+                        return Ok(AtOnce::Done(output, sent));
+                    }
+                }
+            }
+            if !ends || !output.notices.is_empty() || answer.backend.pending() != Signals::NONE {
+                return Ok(AtOnce::Done(output, sent));
+            }
+            engine.commit_implicit(host, session)?;
+            Ok(AtOnce::Committed(output.tag))
+        })?;
+        ran.map_err(Stop::from)
     }
 
     /// 25P02, unless the transaction is sound or the statement may end it.
@@ -81,28 +146,41 @@ impl<S: Socket> Connection<S> {
         ))
     }
 
-    /// Runs a statement to its end. With `describe`, RowDescription is sent when PostgreSQL does; whether that was before
-    /// the end is given back.
+    /// Runs a statement to its end.
     pub(super) async fn run_statement(
         &mut self,
+        statement: &Arc<Statement>,
+        types: &[Type],
+        parameters: Vec<Value>,
+    ) -> Result<Output, Stop> {
+        let (mut execution, step) = self.engine(|engine, session, host| {
+            let mut execution = engine.start(session, statement, types, parameters);
+            let step = engine.step(host, session, &mut execution);
+            (execution, step)
+        })?;
+        Ok(self.go_on(&mut execution, step?, true).await?.0)
+    }
+
+    /// Runs a statement to its end whose first step was made. Unless it is `described`, RowDescription is sent when
+    /// PostgreSQL does; whether that was before the end is given back.
+    async fn go_on(
+        &mut self,
         execution: &mut Execution,
-        describe: bool,
+        mut step: Step,
+        mut described: bool,
     ) -> Result<(Output, bool), Stop> {
-        let mut described = false;
         let output = loop {
-            let step = self.engine(|engine, session, host| engine.step(host, session, execution))?;
-            if describe
-                && !described
-                && let Some(columns) = execution.described()
-            {
-                wire::row_description(&mut self.link.output, columns, &Formats::Text);
-                described = true;
-            }
-            match step? {
+            match step {
                 Step::Done(output) => break output,
                 Step::Wait => self.wait_for_lock().await?,
                 Step::Sleep(time) => self.sleep(time, ("Timeout", "PgSleep")).await?,
             }
+            let next = self.engine(|engine, session, host| engine.step(host, session, execution))?;
+            if !described && let Some(columns) = execution.described() {
+                wire::row_description(&mut self.link.output, columns, &Formats::Text);
+                described = true;
+            }
+            step = next?;
         };
         if let Some(slowness) = self.shared.slowness() {
             self.sleep(slowness, ("IO", "DataFileRead")).await?;

@@ -494,6 +494,10 @@ impl Host for Shared {
     fn elapsed(&self) -> Duration {
         self.epoch.elapsed()
     }
+    fn now(&self) -> (i64, Duration) {
+        let elapsed = self.elapsed();
+        (since_2000_us(self.config.unix_time + elapsed), elapsed)
+    }
     fn postmaster_start(&self) -> Duration {
         self.life.lock().started
     }

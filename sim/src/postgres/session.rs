@@ -102,6 +102,8 @@ pub(super) struct Connection<S: Socket> {
     pub(super) status: TransactionStatus,
     /// What `pg_stat_activity` shows of the transaction: start and id.
     transaction: (Option<Duration>, Option<u64>),
+    /// Whether a setting may have changed since they were last looked at.
+    settings_changed: bool,
     pub(super) timeouts: Timeouts,
     /// When `statement_timeout` is due, counted from the first message of a statement.
     pub(super) statement_deadline: Option<Instant>,
@@ -130,6 +132,7 @@ impl<S: Socket> Connection<S> {
             portals: Portals::default(),
             status: TransactionStatus::Idle,
             transaction: (None, None),
+            settings_changed: true,
             timeouts: Timeouts::default(),
             statement_deadline: None,
             transaction_deadline: None,
@@ -244,7 +247,7 @@ impl<S: Socket> Connection<S> {
         match frame.decode()? {
             Frontend::Query(query) => {
                 self.turn = Turn::Ready;
-                self.simple_query(query.query).await?;
+                self.simple_query(query).await?;
                 self.ready()?;
             }
             Frontend::Parse(parse) => self.parse(parse).await?,
@@ -305,7 +308,9 @@ impl<S: Socket> Connection<S> {
         self.set_state(state, None);
         self.pipelining = false;
         self.statement_deadline = None;
-        self.report_settings()?;
+        if self.settings_changed || self.backend.pending() != Signals::NONE {
+            self.report_settings()?;
+        }
         self.idle_deadline = match state {
             BackendState::Idle => self.timeouts.idle_session,
             _ => self.timeouts.idle_in_transaction,
@@ -326,6 +331,7 @@ impl<S: Socket> Connection<S> {
             let settings = session.settings_mut();
             (settings.take_reported(), *settings.timeouts())
         })?;
+        self.settings_changed = false;
         for (name, value) in reported {
             if &*name == "application_name" {
                 self.backend.activity.lock().application_name.clone_from(&value);
@@ -350,14 +356,24 @@ impl<S: Socket> Connection<S> {
 
     /// Calls the engine with this session. Error: the session was lost in a crash meanwhile.
     pub(super) fn engine<R>(&mut self, call: impl FnOnce(&mut Engine, &mut Session, &dyn Host) -> R) -> Result<R, End> {
+        self.engine_and_output(|engine, session, host, _| call(engine, session, host))
+    }
+
+    /// As [`Connection::engine`], with the output buffer at hand.
+    pub(super) fn engine_and_output<R>(
+        &mut self,
+        call: impl FnOnce(&mut Engine, &mut Session, &dyn Host, &mut Answer<'_, S>) -> R,
+    ) -> Result<R, End> {
         let cluster = self.shared.cluster.read();
         let mut engine = cluster.engine.lock();
         let mut slot = self.backend.session.lock();
         let Some(session) = slot.as_mut() else {
             return Err(ended_by(self.backend.pending()).unwrap_or(End::Silent(Gone::Killed)));
         };
-        let result = call(&mut engine, session, &*self.shared);
+        let mut answer = Answer { link: &mut self.link, backend: &self.backend };
+        let result = call(&mut engine, session, &*self.shared, &mut answer);
         self.status = session.status();
+        self.settings_changed |= session.settings_mut().take_changed();
         let transaction = (session.transaction_start(), session.xid());
         let settled = Settled::of(&mut engine);
         drop(slot);
@@ -519,6 +535,12 @@ impl<S: Socket> Connection<S> {
     pub(super) fn transaction_deadline(&self) -> Option<Instant> {
         self.transaction_deadline
     }
+}
+
+/// What a call of the engine may write its answer to.
+pub(super) struct Answer<'c, S> {
+    pub(super) link: &'c mut Link<S>,
+    pub(super) backend: &'c Backend,
 }
 
 /// What ended a wait for the client.

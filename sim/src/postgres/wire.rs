@@ -10,7 +10,6 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use pgwire::messages::extendedquery::{Bind, Close, Describe, Execute, Parse};
 use pgwire::messages::response::{ErrorResponse, NoticeResponse, NotificationResponse};
-use pgwire::messages::simplequery::Query;
 use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey};
 use pgwire::messages::{DecodeContext, Message, PgWireBackendMessage, ProtocolVersion};
 
@@ -29,7 +28,7 @@ const STARTUP_PACKET: usize = 10_000;
 /// What a client sent once its session is up.
 #[derive(Debug)]
 pub(super) enum Frontend {
-    Query(Query),
+    Query(QueryText),
     Parse(Parse),
     Bind(Bind),
     Describe(Describe),
@@ -41,6 +40,16 @@ pub(super) enum Frontend {
     FunctionCall,
     /// CopyData, CopyDone or CopyFail outside COPY: the remains of a COPY that failed, to be ignored.
     Copy,
+}
+
+/// The text of a simple query.
+#[derive(Debug)]
+pub(super) struct QueryText(BytesMut);
+
+impl QueryText {
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("it was checked when it was decoded")
+    }
 }
 
 /// One message cut out of the stream.
@@ -105,11 +114,15 @@ impl Frame {
     /// Decodes the body. Errors: 08P01 for a wrong shape, 22021 for text that is not UTF-8.
     pub(super) fn decode(mut self) -> Result<Frontend, PgError> {
         self.check()?;
+        if self.kind == b'Q' {
+            // The hot one, without a copy.
+            self.body.truncate(self.body.len() - 1);
+            return Ok(Frontend::Query(QueryText(self.body)));
+        }
         let context = DecodeContext::new(ProtocolVersion::PROTOCOL3_0);
         let length = self.body.len() + 4;
         let body = &mut self.body;
         let decoded = match self.kind {
-            b'Q' => Query::decode_body(body, length, &context).map(Frontend::Query),
             b'P' => Parse::decode_body(body, length, &context).map(Frontend::Parse),
             b'B' => Bind::decode_body(body, length, &context).map(Frontend::Bind),
             b'D' => Describe::decode_body(body, length, &context).map(Frontend::Describe),

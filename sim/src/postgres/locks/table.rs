@@ -289,10 +289,12 @@ impl LockTable {
 
     /// ROLLBACK TO SAVEPOINT: releases what was first taken in this transaction after `mark`.
     pub fn release_since(&mut self, pid: Pid, mark: Mark) {
-        self.give_up(pid);
         let Some(&session) = self.session_index.get(&pid) else {
             return;
         };
+        if self.sessions[session].waiting.is_some() {
+            self.give_up(pid);
+        }
         let state = &mut self.sessions[session];
         state.pickup = None;
         if state.held.is_empty() {
@@ -634,7 +636,7 @@ impl Held {
 
 /// A fast hash without a random key: the order of the maps is never looked at, and their keys are the simulator's own.
 #[derive(Debug, Default, Clone)]
-pub(super) struct FixedHasher(u64);
+pub(in crate::postgres) struct FixedHasher(u64);
 
 impl Hasher for FixedHasher {
     fn finish(&self) -> u64 {
@@ -642,9 +644,17 @@ impl Hasher for FixedHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.write_u64(u64::from_le_bytes(*word));
+        }
+        for byte in rest {
             self.write_u64(u64::from(*byte));
         }
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(u64::from(byte));
     }
 
     fn write_u64(&mut self, word: u64) {

@@ -141,6 +141,10 @@ pub struct Settings {
     told: Vec<(usize, String)>,
     /// Whether one of those may have changed since.
     report_due: bool,
+    /// Whether anything changed since the last [`Settings::take_changed`].
+    changed: bool,
+    /// Whether nothing changed since `characteristics` were last reset, so that doing it again is idle.
+    fresh: bool,
 }
 
 /// A setting that differs from the server's, or did. Ids beyond the catalogue are those of custom settings.
@@ -226,6 +230,8 @@ impl Settings {
             ids,
             told: Vec::new(),
             report_due: true,
+            changed: true,
+            fresh: false,
         };
         settings.adopt_custom();
         let superuser = if startup.superuser { "on" } else { "off" };
@@ -366,14 +372,19 @@ impl Settings {
 
     /// A transaction begins, explicitly or with a statement outside a block: its characteristics are the defaults'.
     pub fn begin(&mut self) {
+        if self.fresh {
+            return;
+        }
         let places = self.ids.characteristics;
         self.own.retain(|own| !places.contains(&own.id));
         self.characteristics = self.ids.defaults.map(|id| self.effective(id).clone());
+        self.fresh = true;
     }
 
     /// COMMIT: what was set stays, but for `SET LOCAL`.
     pub fn commit(&mut self) {
         for undo in std::mem::take(&mut self.undo) {
+            self.fresh = false;
             let own = self.own.iter_mut().find(|own| own.id == undo.id);
             if own.is_some_and(|own| own.local.take().is_some()) {
                 self.touched(undo.id);
@@ -398,6 +409,7 @@ impl Settings {
     pub fn rollback_to(&mut self, mark: Mark) {
         while self.undo.len() > mark.0 {
             let Some(undo) = self.undo.pop() else { break };
+            self.fresh = false;
             if let Some(own) = self.own.iter_mut().find(|own| own.id == undo.id) {
                 own.session = undo.session;
                 own.local = undo.local;
@@ -412,6 +424,14 @@ impl Settings {
         self.adopt_custom();
         self.refresh_timeouts();
         self.report_due = true;
+        self.changed = true;
+        self.fresh = false;
+    }
+
+    /// Whether a setting may have changed since the last call, and with it what [`Settings::timeouts`] and
+    /// [`Settings::take_reported`] answer.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// The settings to be reported at startup, with their values, in the order of their names; later changes come from
@@ -637,6 +657,7 @@ impl Settings {
     }
 
     fn own_mut(&mut self, id: usize) -> &mut Own {
+        self.fresh = false;
         let place = self.own.iter().position(|own| own.id == id).unwrap_or_else(|| {
             self.own.push(Own { id, start: None, session: None, local: None });
             self.own.len() - 1
@@ -664,6 +685,7 @@ impl Settings {
             self.refresh_timeouts();
         }
         self.report_due |= CATALOGUE.get(id).is_some_and(|variable| variable.report);
+        self.changed = true;
     }
 
     fn refresh_timeouts(&mut self) {

@@ -1,11 +1,12 @@
 //! The cluster, and the frame of its transactions: begin, commit, abort, savepoints, the end of a session, a crash.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use super::super::error::{PgError, SqlState};
 use super::super::event::Pid;
-use super::super::locks::{Hold, LockTable, Mode, RelationId, Tag, TupleId, Xid};
+use super::super::locks::{FixedHasher, Hold, LockTable, Mode, RelationId, Tag, TupleId, Xid};
 use super::super::settings::{Scope, ServerSettings, Settings, Startup};
 use super::super::transaction::{Block, transaction_is_aborted};
 use super::catalog::{Catalog, RelationKind};
@@ -113,13 +114,16 @@ pub(super) enum Undo {
 
 /// Parsed texts. A copy of the cluster begins with none: plans are kept with statements, and belong to one catalog.
 #[derive(Debug, Default)]
-struct ParseCache(HashMap<Box<str>, Arc<Script>>);
+struct ParseCache(HashMap<Box<str>, Arc<Script>, BuildHasherDefault<FixedHasher>>);
 
 impl Clone for ParseCache {
     fn clone(&self) -> ParseCache {
         ParseCache::default()
     }
 }
+
+/// Command tags of small counts, by count.
+type Tags = [Vec<(&'static str, Arc<str>)>; 9];
 
 /// How many texts are kept; then all are forgotten, which keeps the commonest anyway.
 const CACHED_TEXTS: usize = 4096;
@@ -147,8 +151,7 @@ pub struct Engine {
     costs: Vec<Arc<StatementCost>>,
     random: u64,
     cache: ParseCache,
-    tags: BTreeMap<(&'static str, u64), Arc<str>>,
-    select_one: Arc<str>,
+    tags: Tags,
     notifications: Vec<Notification>,
     events: Vec<TransactionEvent>,
     listeners: BTreeMap<(Arc<str>, String), BTreeSet<Pid>>,
@@ -188,8 +191,7 @@ impl Engine {
             costs: options.costs.iter().cloned().map(Arc::new).collect(),
             random: options.seed,
             cache: ParseCache::default(),
-            tags: BTreeMap::new(),
-            select_one: "SELECT 1".into(),
+            tags: Tags::default(),
             notifications: Vec::new(),
             events: Vec::new(),
             listeners: BTreeMap::new(),
@@ -332,11 +334,11 @@ impl Engine {
 
     pub(super) fn begin_transaction(&mut self, host: &dyn Host, session: &mut Session) {
         session.settings.begin();
-        let now = host.now_us();
+        let (now, start) = host.now();
         session.transaction = Transaction {
             start_us: now,
             statement_us: now,
-            start: host.elapsed(),
+            start,
             isolation: session.default_isolation,
             read_only: session.default_read_only,
             ..Transaction::default()
@@ -516,10 +518,12 @@ impl Engine {
                 });
             }
         }
-        session.cursors.retain(|_, cursor| {
-            cursor.fresh = false;
-            cursor.hold
-        });
+        if !session.cursors.is_empty() {
+            session.cursors.retain(|_, cursor| {
+                cursor.fresh = false;
+                cursor.hold
+            });
+        }
         session.settings.commit();
         if let Some(xid) = session.transaction.xid {
             self.events.push(TransactionEvent { pid, xid, committed: true });
@@ -937,13 +941,16 @@ impl Engine {
 
     /// A command tag with a count; the common ones are kept.
     pub(super) fn tag(&mut self, word: &'static str, count: u64) -> Arc<str> {
-        if word == "SELECT" && count == 1 {
-            return self.select_one.clone();
-        }
-        if count > 64 {
+        let kept = usize::try_from(count).ok().and_then(|count| self.tags.get_mut(count));
+        let Some(kept) = kept else {
             return format!("{word} {count}").into();
+        };
+        if let Some((_, tag)) = kept.iter().find(|(other, _)| *other == word) {
+            return tag.clone();
         }
-        self.tags.entry((word, count)).or_insert_with(|| format!("{word} {count}").into()).clone()
+        let tag: Arc<str> = format!("{word} {count}").into();
+        kept.push((word, tag.clone()));
+        tag
     }
 
     /// `random()`: SplitMix64, uniform in [0, 1).

@@ -227,7 +227,7 @@ pub(super) struct Heap {
     versions: usize,
 }
 
-fn key_of(columns: &[usize], values: &[Value]) -> Key {
+pub(super) fn key_of(columns: &[usize], values: &[Value]) -> Key {
     let part = |column: &usize| values.get(*column).cloned().unwrap_or(Value::Null);
     match columns {
         [one] => Key::One(part(one)),
@@ -290,8 +290,15 @@ impl Heap {
     }
 
     pub(super) fn update(&mut self, tuple: TupleId, values: Arc<[Value]>, stamp: Stamp) {
-        self.index_version(tuple, &values);
         let row = self.rows.get_mut(&tuple).expect("a locked row exists");
+        let before = &row.newest().values;
+        for (columns, data) in &mut self.indexes {
+            // An unchanged key has its entry.
+            let key = key_of(columns, &values);
+            if key != key_of(columns, before) {
+                data.insert(key, tuple);
+            }
+        }
         row.versions.last_mut().expect("a row has a version").ended = Some(stamp);
         row.versions.push(Version { values, made: stamp, ended: None });
         self.versions += 1;

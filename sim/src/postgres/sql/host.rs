@@ -39,6 +39,10 @@ pub trait Host {
     fn now_us(&self) -> i64;
     /// Time since the world's epoch, the base of [`ActivityRow`]'s durations.
     fn elapsed(&self) -> Duration;
+    /// [`Host::now_us`] and [`Host::elapsed`] of one moment.
+    fn now(&self) -> (i64, Duration) {
+        (self.now_us(), self.elapsed())
+    }
     /// `pg_postmaster_start_time()`, on the same base.
     fn postmaster_start(&self) -> Duration;
     /// Whether this server is a standby (`pg_is_in_recovery()`; writes fail with 25006).

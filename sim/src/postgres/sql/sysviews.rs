@@ -189,7 +189,7 @@ impl View {
 
     pub(super) fn rows(self, engine: &Engine, session: &Session, host: &dyn Host) -> Vec<Vec<Value>> {
         match self {
-            View::StatActivity => activity(engine, host),
+            View::StatActivity => activity(engine, session, host),
             View::Locks => engine.locks.rows().iter().map(lock).collect(),
             View::Settings => session
                 .settings
@@ -296,7 +296,7 @@ fn visible<'e>(engine: &'e Engine, session: &'e Session) -> impl Iterator<Item =
     engine.catalog.iter().filter(|relation| relation.database == session.database && relation.visible(session.pid))
 }
 
-fn activity(engine: &Engine, host: &dyn Host) -> Vec<Vec<Value>> {
+fn activity(engine: &Engine, session: &Session, host: &dyn Host) -> Vec<Vec<Value>> {
     // The world's epoch as a timestamp.
     let epoch = host.now_us() - i64::try_from(host.elapsed().as_micros()).unwrap_or(0);
     let time = |at: std::time::Duration| Value::Timestamptz(epoch + i64::try_from(at.as_micros()).unwrap_or(0));
@@ -307,6 +307,8 @@ fn activity(engine: &Engine, host: &dyn Host) -> Vec<Vec<Value>> {
     host.activity()
         .into_iter()
         .map(|row| {
+            // The session layer learns of this session's own transaction when its statement waits or ends.
+            let own = (row.pid == session.pid).then(|| session.transaction_start()).flatten();
             let database =
                 position(&row.datname, Box::new(engine.databases.iter().map(|(n, _)| n.as_str())), FIRST_DATABASE);
             let role = position(&row.usename, Box::new(engine.roles.iter().map(|role| role.name.as_str())), 10);
@@ -322,7 +324,7 @@ fn activity(engine: &Engine, host: &dyn Host) -> Vec<Vec<Value>> {
                 Value::Null,
                 row.client_addr.map_or(Value::Null, |address| number(address.port())),
                 time(row.backend_start),
-                row.xact_start.map_or(Value::Null, time),
+                own.or(row.xact_start).map_or(Value::Null, time),
                 row.query_start.map_or(Value::Null, time),
                 row.state_change.map_or(Value::Null, time),
                 optional(row.wait_event_type),

@@ -34,6 +34,25 @@ pub enum Value {
     Void,
 }
 
+/// A number's decimal digits, written to the end of `buffer`: the hot case, faster than by a formatter.
+fn digits(value: i64, buffer: &mut [u8; 20]) -> &str {
+    let mut rest = value.unsigned_abs();
+    let mut at = buffer.len();
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + u8::try_from(rest % 10).expect("a digit");
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0 {
+        at -= 1;
+        buffer[at] = b'-';
+    }
+    std::str::from_utf8(&buffer[at..]).expect("digits are ASCII")
+}
+
 /// Text from anything that can be text.
 pub(super) fn text(value: impl Into<Arc<str>>) -> Value {
     Value::Text(value.into())
@@ -131,7 +150,7 @@ impl Value {
                     None if *value == 0 => out.write_str("-"),
                     None => write!(out, "{value}"),
                 },
-                _ => write!(out, "{value}"),
+                _ => out.write_str(digits(*value, &mut [0; 20])),
             },
             Value::Float(value) if kind == Type::Float4 => {
                 #[expect(clippy::cast_possible_truncation, reason = "a real is stored as the double of the same value")]

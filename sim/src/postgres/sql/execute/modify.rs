@@ -1,11 +1,13 @@
 //! INSERT, UPDATE and DELETE: first all changes are computed and the rows to be changed are locked, then they are applied
 //! one by one; a change that has to wait for a unique key is taken up where it stopped.
 
+use std::sync::Arc;
+
 use super::super::super::error::{ObjectFields, PgError, SqlState};
 use super::super::super::locks::{RelationId, TupleId};
 use super::super::engine::Undo;
 use super::super::eval::{Context, Env, Flow, shown, truth};
-use super::super::heap::{Key, RowLock, Stamp};
+use super::super::heap::{RowLock, Stamp, key_of};
 use super::super::plan::{Conflict, InsertSource, Node, Returning, RowPatience, Target};
 use super::super::session::Doing;
 use super::super::value::Value;
@@ -15,8 +17,8 @@ use super::select::{RowOutcome, Values};
 #[derive(Debug)]
 pub(in super::super) enum Change {
     Insert(Vec<Value>),
-    /// The row, its new values, and the whole row for RETURNING (the target's columns are replaced).
-    Update(TupleId, Vec<Value>, Vec<Value>),
+    /// The row, its new values, and for RETURNING the whole row (the target's columns are replaced).
+    Update(TupleId, Arc<[Value]>, Vec<Value>),
     Delete(TupleId, Vec<Value>),
 }
 
@@ -60,7 +62,12 @@ impl Context<'_> {
                         let value = self.eval(expr, &env)?;
                         whole[*column] = value;
                     }
-                    changes.push(Change::Update(tuple, whole[..width].to_vec(), whole));
+                    let (values, whole) = if update.returning.is_none() && whole.len() == width {
+                        (Arc::from(whole), Vec::new())
+                    } else {
+                        (Arc::from(&whole[..width]), whole)
+                    };
+                    changes.push(Change::Update(tuple, values, whole));
                 }
                 Ok(changes)
             }
@@ -137,7 +144,7 @@ impl Context<'_> {
         match (node, change) {
             (Node::Insert(insert), Change::Insert(values)) => self.insert(insert.id, values, insert.conflict.as_ref()),
             (Node::Update(update), Change::Update(tuple, values, whole)) => {
-                self.update(update.id, *tuple, values)?;
+                self.update(update.id, *tuple, values.clone())?;
                 Ok(Some(whole.clone()))
             }
             (Node::Delete(delete), Change::Delete(tuple, row)) => {
@@ -215,7 +222,7 @@ impl Context<'_> {
             for (column, expr) in assignments {
                 changed[*column] = self.eval(expr, &env)?;
             }
-            self.update(id, there, &changed)?;
+            self.update(id, there, Arc::from(&changed[..]))?;
             return Ok(Some(changed));
         }
         if let Some((index, _)) = self.duplicate(id, values, None, None, false)? {
@@ -246,13 +253,13 @@ impl Context<'_> {
         Ok(())
     }
 
-    fn update(&mut self, id: RelationId, tuple: TupleId, values: &[Value]) -> Flow<()> {
-        self.check_row(id, values)?;
-        if let Some((index, _)) = self.duplicate(id, values, Some(tuple), None, false)? {
-            return Err(self.duplicate_key(id, index, values).into());
+    fn update(&mut self, id: RelationId, tuple: TupleId, values: Arc<[Value]>) -> Flow<()> {
+        self.check_row(id, &values)?;
+        if let Some((index, _)) = self.duplicate(id, &values, Some(tuple), None, false)? {
+            return Err(self.duplicate_key(id, index, &values).into());
         }
         let stamp = self.stamp();
-        self.engine.catalog.table_mut(id).heap.update(tuple, values.into(), stamp);
+        self.engine.catalog.table_mut(id).heap.update(tuple, values, stamp);
         self.engine.log(self.session.pid, Undo::Version { table: id, tuple });
         Ok(())
     }
@@ -273,8 +280,7 @@ impl Context<'_> {
                 if !index.unique || index.dropped || only.is_some_and(|only| !only.contains(&position)) {
                     continue;
                 }
-                let part = |column: &usize| values.get(*column).cloned().unwrap_or(Value::Null);
-                let key = Key::from_values(index.columns.iter().map(part).collect());
+                let key = key_of(&index.columns, values);
                 if key.has_null() {
                     continue;
                 }
@@ -286,14 +292,7 @@ impl Context<'_> {
                         continue;
                     };
                     for version in &row.versions {
-                        let theirs = Key::from_values(
-                            index
-                                .columns
-                                .iter()
-                                .map(|c| version.values.get(*c).cloned().unwrap_or(Value::Null))
-                                .collect(),
-                        );
-                        if theirs != key {
+                        if key_of(&index.columns, &version.values) != key {
                             continue;
                         }
                         let pending = match (version.made, version.ended) {
@@ -368,14 +367,15 @@ impl Context<'_> {
                 .collect();
             format!("Failing row contains ({}).", parts.join(", "))
         };
-        let name = self.engine.catalog.get(id).expect("a locked table exists").name.clone();
+        let name = || self.engine.catalog.get(id).expect("a locked table exists").name.clone();
         for (column, value) in table.columns.iter().zip(values) {
             if column.not_null && !column.dropped && value.is_null() {
                 let mut error = PgError::error(
                     SqlState::NOT_NULL_VIOLATION,
                     format!(
-                        "null value in column \"{}\" of relation \"{name}\" violates not-null constraint",
-                        column.name
+                        "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
+                        column.name,
+                        name()
                     ),
                 )
                 .detail(failing());
@@ -386,7 +386,7 @@ impl Context<'_> {
         if table.checks.is_empty() {
             return Ok(());
         }
-        let detail = failing();
+        let (name, detail) = (name(), failing());
         let checks = table.checks.clone();
         for check in checks {
             let passes = truth(&self.eval(&check.expr, &Env { row: values, outer: None })?);

@@ -274,7 +274,22 @@ impl Context<'_> {
             let row = self.project_in(&select.output, &Env { row: &[], outer })?;
             return Ok(vec![row]);
         }
-        let mut tuples = self.scan(&select.source, outer, !select.locking.is_empty(), &mut 0)?;
+        let mut tuples = match &select.source {
+            Source::Table { id, access: access @ Access::Index { .. }, .. } if plain => {
+                let found = self.table_rows(*id, access, outer)?;
+                // The hot case: one row by its key, without lists of rows in between.
+                if let ([(_, values)], None, 0) = (&found[..], last, offset) {
+                    let env = Env { row: values, outer };
+                    let passes = match &select.filter {
+                        Some(filter) => truth(&self.eval(filter, &env)?) == Some(true),
+                        None => true,
+                    };
+                    return Ok(if passes { vec![self.project_in(&select.output, &env)?] } else { Vec::new() });
+                }
+                found.into_iter().map(|(_, values)| Tuple { values, ids: Vec::new() }).collect()
+            }
+            source => self.scan(source, outer, !select.locking.is_empty(), &mut 0)?,
+        };
         if let Some(filter) = &select.filter {
             let mut kept = Vec::with_capacity(tuples.len().min(16));
             for tuple in tuples {
