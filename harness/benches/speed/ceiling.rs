@@ -119,7 +119,7 @@ async fn pooled(manager: Manager, actors: u64, queries: u64, connections: u32) {
             let pool = pool.clone();
             tokio::spawn(async move {
                 for _ in 0..queries / actors {
-                    query(&*pool.get().await.expect("the server is up")).await;
+                    query(&pool.get().await.expect("the server is up")).await;
                 }
             })
         })
