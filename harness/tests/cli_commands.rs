@@ -170,3 +170,11 @@ fn a_reader_who_goes_away_is_no_panic() {
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     assert_eq!(err(&output), "");
 }
+
+#[test]
+fn the_starter_file_comes_out_as_it_expects() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(poolproof(folder.path(), &["new", "mine"]).status.code(), Some(0));
+    let output = poolproof(folder.path(), &["run", "mine.toml", "--seeds", "1..=2"]);
+    assert_eq!(output.status.code(), Some(0), "{}", out(&output));
+}
