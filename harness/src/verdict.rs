@@ -359,13 +359,14 @@ pub fn can(capabilities: &Capabilities, name: &str) -> Option<bool> {
     })
 }
 
-/// What the scenario needs of a pool and this one can't do: by `expect.needs`, and by the reset that its settings ask
-/// for. Empty when the scenario can be run.
+/// What the scenario needs of a pool and this one can't do: by `expect.needs`, by the reset that its settings ask for,
+/// and by its steps. Empty when the scenario can be run.
 #[must_use]
 pub fn lacks(scenario: &Scenario, capabilities: &Capabilities) -> Vec<String> {
     let resets = scenario.apps.values().filter_map(|app| reset_needed(&app.pool));
     let mut lacks = Vec::new();
-    for need in scenario.expect.needs.iter().map(String::as_str).chain(resets) {
+    let steps = crate::workload::needs(scenario);
+    for need in scenario.expect.needs.iter().map(String::as_str).chain(resets).chain(steps) {
         if can(capabilities, need) != Some(true) && !lacks.iter().any(|known| known == need) {
             lacks.push(need.to_owned());
         }
