@@ -78,7 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 self.old = words[1].starts_with('1') || words[1].starts_with('2');
             }
             "Q" | "Sync" | "FunctionCall" => self.owed_ready += 1,
-            "Flush" | "Password" => self.owed_any = true,
+            "Flush" | "Password" | "Terminate" => self.owed_any = true,
             "SSLRequest" | "GSSENCRequest" => self.owed_bytes += 1,
             _ => {}
         }
@@ -140,7 +140,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn cut(&mut self, arrived: &mut Vec<Arrived>) {
         while self.owed_bytes > 0 && !self.input.is_empty() {
             self.owed_bytes -= 1;
-            arrived.push(Arrived::Refusal(self.input.remove(0)));
+            // An ErrorResponse instead.
+            if self.input[0] != b'E' {
+                arrived.push(Arrived::Refusal(self.input.remove(0)));
+            }
         }
         if self.old {
             return;

@@ -166,7 +166,7 @@ impl Suite {
     }
 
     fn record(&self, real: &Arc<Installation>, family: &Family, situation: &Situation) -> Result<(), Failed> {
-        let seen = real.run(family, situation, PATIENCE[1])?;
+        let seen = real.run(family, situation, PATIENCE[0])?;
         self.real.fetch_add(1, Ordering::Relaxed);
         self.recorded.lock().entry(family.name.clone()).or_default().insert(situation.name.clone(), seen);
         Ok(())

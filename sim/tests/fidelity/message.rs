@@ -2,6 +2,7 @@
 //! <https://www.postgresql.org/docs/15/protocol-message-formats.html>
 
 use crate::names::Names;
+use crate::observe::FIRST_NORMAL_OID;
 use crate::script::{bytes, pairs};
 
 fn string(text: &str) -> Vec<u8> {
@@ -250,7 +251,8 @@ fn row_description(reader: &mut Reader<'_>, names: &Names) -> String {
         if modifier != -1 {
             words += &format!("({modifier})");
         }
-        if table != 0 || number != 0 {
+        // The catalogues' columns have numbers of their own.
+        if table >= FIRST_NORMAL_OID {
             words += &format!(" of {}.{number}", names.relation(table));
         }
         if reader.number(2) != 0 {

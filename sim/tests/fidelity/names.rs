@@ -76,10 +76,7 @@ impl Names {
     }
 
     pub(crate) fn relation(&self, oid: i64) -> String {
-        match oid {
-            0 => String::new(),
-            oid => name(&self.relations, oid, "a relation that is not visible"),
-        }
+        name(&self.relations, oid, "a relation that is not visible")
     }
 
     /// A text of a message.

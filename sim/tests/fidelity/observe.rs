@@ -1,7 +1,7 @@
 //! What a superuser sees of the others: their rows of `pg_stat_activity` and of `pg_locks`.
 //!
-//! Of the locks those count that a client's statements take: on tables and their indexes, rows, transactions and advisory
-//! ones. Locks on the catalogues and on other objects (`object`, `extend`) are left out.
+//! Of the locks those count that a client's statements wait for: on tables, rows, transactions and advisory ones. Those on
+//! indexes, on the catalogues and on other objects (`object`, `extend`) are left out: the simulated server has none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,11 @@ pub(crate) const SNAPSHOT_SQL: &str = "\
     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid(); \
     SELECT pid, locktype, mode, granted, relation, page, tuple, transactionid, classid, objid, objsubid FROM pg_locks \
     WHERE pid <> pg_backend_pid(); \
-    SELECT oid, relname FROM pg_class WHERE relnamespace = 2200 OR relnamespace > 16000; \
+    SELECT oid, relname, relkind FROM pg_class WHERE relnamespace = 2200 OR relnamespace > 16000; \
     SELECT oid, datname FROM pg_database";
 
 /// The first object id that is not the system's.
-const FIRST_NORMAL_OID: i64 = 16384;
+pub(crate) const FIRST_NORMAL_OID: i64 = 16384;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
@@ -49,8 +49,12 @@ impl Snapshot {
         };
         let number = |row: &Row, at: usize| row[at].as_deref().and_then(|text| text.parse::<i64>().ok());
         let text = |row: &Row, at: usize| row[at].clone().unwrap_or_default();
+        let mut indexes = BTreeSet::new();
         for row in relations {
             names.know_relation(number(row, 0).unwrap_or(0), &text(row, 1));
+            if row[2].as_deref() == Some("i") {
+                indexes.insert(number(row, 0));
+            }
         }
         for row in databases {
             names.know_database(number(row, 0).unwrap_or(0), &text(row, 1));
@@ -72,7 +76,7 @@ impl Snapshot {
         for row in locks {
             let Some(client) = client(row, names) else { continue };
             let relation = number(row, 4);
-            if relation.is_some_and(|oid| oid < FIRST_NORMAL_OID) {
+            if relation.is_some_and(|oid| oid < FIRST_NORMAL_OID) || (relation.is_some() && indexes.contains(&relation)) {
                 continue;
             }
             let relation = relation.map_or(String::new(), |oid| names.relation(oid));

@@ -61,7 +61,7 @@ const GREETING: [&str; 16] = [
     "ParameterStatus server_version = 15.x",
     "ParameterStatus session_authorization = app",
     "ParameterStatus standard_conforming_strings = on",
-    "ParameterStatus TimeZone = UTC",
+    "ParameterStatus TimeZone = Etc/UTC",
     "BackendKeyData",
     "ReadyForQuery I",
 ];
@@ -364,8 +364,10 @@ impl<W: World> Player<W> {
     fn tell(&mut self, step: &Step, in_order: bool) {
         let _ = writeln!(self.transcript, "> {}", step.line);
         let mut arrived = std::mem::take(&mut self.arrived);
-        if !in_order {
-            arrived.sort_by(|(a, _), (b, _)| a.cmp(b));
+        match in_order {
+            // The end of a process takes a moment: what others owe to its end may come before its FIN.
+            true => arrived.sort_by_key(|(_, what)| matches!(what, Arrived::Fin { .. })),
+            false => arrived.sort_by(|(a, _), (b, _)| a.cmp(b)),
         }
         let mut lines: Vec<(String, String)> = Vec::new();
         for (client, what) in arrived {

@@ -24,15 +24,13 @@ use crate::play::{SUPERUSER_PASSWORD, World, play};
 use crate::script::{Mode, ServerStep};
 
 /// What makes a server quick, and keeps it from doing anything of its own accord.
-const QUIET: [&str; 9] = [
+const QUIET: [&str; 7] = [
     "fsync=off",
     "full_page_writes=off",
     "autovacuum=off",
-    "max_wal_senders=0",
-    "wal_level=minimal",
     "shared_buffers=1MB",
     "jit=off",
-    "TimeZone=UTC",
+    "TimeZone=Etc/UTC",
     "bgwriter_lru_maxpages=0",
 ];
 /// How long a server may take to start or to stop.
