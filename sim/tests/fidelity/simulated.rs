@@ -132,7 +132,7 @@ impl World for Simulated {
     }
 
     fn reset(&self, socket: Stream) {
-        socket.handle().reset();
+        socket.abort();
     }
 
     async fn server(&mut self, step: &ServerStep, pid: Option<i64>) -> Result<Vec<String>, String> {
