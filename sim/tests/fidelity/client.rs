@@ -18,7 +18,9 @@ pub(crate) enum Arrived {
     /// An ErrorResponse as protocols 1 and 2 had it.
     OldError(String),
     /// The end of the stream. Bytes of a message that was cut short are counted.
-    Fin { half: usize },
+    Fin {
+        half: usize,
+    },
     /// The connection failed.
     Failed(io::ErrorKind),
     /// A write failed.
@@ -66,7 +68,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Whether something is still to come, as far as one can tell from outside.
     pub(crate) fn waits(&self) -> bool {
-        self.socket.is_some() && !self.ended && self.reads && (self.owed_ready > 0 || self.owed_any || self.owed_bytes > 0)
+        self.socket.is_some()
+            && !self.ended
+            && self.reads
+            && (self.owed_ready > 0 || self.owed_any || self.owed_bytes > 0)
     }
 
     /// Takes note of what these words send, and gives its bytes to the socket as soon as it takes them.

@@ -102,7 +102,8 @@ fn trials(suite: &Arc<Suite>, families: &[Family], recording: bool) -> Vec<Trial
         for situation in family.situations.clone() {
             let name = format!("{}::{}", family.name, situation.name);
             if !recording {
-                let (suite, family, record, situation) = (suite.clone(), family.clone(), record.clone(), situation.clone());
+                let (suite, family, record, situation) =
+                    (suite.clone(), family.clone(), record.clone(), situation.clone());
                 let test = move || suite.simulate(&family, &situation, &record);
                 trials.push(Trial::test(format!("sim::{name}"), test));
             }
@@ -149,7 +150,13 @@ impl Suite {
         }
     }
 
-    fn ask(&self, real: &Arc<Installation>, family: &Family, situation: &Situation, record: &Record) -> Result<(), Failed> {
+    fn ask(
+        &self,
+        real: &Arc<Installation>,
+        family: &Family,
+        situation: &Situation,
+        record: &Record,
+    ) -> Result<(), Failed> {
         let expected = record.get(&situation.name).ok_or("it has no record: FIDELITY_RECORD=1 makes one")?;
         let mut last = String::new();
         for patience in PATIENCE {

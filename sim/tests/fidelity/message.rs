@@ -21,7 +21,8 @@ fn packet(body: &[u8]) -> Vec<u8> {
 
 fn codes(of: &str) -> Result<Vec<u8>, String> {
     let codes = of.split(',').filter(|code| !code.is_empty());
-    let codes: Vec<i16> = codes.map(|code| code.parse().map_err(|_| format!("{code} is no format code"))).collect::<Result<_, _>>()?;
+    let codes: Vec<i16> =
+        codes.map(|code| code.parse().map_err(|_| format!("{code} is no format code"))).collect::<Result<_, _>>()?;
     Ok([vec![codes.len() as u16 as i16], codes].concat().iter().flat_map(|code| code.to_be_bytes()).collect())
 }
 
@@ -184,7 +185,8 @@ impl Reply {
                 format!("ParameterDescription {}", types.join(", ")).trim_end().to_owned()
             }
             b'D' => {
-                let values = self.row().into_iter().map(|value| value.map_or("NULL".to_owned(), |text| names.value(&text)));
+                let values =
+                    self.row().into_iter().map(|value| value.map_or("NULL".to_owned(), |text| names.value(&text)));
                 format!("DataRow {}", values.collect::<Vec<_>>().join(" | ")).trim_end().to_owned()
             }
             b'C' => format!("CommandComplete {}", reader.string()),

@@ -68,7 +68,9 @@ impl Snapshot {
             }
         }
         // Whose transactions they are must be known before they are named.
-        for row in locks.iter().filter(|row| row[1].as_deref() == Some("transactionid") && text(row, 2) == "ExclusiveLock") {
+        for row in
+            locks.iter().filter(|row| row[1].as_deref() == Some("transactionid") && text(row, 2) == "ExclusiveLock")
+        {
             if let (Some(client), Some(xid)) = (client(row, names), number(row, 7)) {
                 names.know_transaction(xid, &client);
             }
@@ -76,7 +78,8 @@ impl Snapshot {
         for row in locks {
             let Some(client) = client(row, names) else { continue };
             let relation = number(row, 4);
-            if relation.is_some_and(|oid| oid < FIRST_NORMAL_OID) || (relation.is_some() && indexes.contains(&relation)) {
+            if relation.is_some_and(|oid| oid < FIRST_NORMAL_OID) || (relation.is_some() && indexes.contains(&relation))
+            {
                 continue;
             }
             let relation = relation.map_or(String::new(), |oid| names.relation(oid));
@@ -102,7 +105,9 @@ impl Snapshot {
 
     /// A backend is at work, and waits for nothing.
     pub(crate) fn is_busy(&self) -> bool {
-        let busy = |backend: &Backend| backend.state.as_deref().is_none_or(|state| state == "active") && backend.wait.is_none();
+        let busy = |backend: &Backend| {
+            backend.state.as_deref().is_none_or(|state| state == "active") && backend.wait.is_none()
+        };
         self.backends.values().any(busy)
     }
 
@@ -126,10 +131,19 @@ impl Snapshot {
             now.insert(if *times == 1 { lock.clone() } else { format!("{lock}, {times} times") });
         }
         let mut news: Vec<String> = now.difference(&self.told).cloned().collect();
-        news.extend(self.told.difference(&now).filter(|line| line.contains(" holds ") || line.contains(" waits for ")).map(|line| format!("no more: {line}")));
+        news.extend(
+            self.told
+                .difference(&now)
+                .filter(|line| line.contains(" holds ") || line.contains(" waits for "))
+                .map(|line| format!("no more: {line}")),
+        );
         let named = |line: &String| line.split(' ').next().unwrap_or_default().to_owned();
         let had: BTreeSet<String> = self.told.iter().filter(|line| line.contains(" is ")).map(named).collect();
-        news.extend(had.iter().filter(|client| !self.backends.contains_key(*client)).map(|client| format!("{client} has no backend any more")));
+        news.extend(
+            had.iter()
+                .filter(|client| !self.backends.contains_key(*client))
+                .map(|client| format!("{client} has no backend any more")),
+        );
         self.told = now;
         news
     }

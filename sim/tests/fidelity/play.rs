@@ -153,7 +153,8 @@ impl<W: World> Player<W> {
     async fn connect(&mut self, name: &str, options: &[(String, String)]) -> Result<(), String> {
         let given = |wanted: &str| options.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
         self.dial(name, given("password")).await?;
-        let Some(client) = self.clients.get_mut(name).filter(|client| client.socket.is_some() && client.key.is_none()) else {
+        let Some(client) = self.clients.get_mut(name).filter(|client| client.socket.is_some() && client.key.is_none())
+        else {
             return Ok(());
         };
         let mut words = vec!["Startup".to_owned(), "3.0".to_owned()];
@@ -384,7 +385,8 @@ impl<W: World> Player<W> {
             lines.push((client, words));
         }
         if let Kind::Connect { client, .. } = &step.kind {
-            let greeting: Vec<&str> = lines.iter().filter(|(name, _)| name == client).map(|(_, words)| words.as_str()).collect();
+            let greeting: Vec<&str> =
+                lines.iter().filter(|(name, _)| name == client).map(|(_, words)| words.as_str()).collect();
             if greeting == GREETING {
                 lines.retain(|(name, _)| name != client);
                 lines.push((client.clone(), "the usual greeting".to_owned()));

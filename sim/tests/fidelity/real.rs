@@ -61,7 +61,8 @@ pub(crate) fn find(major: u32) -> Result<Installation, String> {
             others.push(version);
             continue;
         }
-        let home = tempfile::Builder::new().prefix("poolproof-fidelity-").tempdir().map_err(|error| error.to_string())?;
+        let home =
+            tempfile::Builder::new().prefix("poolproof-fidelity-").tempdir().map_err(|error| error.to_string())?;
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o711)).map_err(|error| error.to_string())?;
         return Ok(Installation {
             bin,
@@ -94,7 +95,12 @@ fn unprivileged_user() -> Result<Option<(u32, u32)>, String> {
 
 impl Installation {
     /// Plays a situation of a family. Error: it could not be played.
-    pub(crate) fn run(self: &Arc<Self>, family: &Family, situation: &Situation, patience: u32) -> Result<String, String> {
+    pub(crate) fn run(
+        self: &Arc<Self>,
+        family: &Family,
+        situation: &Situation,
+        patience: u32,
+    ) -> Result<String, String> {
         let mut server = self.take(&family.server)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
@@ -210,8 +216,14 @@ impl RealServer {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.installation.home.path().join("log"));
         let log = log.map_err(|error| error.to_string())?;
         command.stdout(Stdio::null()).stderr(log);
-        let own = [format!("port={}", self.port), "listen_addresses=127.0.0.1".to_owned(), "unix_socket_directories=".to_owned()];
-        let quiet = QUIET.iter().map(|setting| (*setting).to_owned());
+        let own = [
+            format!("port={}", self.port),
+            "listen_addresses=127.0.0.1".to_owned(),
+            "unix_socket_directories=".to_owned(),
+        ];
+        // A standby's log must hold more.
+        let minimal: &[&str] = if self.options.standby { &[] } else { &["wal_level=minimal", "max_wal_senders=0"] };
+        let quiet = QUIET.iter().chain(minimal).map(|setting| (*setting).to_owned());
         let asked = self.options.settings.iter().map(|(name, value)| format!("{name}={value}"));
         for setting in own.into_iter().chain(quiet).chain(asked) {
             command.args(["-c", &setting]);
@@ -285,7 +297,7 @@ impl RealServer {
         let others = "FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
         session.run(&format!("SELECT pg_terminate_backend(pid, 5000) {others}"))?;
         drop(session);
-        
+
         self.empty_schema(&situation.setup)
     }
 

@@ -53,10 +53,12 @@ fn config(options: &ServerOptions, setup: &str) -> Config {
         connection_limit: role.connection_limit,
         password: role.password.clone(),
     }));
-    config.databases.extend(options.databases.iter().map(|database| Database {
-        name: database.name.clone(),
-        connection_limit: database.connection_limit,
-    }));
+    config.databases.extend(
+        options
+            .databases
+            .iter()
+            .map(|database| Database { name: database.name.clone(), connection_limit: database.connection_limit }),
+    );
     for (name, value) in &options.settings {
         match name.as_str() {
             "max_connections" => config.max_connections = value.parse().expect("a number"),

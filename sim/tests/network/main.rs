@@ -175,7 +175,10 @@ impl Suite {
         let namespace = self.namespace.as_ref().map_err(Clone::clone)?;
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let release: Vec<&str> = release.trim().split('.').take(2).collect();
-        let mut text = format!("Linux {}, observed by NETWORK_RECORD=1 cargo test -p poolproof-sim --test network\n", release.join("."));
+        let mut text = format!(
+            "Linux {}, observed by NETWORK_RECORD=1 cargo test -p poolproof-sim --test network\n",
+            release.join(".")
+        );
         let names: Vec<&str> = self.probes.iter().map(|probe| probe.name.as_str()).collect();
         for (name, seen) in namespace.run(&names)? {
             let _ = write!(text, "\n== {name}\n{seen}");
@@ -189,7 +192,11 @@ impl Suite {
         if self.probes.len() < AT_LEAST {
             return Err(format!("{} probes, {AT_LEAST} are the least", self.probes.len()).into());
         }
-        let strays = self.record.keys().map(String::as_str).chain(self.known.difference.iter().map(|known| known.probe.as_str()));
+        let strays = self
+            .record
+            .keys()
+            .map(String::as_str)
+            .chain(self.known.difference.iter().map(|known| known.probe.as_str()));
         match strays.filter(|name| !is_probe(name)).collect::<Vec<_>>().as_slice() {
             [] => {}
             strays => return Err(format!("no probes: {}", strays.join(", ")).into()),

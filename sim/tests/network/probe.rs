@@ -38,7 +38,6 @@ pub(crate) struct Probe {
     pub(crate) steps: String,
 }
 
-
 /// What a client or a server does with its socket options.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Options {
@@ -148,7 +147,8 @@ async fn one(
     step: &str,
 ) -> Result<String, String> {
     let words: Vec<&str> = step.split_whitespace().collect();
-    let said = |result: io::Result<()>| result.map_or_else(|error| format!("{:?}", error.kind()), |()| "done".to_owned());
+    let said =
+        |result: io::Result<()>| result.map_or_else(|error| format!("{:?}", error.kind()), |()| "done".to_owned());
     let number = |word: &str| word.parse::<u64>().map_err(|_| format!("{word} is no number"));
     Ok(match words.as_slice() {
         ["listen"] => said(network.listen(128).await),

@@ -42,7 +42,8 @@ impl Namespace {
     /// Error: why there can be none.
     pub(crate) fn find() -> Result<Namespace, String> {
         let works = |how: &[&str]| {
-            let tried = Command::new("unshare").args(how).args(["sh", "-c", "ip link set lo up && nft list tables"]).output();
+            let tried =
+                Command::new("unshare").args(how).args(["sh", "-c", "ip link set lo up && nft list tables"]).output();
             match tried {
                 Ok(tried) if tried.status.success() => Ok(()),
                 Ok(tried) => Err(String::from_utf8_lossy(&tried.stderr).trim().to_owned()),

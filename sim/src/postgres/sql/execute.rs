@@ -208,10 +208,7 @@ impl Engine {
         });
         match same {
             true => Ok(()),
-            false => Err(PgError::error(
-                SqlState::FEATURE_NOT_SUPPORTED,
-                "cached plan must not change result type",
-            )),
+            false => Err(PgError::error(SqlState::FEATURE_NOT_SUPPORTED, "cached plan must not change result type")),
         }
     }
 
@@ -358,8 +355,7 @@ impl Engine {
                     let name = format!("${}", exec.parameters.len() + 1);
                     let text = &exec.statement.text;
                     let position = text.find(&name).map(|at| text[..at].chars().count() + 1);
-                    let error =
-                        PgError::error(SqlState::UNDEFINED_PARAMETER, format!("there is no parameter {name}"));
+                    let error = PgError::error(SqlState::UNDEFINED_PARAMETER, format!("there is no parameter {name}"));
                     return Err(at(error, position.and_then(|position| u32::try_from(position).ok())).into());
                 }
                 self.check_writable(host, session, &plan)?;

@@ -246,7 +246,8 @@ impl View {
                 // Other sessions' temporary tables have rows, too.
                 let committed = |relation: &&Relation| {
                     relation.database == session.database
-                        && (relation.visible(session.pid) || (relation.temporary.is_some() && relation.made_by.is_none()))
+                        && (relation.visible(session.pid)
+                            || (relation.temporary.is_some() && relation.made_by.is_none()))
                 };
                 engine.catalog.iter().filter(committed).map(class).collect()
             }
@@ -349,7 +350,8 @@ fn activity(engine: &Engine, session: &Session, host: &dyn Host) -> Vec<Vec<Valu
 /// The lock table's rows, and the lock that each transaction holds on its own virtual id until it ends or fails.
 fn locks(engine: &Engine, session: &Session, host: &dyn Host) -> Vec<Vec<Value>> {
     let in_transaction = |row: &ActivityRow| {
-        (row.xact_start.is_some() && row.state != Some(BackendState::IdleInTransactionAborted)) || row.pid == session.pid
+        (row.xact_start.is_some() && row.state != Some(BackendState::IdleInTransactionAborted))
+            || row.pid == session.pid
     };
     let activity = host.activity();
     let own_ids = activity.iter().filter(|row| in_transaction(row)).map(|row| {

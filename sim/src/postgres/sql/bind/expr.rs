@@ -365,7 +365,8 @@ impl Binder<'_> {
             (Type::Unknown, Type::Unknown) => (self.settle(left)?, self.settle(right)?),
             // There is no operator of varchar: it is compared as text.
             (Type::Unknown, kind) => (
-                self.coerce(left, compared_as(kind), Context::Implicit)?.ok_or_else(|| no_operator(left_kind, symbol, kind))?,
+                self.coerce(left, compared_as(kind), Context::Implicit)?
+                    .ok_or_else(|| no_operator(left_kind, symbol, kind))?,
                 right,
             ),
             (kind, Type::Unknown) => {

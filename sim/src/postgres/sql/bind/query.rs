@@ -5,11 +5,11 @@ use std::sync::Arc;
 use sqlparser::ast::{self, SelectItem, SetExpr, TableFactor};
 
 use super::super::super::locks::Mode;
+use super::super::catalog::modifier;
 use super::super::heap::RowLock;
 use super::super::plan::{
     Access, Aggregate, Expr, Grouping, RowLocking, RowPatience, Select, SetOperation, SortKey, Source,
 };
-use super::super::catalog::modifier;
 use super::super::result::Column;
 use super::super::script::{KEY_SHARE, NO_KEY, at};
 use super::super::sysviews;
@@ -662,10 +662,7 @@ impl Binder<'_> {
                 SelectItem::ExprWithAlias { alias, .. } => fold(alias),
                 _ => name,
             };
-            Output {
-                columns: vec![Column::new(shown, kind)],
-                exprs: vec![Expr::Column { level: 0, index: 0, kind }],
-            }
+            Output { columns: vec![Column::new(shown, kind)], exprs: vec![Expr::Column { level: 0, index: 0, kind }] }
         } else {
             self.output(&select.projection)?
         };

@@ -43,12 +43,9 @@ impl Engine {
                 session.settings.examine(name, session.superuser())?;
                 Some(one_text_column(session.settings.canonical_name(name).unwrap_or(name)))
             }
-            Utility::ShowAll => Some(
-                ["name", "setting", "description"]
-                    .iter()
-                    .map(|name| Column::new(*name, Type::Text))
-                    .collect(),
-            ),
+            Utility::ShowAll => {
+                Some(["name", "setting", "description"].iter().map(|name| Column::new(*name, Type::Text)).collect())
+            }
             Utility::Execute { name, .. } => {
                 let prepared = session.prepared.get(name).ok_or_else(|| no_prepared(name))?.clone();
                 let hints: Vec<u32> = prepared.parameters.iter().map(|kind| kind.oid()).collect();
@@ -458,15 +455,15 @@ impl Engine {
         nowait: bool,
     ) -> Flow<Outcome> {
         use super::super::super::transaction::Block;
-        if !session.block.is_explicit() && session.block != Block::ImplicitBlock {
-            return Err(only_in_blocks("LOCK TABLE").into());
-        }
         if host.in_recovery() && mode > Mode::RowExclusive {
             return Err(PgError::error(
                 SqlState::READ_ONLY_SQL_TRANSACTION,
                 "cannot execute LOCK TABLE during recovery",
             )
             .into());
+        }
+        if !session.block.is_explicit() && session.block != Block::ImplicitBlock {
+            return Err(only_in_blocks("LOCK TABLE").into());
         }
         for name in tables {
             let (schema, bare) = object_name(name)?;

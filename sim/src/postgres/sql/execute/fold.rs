@@ -91,7 +91,9 @@ impl Context<'_> {
         let parts: Vec<&Expr> = match expr {
             Expr::Const(value, _) => return Folded::Constant(value.clone()),
             // A plan of its own is made for the values (a custom plan).
-            Expr::Param(index, _) => return Folded::Constant(self.parameters.get(*index).cloned().unwrap_or(Value::Null)),
+            Expr::Param(index, _) => {
+                return Folded::Constant(self.parameters.get(*index).cloned().unwrap_or(Value::Null));
+            }
             Expr::Column { .. } | Expr::Aggregate(_) | Expr::Subquery(..) => return Folded::Unknown,
             // What comes after the part that decides is not looked at.
             Expr::And(parts) => return self.fold_until(parts, expr, &Value::Bool(false)),
