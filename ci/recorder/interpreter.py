@@ -248,13 +248,19 @@ class Interpreter:
         return self.in_thread(step, lambda: self.statement(step, lambda rows: str(rows[0][0])))
 
     def statement(self, step, tell):
-        """SQLAlchemy's own Connection over the fairy executes it, so that its own code judges errors and invalidates."""
+        connection = self.connection(step.name)
         try:
-            connection = sqlalchemy.Connection(self.engine, connection=self.fairies[step.name])
             result = connection.exec_driver_sql(step.statement)
             return tell(result.fetchall() if result.returns_rows else None)
         except sqlalchemy.exc.DBAPIError as error:
             return forgotten(error, statement_error)
+        finally:
+            # A Connection and its transaction refer to each other: the cycle would keep the fairy until a collection.
+            connection._transaction = None
+
+    def connection(self, name):
+        """SQLAlchemy's own Connection over a fairy, so that its own code judges errors and invalidates."""
+        return sqlalchemy.Connection(self.engine, connection=self.fairies[name])
 
     def commit(self, step):
         return self.in_thread(step, lambda: self.end_transaction(step.name, "commit"))
@@ -264,8 +270,7 @@ class Interpreter:
 
     def end_transaction(self, name, how):
         try:
-            connection = sqlalchemy.Connection(self.engine, connection=self.fairies[name])
-            getattr(connection, f"_{how}_impl")()
+            getattr(self.connection(name), f"_{how}_impl")()
         except sqlalchemy.exc.DBAPIError as error:
             return forgotten(error, statement_error)
 
