@@ -1,6 +1,7 @@
 """`ci/truth`: compares what real pools do with the records, or records it."""
 
 import argparse
+import collections
 import difflib
 import multiprocessing
 import os
@@ -15,6 +16,8 @@ from . import interpreter, records, servers, situation
 
 # Most of a situation's time is waiting.
 JOBS = 8
+
+OK, FAILED, SKIPPED = "ok", "FAILED", "skipped"
 
 
 def main():
@@ -47,31 +50,26 @@ def run_situations(situations, arguments):
     """The exit code: 1 when one differs or fails."""
     started = time.monotonic()
     if arguments.serve:
-        able = [one for one in situations if not one.verbs() & situation.LIFE_CYCLE]
-        for one in situations:
-            if one not in able:
-                print(f"skipped {one.name}: poolproof serve can't {', '.join(sorted(one.verbs() & situation.LIFE_CYCLE))}")
-        skipped = len(situations) - len(able)
-        results = in_parallel(Served(arguments.serve), able, arguments.jobs)
+        results = in_parallel(Served(arguments.serve), situations, arguments.jobs)
     else:
-        skipped = 0
         template = servers.Template()
         try:
             with template.server("shared", max_connections=200) as shared:
                 results = in_parallel(Real(template, shared, arguments.record), situations, arguments.jobs)
         finally:
             template.remove()
-    failed = 0
-    for name, told in results:
-        failed += told is not None
-        print(f"FAILED  {name}\n{told}" if told is not None else f"ok      {name}", flush=True)
+    counted = collections.Counter(kind for _, kind, _ in results)
+    for name, kind, told in results:
+        if kind != OK:
+            print(f"{kind:8}{name}: {told}", flush=True)
     done = "recorded" if arguments.record else "as recorded"
-    print(f"{len(results) - failed} {done}, {failed} failed, {skipped} skipped, {time.monotonic() - started:.0f} s")
-    return 1 if failed else 0
+    took = time.monotonic() - started
+    print(f"{counted[OK]} situations {done}, {counted[FAILED]} failed, {counted[SKIPPED]} skipped, {took:.0f} s")
+    return 1 if counted[FAILED] else 0
 
 
 def in_parallel(world, situations, jobs):
-    """(name, None or what is wrong) of each, in the file's order; each in a process of its own."""
+    """(name, outcome, what is wrong or why not) of each, in the file's order; each in a process of its own."""
     fork = multiprocessing.get_context("fork")
     with fork.Pool(jobs, maxtasksperchild=1) as pool:
         return pool.map(world, situations, chunksize=1)
@@ -87,12 +85,15 @@ class Real:
         try:
             if one.verbs() & situation.LIFE_CYCLE:
                 with self.template.server(one.name) as server:
-                    return one.name, self.run(one, server)
-            return one.name, self.run(one, self.shared)
+                    return self.run(one, server)
+            return self.run(one, self.shared)
         except Exception:
-            return one.name, traceback.format_exc()
+            return one.name, FAILED, traceback.format_exc()
 
     def run(self, one, server):
+        recorded = None if self.record else records.read(one.name)
+        if recorded is None and not self.record:
+            return unrecorded(one)
         role = f"app_{one.name}"
         servers.execute(
             server.port,
@@ -102,19 +103,10 @@ class Real:
             f"INSERT INTO {role}.account VALUES (1, 100), (2, 100), (3, 100)",
             f"ALTER TABLE {role}.account OWNER TO {role}",
         )
-        versions = {
-            "sqlalchemy": sqlalchemy.__version__,
-            "psycopg2": psycopg2.__version__.split(" ")[0],
-            "postgres": servers.version(server.port),
-        }
-        recorded = None if self.record else records.read(one.name)
-        if recorded is None and not self.record:
-            return f"no record; `ci/truth --record {one.name}` makes it"
-        steps = interpreter.run(one, server, role, recorded and recorded["steps"])
-        if self.record:
-            records.write(one.name, versions, steps)
-            return None
-        return "\n".join(records.differences(recorded["steps"], steps)) or None
+        if not self.record:
+            return compared(one, recorded, interpreter.run(one, server, role, recorded["steps"]))
+        records.write(one.name, versions(server), interpreter.run(one, server, role))
+        return one.name, OK, None
 
 
 class Served:
@@ -124,15 +116,36 @@ class Served:
         self.poolproof = os.path.abspath(poolproof)
 
     def __call__(self, one):
+        cannot = one.verbs() & situation.LIFE_CYCLE
+        if cannot:
+            return one.name, SKIPPED, f"poolproof serve can't {', '.join(sorted(cannot))}"
+        recorded = records.read(one.name)
+        if recorded is None:
+            return unrecorded(one)
         try:
-            recorded = records.read(one.name)
-            if recorded is None:
-                return one.name, f"no record; `ci/truth --record {one.name}` makes it"
             with servers.served(self.poolproof) as server:
-                steps = interpreter.run(one, server, "app", recorded["steps"])
-            return one.name, "\n".join(records.differences(recorded["steps"], steps)) or None
+                return compared(one, recorded, interpreter.run(one, server, "app", recorded["steps"]))
+        except interpreter.Unsupported as error:
+            return one.name, SKIPPED, str(error)
         except Exception:
-            return one.name, traceback.format_exc()
+            return one.name, FAILED, traceback.format_exc()
+
+
+def unrecorded(one):
+    return one.name, FAILED, f"no record; `ci/truth --record {one.name}` makes it"
+
+
+def compared(one, recorded, steps):
+    differences = records.differences(recorded["steps"], steps)
+    return (one.name, FAILED, "\n".join(["", *differences])) if differences else (one.name, OK, None)
+
+
+def versions(server):
+    return {
+        "sqlalchemy": sqlalchemy.__version__,
+        "psycopg2": psycopg2.__version__.split(" ")[0],
+        "postgres": servers.version(server.port),
+    }
 
 
 main()

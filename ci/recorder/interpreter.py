@@ -34,6 +34,10 @@ EVENTS = (
 UNPREFIXED = ("pool_size", "max_overflow")
 
 
+class Unsupported(Exception):
+    """The server says that it can't do what a step needs."""
+
+
 def run(situation, server, role, expected=None):
     """The record's steps. `expected`, those of a record, tell how long to wait for the server to show the same."""
     # Only `collect` collects: what reference counting frees, and what it doesn't, is part of the truth.
@@ -48,6 +52,8 @@ def run(situation, server, role, expected=None):
             known = expected[number] if expected and number < len(expected) else None
             try:
                 steps.append(session.step(step, known))
+            except psycopg2.errors.FeatureNotSupported as error:
+                raise Unsupported(f"`{step.text}`: {error}".strip()) from error
             except Exception as error:
                 raise RuntimeError(f"situation {situation.name}, step {number + 1} `{step.text}`: {error}") from error
         return steps
