@@ -46,8 +46,8 @@ class Activity:
         with self.session.cursor() as cursor:
             cursor.execute(statement)
 
-    def settled(self, describe, expected=None):
-        """The description (of the rows, by `describe`) that does not change any more.
+    def settled(self, observe, expected=None):
+        """The observation (made by `observe` of the rows and whatever else) that does not change any more.
 
         With an expected one, it is waited for with patience: a busy machine is slow, not different.
         """
@@ -55,7 +55,7 @@ class Activity:
         needed = SETTLED_TO_RECORD_S if expected is None else SETTLED_S
         last, since = None, time.monotonic()
         while True:
-            seen = describe(self.rows())
+            seen = observe(self.rows())
             now = time.monotonic()
             if seen != last:
                 last, since = seen, now

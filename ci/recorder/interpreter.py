@@ -30,6 +30,9 @@ EVENTS = (
     "detach",
 )
 
+# What is seen after each step, once it has settled: other threads go on when the step is done.
+OBSERVED = ("status", "events", "backends")
+
 # create_engine puts `pool_` before the settings that are the pool's, but for these.
 UNPREFIXED = ("pool_size", "max_overflow")
 
@@ -114,15 +117,12 @@ class Interpreter:
 
     def step(self, step, known):
         outcome = getattr(self, step.verb.replace(" ", "_"))(step)
-        backends = self.activity.settled(self.describe, known and known["backends"])
-        events, self.events = self.events, []
-        return {
-            "step": step.text,
-            "outcome": outcome,
-            "status": self.status(),
-            "events": events,
-            "backends": backends,
-        }
+        seen = self.activity.settled(self.observe, known and {key: known[key] for key in OBSERVED})
+        del self.events[: len(seen["events"])]
+        return {"step": step.text, "outcome": outcome} | seen
+
+    def observe(self, rows):
+        return {"status": self.status(), "events": list(self.events), "backends": self.describe(rows)}
 
     def status(self):
         if not self.counted:
