@@ -3,149 +3,69 @@
 import argparse
 import collections
 import difflib
-import multiprocessing
 import os
 import sys
 import time
-import traceback
 
-import psycopg2
-import sqlalchemy
+from . import records, servers, situation, work
+from .stories import STORIES, world
 
-from . import interpreter, records, servers, situation
-
-# Most of a situation's time is waiting.
+# Most of the time is waiting.
 JOBS = 8
-
-OK, FAILED, SKIPPED = "ok", "FAILED", "skipped"
 
 
 def main():
     parser = argparse.ArgumentParser(prog="ci/truth", description=__doc__)
-    parser.add_argument("names", nargs="*", help="situations (default: all)")
+    parser.add_argument("names", nargs="*", help="situations, stories, or STORY/PART (default: all)")
     parser.add_argument("--record", action="store_true", help="write the records instead of comparing with them")
     parser.add_argument("--serve", metavar="POOLPROOF", help="compare on the simulated server of this executable")
-    parser.add_argument("--jobs", type=int, default=JOBS, help=f"situations at a time (default {JOBS})")
+    parser.add_argument("--jobs", type=int, default=JOBS, help=f"how many at a time (default {JOBS})")
     arguments = parser.parse_args()
     if arguments.record and arguments.serve:
         parser.error("the simulated server is compared with the records, it does not make them")
     try:
-        situations = situation.load(records.SITUATIONS)
-        situations = chosen(situations, arguments.names)
+        chosen = choose(situation.load(records.SITUATIONS), arguments.names)
     except situation.Mistake as mistake:
         sys.exit(f"{records.SITUATIONS.name}: {mistake}")
-    sys.exit(run_situations(situations, arguments))
-
-
-def chosen(situations, names):
-    known = [one.name for one in situations]
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise situation.Mistake(f"no situation {name}" + (f"; did you mean {near[0]}?" if near else ""))
-    return [one for one in situations if not names or one.name in names]
-
-
-def run_situations(situations, arguments):
-    """The exit code: 1 when one differs or fails."""
     started = time.monotonic()
     if arguments.serve:
-        results = in_parallel(Served(arguments.serve), situations, arguments.jobs)
+        poolproof = os.path.abspath(arguments.serve)
+        results = work.do(chosen, work.Served(poolproof), world.Simulated(poolproof), arguments.jobs)
     else:
         template = servers.Template()
         try:
             with template.server("shared", max_connections=200) as shared:
-                results = in_parallel(Real(template, shared, arguments.record), situations, arguments.jobs)
+                on_real = work.Real(template, shared, arguments.record)
+                results = work.do(chosen, on_real, world.Real(template), arguments.jobs)
+                if arguments.record:
+                    work.record_stories(results, shared)
         finally:
             template.remove()
-    counted = collections.Counter(kind for _, kind, _ in results)
-    for name, kind, told in results:
-        if kind != OK:
-            print(f"{kind:8}{name}: {told}", flush=True)
+    sys.exit(tell(results, arguments, time.monotonic() - started))
+
+
+def choose(situations, names):
+    """What to do: situations and (story, part) pairs. The longest come first: stories."""
+    parts = {f"{story}/{part.__name__}": (story, part) for story, all_parts in STORIES.items() for part in all_parts}
+    by_name = {one.name: [one] for one in situations} | {name: [part] for name, part in parts.items()}
+    for story in STORIES:
+        by_name[story] = [part for part in parts.values() if part[0] == story]
+    for name in names:
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, 1)
+            raise situation.Mistake(f"no situation or story {name}" + (f"; did you mean {near[0]}?" if near else ""))
+    return [one for name in names for one in by_name[name]] if names else [*parts.values(), *situations]
+
+
+def tell(results, arguments, took):
+    """Prints what is wrong, and returns the exit code: 1 when one differs or fails."""
+    counted = collections.Counter(result.kind for result in results)
+    for result in results:
+        if result.kind != work.OK:
+            print(f"{result.kind:8}{result.name}: {result.told}", flush=True)
     done = "recorded" if arguments.record else "as recorded"
-    took = time.monotonic() - started
-    print(f"{counted[OK]} situations {done}, {counted[FAILED]} failed, {counted[SKIPPED]} skipped, {took:.0f} s")
-    return 1 if counted[FAILED] else 0
-
-
-def in_parallel(world, situations, jobs):
-    """(name, outcome, what is wrong or why not) of each, in the file's order; each in a process of its own."""
-    fork = multiprocessing.get_context("fork")
-    with fork.Pool(jobs, maxtasksperchild=1) as pool:
-        return pool.map(world, situations, chunksize=1)
-
-
-class Real:
-    """Situations on a real server: a shared one with a role for each, or one of its own where it is stopped."""
-
-    def __init__(self, template, shared, record):
-        self.template, self.shared, self.record = template, shared, record
-
-    def __call__(self, one):
-        try:
-            if one.verbs() & situation.LIFE_CYCLE:
-                with self.template.server(one.name) as server:
-                    return self.run(one, server)
-            return self.run(one, self.shared)
-        except Exception:
-            return one.name, FAILED, traceback.format_exc()
-
-    def run(self, one, server):
-        recorded = None if self.record else records.read(one.name)
-        if recorded is None and not self.record:
-            return unrecorded(one)
-        role = f"app_{one.name}"
-        servers.execute(
-            server.port,
-            f"CREATE ROLE {role} LOGIN",
-            f"CREATE SCHEMA AUTHORIZATION {role}",
-            f"CREATE TABLE {role}.account (id int PRIMARY KEY, balance int NOT NULL)",
-            f"INSERT INTO {role}.account VALUES (1, 100), (2, 100), (3, 100)",
-            f"ALTER TABLE {role}.account OWNER TO {role}",
-        )
-        if not self.record:
-            return compared(one, recorded, interpreter.run(one, server, role, recorded["steps"]))
-        records.write(one.name, versions(server), interpreter.run(one, server, role))
-        return one.name, OK, None
-
-
-class Served:
-    """Situations on `poolproof serve`, one server each."""
-
-    def __init__(self, poolproof):
-        self.poolproof = os.path.abspath(poolproof)
-
-    def __call__(self, one):
-        cannot = one.verbs() & situation.LIFE_CYCLE
-        if cannot:
-            return one.name, SKIPPED, f"poolproof serve can't {', '.join(sorted(cannot))}"
-        recorded = records.read(one.name)
-        if recorded is None:
-            return unrecorded(one)
-        try:
-            with servers.served(self.poolproof) as server:
-                return compared(one, recorded, interpreter.run(one, server, "app", recorded["steps"]))
-        except interpreter.Unsupported as error:
-            return one.name, SKIPPED, str(error)
-        except Exception:
-            return one.name, FAILED, traceback.format_exc()
-
-
-def unrecorded(one):
-    return one.name, FAILED, f"no record; `ci/truth --record {one.name}` makes it"
-
-
-def compared(one, recorded, steps):
-    differences = records.differences(recorded["steps"], steps)
-    return (one.name, FAILED, "\n".join(["", *differences])) if differences else (one.name, OK, None)
-
-
-def versions(server):
-    return {
-        "sqlalchemy": sqlalchemy.__version__,
-        "psycopg2": psycopg2.__version__.split(" ")[0],
-        "postgres": servers.version(server.port),
-    }
+    print(f"{counted[work.OK]} {done}, {counted[work.FAILED]} failed, {counted[work.SKIPPED]} skipped, {took:.0f} s")
+    return 1 if counted[work.FAILED] else 0
 
 
 main()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 TRUTH = Path(__file__).resolve().parents[2] / "harness" / "tests" / "truth"
 SITUATIONS = TRUTH / "situations.toml"
+STORIES = TRUTH / "stories"
 
 
 def path(name):
@@ -41,4 +42,38 @@ def differences(recorded, seen):
                     f"    recorded {json.dumps(old[key], ensure_ascii=False)}\n"
                     f"    seen     {json.dumps(new[key], ensure_ascii=False)}"
                 )
+    return found
+
+
+def read_story(name):
+    """A story's record, or an empty one."""
+    try:
+        return json.loads((STORIES / f"{name}.json").read_text())
+    except FileNotFoundError:
+        return {"parts": {}}
+
+
+def write_story(name, versions, parts):
+    """An observation a line."""
+    STORIES.mkdir(exist_ok=True)
+    head = {"story": name} | versions
+    lines = [f'  "{key}": {json.dumps(value)},' for key, value in head.items()]
+    told = [
+        f'    "{part}": {{\n'
+        + ",\n".join(f'      "{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in parts[part].items())
+        + "\n    }"
+        for part in parts
+    ]
+    (STORIES / f"{name}.json").write_text("\n".join(["{", *lines, '  "parts": {', ",\n".join(told), "  }", "}"]) + "\n")
+
+
+def story_differences(recorded, seen):
+    """Every observation of a part that is not the recorded one, with both values."""
+    found = []
+    for key in sorted(recorded.keys() | seen.keys()):
+        if recorded.get(key) != seen.get(key):
+            found.append(
+                f"{key}:\n    recorded {json.dumps(recorded.get(key), ensure_ascii=False)}\n"
+                f"    seen     {json.dumps(seen.get(key), ensure_ascii=False)}"
+            )
     return found
