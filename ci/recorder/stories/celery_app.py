@@ -18,7 +18,7 @@ from celery.contrib.testing.worker import start_worker
 from sqlalchemy.exc import IntegrityError, NoResultFound, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, scoped_session, sessionmaker
 
-from .. import servers
+from .world import SETTLED_S, at_port
 
 # More than pool_size 10 and the default overflow of 10.
 THREADS = 24
@@ -35,6 +35,7 @@ db_session = scoped_session(sessionmaker(autoflush=False))
 barrier = threading.Barrier(THREADS)
 attempts = []
 kept = []
+second_has_failed, committed = threading.Event(), threading.Event()
 
 
 class Base(DeclarativeBase):
@@ -113,6 +114,10 @@ def retrying(self, id):
     try:
         return find(id).balance
     except NoResultFound as error:
+        if len(attempts) == 2:
+            # The website commits between the second attempt and the third; the clock shall not decide that.
+            second_has_failed.set()
+            committed.wait(30)
         raise self.retry(exc=error)
 
 
@@ -134,28 +139,22 @@ def worker(threads):
         yield
 
 
-class Server:
-    def __init__(self, port):
-        self.port = port
+def activity(server):
+    return server.query(
+        "SELECT state, query, query_start FROM pg_stat_activity"
+        " WHERE usename = 'app' AND backend_type = 'client backend'"
+    )
 
-    def rows(self, columns):
-        connection = servers.superuser(self.port)
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    f"SELECT {columns} FROM pg_stat_activity WHERE usename = 'app' AND backend_type = 'client backend'"
-                )
-                return cursor.fetchall()
-        finally:
-            connection.close()
 
-    def backends(self):
-        time.sleep(0.3)
-        states = [state for (state,) in self.rows("state")]
-        return {state: states.count(state) for state in sorted(set(states))}
-
-    def execute(self, statement):
-        servers.execute(self.port, statement)
+def settled(observe):
+    """What is observed when nothing changes any more: `after_return` runs after the result is there."""
+    last, since = observe(), time.monotonic()
+    while time.monotonic() - since < 2 * SETTLED_S:
+        time.sleep(0.02)
+        seen = observe()
+        if seen != last:
+            last, since = seen, time.monotonic()
+    return last
 
 
 def round_of(task):
@@ -182,32 +181,30 @@ def with_remove(engine, server):
     """`after_return` removes the session: all threads are served, and nothing stays in a transaction."""
     with worker(THREADS):
         first = round_of(removing["read_fast"])
-        time.sleep(0.5)
+        settled(engine.pool.checkedout)
         return {
             "threads": THREADS,
             "first_round": first,
             "second_round": round_of(removing["read_fast"]),
             "in_a_transaction": server.backends().get("idle in transaction", 0),
-            "lent": engine.pool.checkedout(),
+            "lent": settled(engine.pool.checkedout),
         }
 
 
 def failed_flush(task, server, engine):
     with worker(1):
         observations = {"failed_flush": task["insert"].delay(1).get(timeout=30)}
-        time.sleep(0.3)
-        before = server.rows("state, query, query_start")
+        before = settled(lambda: activity(server))
         observations |= {
             "server_after_it": [[state, query] for state, query, _ in before],
-            "lent_after_it": engine.pool.checkedout(),
+            "lent_after_it": settled(engine.pool.checkedout),
             "next_task": task["balance"].delay(2).get(timeout=30),
         }
-        time.sleep(0.3)
-        after = server.rows("state, query, query_start")
+        after = settled(lambda: activity(server))
         return observations | {
             "the_next_task_sent_anything": before != after,
             "the_task_after_that": task["balance"].delay(2).get(timeout=30),
-            "lent_at_the_end": engine.pool.checkedout(),
+            "lent_at_the_end": settled(engine.pool.checkedout),
         }
 
 
@@ -252,15 +249,16 @@ def retried(engine, server):
     with worker(1):
         request = create(9)
         result = retried_task.delay(9)
-        while len(attempts) < 2:
-            time.sleep(0.01)
+        second_has_failed.wait(30)
         request.commit()
+        committed.set()
         return {"found": result.get(timeout=30), "attempts": len(attempts)}
 
 
 def retried_too_often(engine, server):
     """When the row never comes: the first try and max_retries more, then the task fails with its own exception."""
     with worker(1):
+        committed.set()
         request = create(9)
         started = time.monotonic()
         try:
@@ -278,7 +276,7 @@ def delayed(engine, server):
     with worker(1):
         request = create(9)
         too_short = removing["balance"].apply_async((9,), countdown=0.01).get(timeout=30)
-        enough = removing["balance"].apply_async((9,), countdown=1)
+        enough = removing["balance"].apply_async((9,), countdown=3)
         request.commit()
         return {"too_short": too_short, "long_enough": enough.get(timeout=30)}
 
@@ -289,7 +287,7 @@ def object_passed(engine, server):
     account = session.get(Account, 1)
     session.expunge(account)
     session.close()
-    server.execute("UPDATE account SET balance = 7 WHERE id = 1")
+    server.query("UPDATE account SET balance = 7 WHERE id = 1")
     with worker(1):
         return {
             "the_object": plain["balance_of"].delay(account).get(timeout=30),
@@ -303,7 +301,7 @@ def stale_session(engine, server):
     with worker(1):
         observations = {"before_the_update": plain["balance"].delay(1).get(timeout=30)}
         plain["keep"].delay(2).get(timeout=30)
-        server.execute("UPDATE account SET balance = 7")
+        server.query("UPDATE account SET balance = 7")
         return observations | {
             "after_it": plain["balance"].delay(1).get(timeout=30),
             "after_it_one_that_was_kept": plain["balance"].delay(2).get(timeout=30),
@@ -319,7 +317,7 @@ def main():
         f"postgresql+psycopg2://app@127.0.0.1:{port}/app", pool_recycle=3600, pool_size=10
     )
     db_session.configure(bind=engine)
-    observations = globals()[name](engine, Server(port))
+    observations = globals()[name](engine, at_port(port))
     print(json.dumps(observations), flush=True)
     # The worker's threads, and with them their sessions, would be waited for.
     os._exit(0)

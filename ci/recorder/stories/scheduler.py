@@ -70,7 +70,7 @@ def leases_never_returned(world):
         observations = {
             "succeeded": outcomes.count("done"),
             "first_failure": outcomes.index(outcomes[-1]) + 1,
-            "waited_s": round(waited),
+            "waited_s": int(waited),
             "error": outcomes[-1],
             "backends": server.backends(),
             "status": engine.pool.status(),
