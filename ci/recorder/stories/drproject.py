@@ -17,7 +17,7 @@ from trac.db import pool as trac_pool
 from trac.db.postgres_backend import PostgreSQLConnection
 
 from .. import threads as threads_of
-from . import processes, scheduler
+from . import processes
 from .world import error
 
 SUBSYSTEMS = ("milestone", "changeset", "wiki", "mail", "ticket")
@@ -141,7 +141,7 @@ def slots_exhausted(world):
             return said
 
         observations = {"wiki_at_first": wiki()}
-        for number in range(1, 18):
+        for _ in range(17):
             requests.append(processes.Process(hung))
             requests[-1].wait_ready()
         observations |= {
@@ -150,7 +150,9 @@ def slots_exhausted(world):
             "wiki_with_all_slots_taken": wiki(),
         }
         # The database's operator ends a backend: the slot is free, the process hangs on.
-        server.query("SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE usename = 'app' LIMIT 1) AS one")
+        server.query(
+            "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE usename = 'app' LIMIT 1) AS one"
+        )
         observations |= {
             "after_terminating_a_backend": server.backends(),
             "processes_then": sum(process.alive() for process in requests),
@@ -182,7 +184,9 @@ def terminated_backend(world):
         pool = Pool(server)
         cnx = pool.get_cnx()
         select(cnx)
-        server.query("SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE usename = 'app') AS one")
+        server.query(
+            "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE usename = 'app') AS one"
+        )
         server.backends()
         try:
             select(cnx)
@@ -191,7 +195,11 @@ def terminated_backend(world):
             seen = error(failure)
         cnx.close()
         again = pool.get_cnx()
-        return {"next_statement": seen, "next_connection": select(again)[0][0], "pooled_dead_ones": len(pool.backend._pool)}
+        return {
+            "next_statement": seen,
+            "next_connection": select(again)[0][0],
+            "pooled_dead_ones": len(pool.backend._pool),
+        }
 
 
 def deadlock_in_the_collector(world):
@@ -210,7 +218,9 @@ def deadlock_in_the_collector(world):
             "timelines": len(numbers),
             "fewer_than_one_in_ten": len(first) < len(numbers) / 10,
             "the_same_hang_again": hung(server, first) == first,
-            "of_these_with_one_more_event": "all" if len(hung(server, [n + 1 for n in first])) == len(first) else "not all",
+            "of_these_with_one_more_event": "all"
+            if len(hung(server, [n + 1 for n in first])) == len(first)
+            else "not all",
             "of_these_with_a_collection_before_each_subsystem": len(hung(server, first, collect=True)),
             "of_these_with_the_lock_of_today": len(hung(server, first, lock=threading.RLock)),
             "a_hung_one": {"process_is_alive": True, "backends": backends_of_a_hung_one(server, first[0])},
