@@ -13,7 +13,13 @@ pub fn published() -> Vec<Arc<dyn Adapter>> {
     vec![Arc::new(Bb8), Arc::new(Deadpool), Arc::new(Reference)]
 }
 
-/// The pool of this name: a published one, `reference`, or `planted:NAME`.
+/// The models of pools that are not Rust: what runs when it is named.
+#[must_use]
+pub fn models() -> Vec<Arc<dyn Adapter>> {
+    Vec::new()
+}
+
+/// The pool of this name: a published one, `reference`, a model, or `planted:NAME`.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Arc<dyn Adapter>> {
     all().find(|adapter| adapter.name() == name)
@@ -25,10 +31,10 @@ pub fn names() -> Vec<&'static str> {
     all().map(|adapter| adapter.name()).collect()
 }
 
-/// Every pool: the published ones, `reference`, the planted bugs.
+/// Every pool: the published ones, `reference`, the models, the planted bugs.
 pub fn all() -> impl Iterator<Item = Arc<dyn Adapter>> {
     let planted = Plant::all().map(|plant| Arc::new(Planted(plant)) as Arc<dyn Adapter>);
-    published().into_iter().chain(planted)
+    published().into_iter().chain(models()).chain(planted)
 }
 
 #[cfg(test)]
