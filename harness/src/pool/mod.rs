@@ -13,6 +13,9 @@ use crate::scenario::model::PoolSettings;
 
 pub mod bb8;
 pub mod connector;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod contract;
 pub mod deadpool;
 pub mod error;
 pub mod reference;
