@@ -394,9 +394,8 @@ pub(super) fn report_version_2(out: &mut BytesMut, error: &PgError) {
 
 /// Writes a message's type byte and length around what `body` writes.
 fn message(out: &mut BytesMut, kind: u8, body: impl FnOnce(&mut BytesMut)) {
-    out.put_u8(kind);
-    let start = out.len();
-    out.put_i32(0);
+    let start = out.len() + 1;
+    out.put_slice(&[kind, 0, 0, 0, 0]);
     body(out);
     let length = i32::try_from(out.len() - start).expect("a message is shorter than 2 GiB");
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
@@ -475,13 +474,14 @@ pub(super) fn row_description(out: &mut BytesMut, columns: &[Column], formats: &
         out.put_u16(u16::try_from(columns.len()).unwrap_or(u16::MAX));
         for (index, column) in columns.iter().enumerate() {
             out.put_slice(column.name.as_bytes());
-            out.put_u8(0);
-            out.put_u32(0); // the table's oid and the column's number are not tracked
-            out.put_u16(0);
-            out.put_u32(column.kind.oid());
-            out.put_i16(column.kind.size());
-            out.put_i32(-1);
-            out.put_u16(u16::from(formats.binary(index)));
+            // The end of the name; then the table's oid and the column's number, which are not tracked; type, size,
+            // type modifier, format. One array is one check of the buffer's room.
+            let mut fields = [0; 19];
+            fields[7..11].copy_from_slice(&column.kind.oid().to_be_bytes());
+            fields[11..13].copy_from_slice(&column.kind.size().to_be_bytes());
+            fields[13..17].copy_from_slice(&(-1_i32).to_be_bytes());
+            fields[18] = u8::from(formats.binary(index));
+            out.put_slice(&fields);
         }
     });
 }
