@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use poolproof_sim::clock;
 use poolproof_sim::postgres::event::{Observer, Pid, ServerEvent};
 use tokio::time::Instant;
 
@@ -22,7 +23,7 @@ use super::story::Story;
 use super::view::View;
 use crate::invariant::judge::Kind;
 use crate::invariant::{self, Jury, Terms, Violations};
-use crate::pool::Capabilities;
+use crate::pool::{Caller, Capabilities};
 use crate::scenario::model::Scenario;
 
 /// What a recorder does beside numbering.
@@ -98,6 +99,7 @@ pub struct Recorder {
 struct Shared {
     start: Instant,
     actors: AtomicU32,
+    threads: AtomicU32,
     conns: AtomicU32,
     pools: AtomicU32,
     processes: AtomicU32,
@@ -121,8 +123,9 @@ impl Recorder {
     pub fn new(options: Options) -> Recorder {
         Recorder {
             shared: Arc::new(Shared {
-                start: Instant::now(),
+                start: clock::now(),
                 actors: AtomicU32::new(0),
+                threads: AtomicU32::new(0),
                 conns: AtomicU32::new(0),
                 pools: AtomicU32::new(0),
                 processes: AtomicU32::new(0),
@@ -158,13 +161,19 @@ impl Recorder {
     /// Virtual time since the start of the run.
     #[must_use]
     pub fn now(&self) -> Duration {
-        Instant::now().saturating_duration_since(self.shared.start)
+        clock::since(self.shared.start)
     }
 
     /// A number for a new actor, from 1.
     #[must_use]
     pub fn next_actor(&self) -> ActorId {
         ActorId(self.shared.actors.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// A number for a new thread of an application, from 1.
+    #[must_use]
+    pub fn next_thread(&self) -> Caller {
+        Caller(self.shared.threads.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// A number for a new dial, from 1.
@@ -235,6 +244,8 @@ impl Recorder {
 }
 
 impl State {
+    /// Inlined, so that an event is built where it is judged, and not moved there.
+    #[inline]
     fn take(&mut self, at: Duration, what: What) {
         if self.over {
             return;

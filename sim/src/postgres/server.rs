@@ -37,6 +37,7 @@ use super::sql::{
     ActivityRow, Engine, EngineOptions, Framing, Host, Notification, RoleOptions, Session, SessionOptions, Step,
     TransactionEvent, Type, Value,
 };
+use crate::clock;
 
 /// A PostgreSQL server; a handle, cheap to clone.
 #[derive(Clone)]
@@ -259,6 +260,11 @@ impl Server {
     /// `pg_cancel_backend`; false when there is no such backend.
     pub fn cancel(&self, pid: Pid) -> bool {
         self.shared.signal(pid, Signals::CANCEL)
+    }
+
+    /// `ALTER ROLE … CONNECTION LIMIT`, for sessions from now on; `None` is no limit.
+    pub fn limit_role(&self, role: &str, limit: Option<u32>) {
+        self.shared.registry.lock().role_limits.insert(role.to_owned(), limit);
     }
 
     /// Each statement from now on takes so much longer (whole milliseconds), locks held. Zero: back to normal.
@@ -492,7 +498,7 @@ impl Host for Shared {
         since_2000_us(self.config.unix_time + self.elapsed())
     }
     fn elapsed(&self) -> Duration {
-        self.epoch.elapsed()
+        clock::since(self.epoch)
     }
     fn now(&self) -> (i64, Duration) {
         let elapsed = self.elapsed();
