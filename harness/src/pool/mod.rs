@@ -177,6 +177,9 @@ pub struct Capabilities {
     pub lifo: bool,
     /// Keeps no connection between two leases, by its documentation: churn is what it is for. Nothing needs it.
     pub unpooled: bool,
+    /// Its driver learns that a connection broke only by using it, as libpq's users do: what broke while it was idle is not
+    /// known to be broken. Nothing needs it.
+    pub unaware: bool,
     /// Lends one connection to several at once, by its documentation: no lease is exclusive. Nothing needs it.
     pub shared: bool,
 }
