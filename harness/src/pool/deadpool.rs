@@ -213,31 +213,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_returned_connection_is_handed_out_again() {
-        let server = TestServer::new();
-        let pool = pool(&server, &settings()).await;
-        let mut lease = pool.acquire().await.unwrap();
-        sql(&mut lease, "SELECT 1").await.unwrap();
-        let first = identify(lease.client());
-        drop(lease);
-        let mut lease = pool.acquire().await.unwrap();
-        assert_eq!(identify(lease.client()), first);
-        assert_eq!(server.count(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_acquire_times_out_when_all_are_leased() {
-        let server = TestServer::new();
-        let pool = pool(&server, &settings()).await;
-        let _held = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
-        let began = tokio::time::Instant::now();
-        let error = pool.acquire().await.err().unwrap();
-        assert_eq!(error.kind, PoolErrorKind::Timeout);
-        assert!((Duration::from_secs(5)..Duration::from_millis(5005)).contains(&began.elapsed()));
-        assert_eq!(server.peak(), 2);
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn a_broken_connection_is_replaced() {
         let server = TestServer::new();
         let pool = pool(&server, &settings()).await;

@@ -11,18 +11,31 @@ use tokio_postgres::Client;
 
 use crate::scenario::model::PoolSettings;
 
+#[cfg(feature = "bb8")]
 pub mod bb8;
 pub mod connector;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod contract;
+#[cfg(feature = "deadpool")]
 pub mod deadpool;
 pub mod error;
+#[cfg(feature = "fast_pool")]
+pub mod fast_pool;
+#[cfg(feature = "mobc")]
+pub mod mobc;
+#[cfg(feature = "qp")]
+pub mod qp;
 pub mod reference;
 mod registry;
+#[cfg(feature = "sqlx")]
+pub mod sqlx;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 pub(crate) mod testing;
 
 pub use connector::Connector;
-pub use registry::{all, by_name, names, published};
+pub use registry::{PUBLISHED, all, by_name, names, published};
 
 /// Builds pools of one kind. This is what a pool author implements, with [`Pool`] and [`Lease`].
 #[async_trait]
