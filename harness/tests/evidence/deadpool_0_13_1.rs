@@ -40,3 +40,18 @@ async fn timeouts_of_the_phases_add_up() {
     assert!(matches!(result.err(), Some(PoolError::Timeout(TimeoutType::Create))));
     assert_eq!(began.elapsed().as_millis() / 100, 119);
 }
+
+/// `Pool::resize` (managed/pool.rs) takes a permit from the semaphore for each connection that there is too much, and none for
+/// the room that was never used.
+#[tokio::test(start_paused = true)]
+async fn a_smaller_size_does_not_bind_a_pool_that_was_not_full() {
+    let manager = Manager::new();
+    let pool: Pool<Manager> = Pool::builder(manager.clone()).max_size(12).build().unwrap();
+    pool.resize(4);
+    assert_eq!(pool.status().max_size, 4);
+    let mut held = Vec::new();
+    for _ in 0..12 {
+        held.push(timeout(HOUR, pool.get()).await.unwrap().unwrap());
+    }
+    assert_eq!((manager.dials(), pool.status().size), (12, 12));
+}

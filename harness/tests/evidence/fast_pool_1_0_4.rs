@@ -6,7 +6,7 @@ use super::*;
 
 /// The error that fast_pool makes of a text.
 #[derive(Debug, PartialEq)]
-struct Text(String);
+pub(super) struct Text(String);
 
 impl From<&str> for Text {
     fn from(text: &str) -> Text {

@@ -64,3 +64,17 @@ async fn hands_out_what_its_driver_knows_to_be_broken() {
         assert_eq!(pool.get().await.unwrap().broken.load(Ordering::Relaxed), broken);
     }
 }
+
+/// `recycle_conn` (lib.rs) asks `Manager::validate`, whose default is yes; mobc-postgres 0.9.0 leaves it so.
+#[tokio::test(start_paused = true)]
+async fn keeps_what_came_back_broken() {
+    let manager = Manager::new();
+    let pool = Pool::builder().test_on_check_out(false).build(manager.clone());
+    for _ in 0..100 {
+        let lease = pool.get().await.unwrap();
+        lease.broken.store(true, Ordering::Relaxed); // While it is used, and from then on.
+        drop(lease);
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(manager.dials(), 1);
+}

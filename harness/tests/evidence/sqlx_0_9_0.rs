@@ -99,6 +99,14 @@ fn options() -> PoolOptions<Postgres> {
     PoolOptions::new().max_connections(1).acquire_timeout(WHILE)
 }
 
+/// Opens a connection, and waits until it is idle.
+async fn lend_once(pool: &Pool<Postgres>) {
+    drop(pool.acquire().await.unwrap());
+    while pool.num_idle() == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// `Floating::return_to_pool` (sqlx-core's pool/connection.rs) awaits `ping` without a timeout, in a task that keeps the
 /// semaphore's permit (`DecrementSizeGuard`).
 #[tokio::test]
@@ -123,10 +131,7 @@ async fn hands_out_what_has_ended() {
     for (test_before_acquire, works) in [(false, false), (true, true)] {
         let (backends, server) = Backends::listen().await;
         let pool: Pool<Postgres> = options().test_before_acquire(test_before_acquire).connect_lazy_with(server);
-        drop(pool.acquire().await.unwrap());
-        while pool.num_idle() == 0 {
-            sleep(Duration::from_millis(1)).await;
-        }
+        lend_once(&pool).await;
         backends.ended.store(1, Ordering::SeqCst);
         sleep(WHILE).await;
         let mut lease = pool.acquire().await.unwrap();
@@ -140,8 +145,8 @@ async fn hands_out_what_has_ended() {
 #[tokio::test]
 async fn a_cancelled_begin_leaves_a_transaction_to_the_next() {
     let (backends, server) = Backends::listen().await;
-    let pool = options().connect_lazy_with(server);
-    drop(pool.acquire().await.unwrap());
+    let pool = options().test_before_acquire(false).connect_lazy_with(server);
+    lend_once(&pool).await;
     backends.silent.store(1, Ordering::SeqCst); // Slow, say.
     assert!(timeout(WHILE / 2, pool.begin()).await.is_err());
     backends.silent.store(0, Ordering::SeqCst);
@@ -162,4 +167,15 @@ async fn a_dial_ends_with_its_caller() {
         assert!(matches!(pool.acquire().await.err(), Some(Error::PoolTimedOut)));
         assert_eq!((backends.sessions.load(Ordering::SeqCst), pool.size()), (dials, 0));
     }
+}
+
+/// `PoolConnection::drop` (sqlx-core's pool/connection.rs) spawns `return_to_pool`, whose ping takes a round trip. Meanwhile
+/// nothing is idle, and an acquire dials.
+#[tokio::test]
+async fn dials_while_a_connection_is_on_its_way_back() {
+    let (backends, server) = Backends::listen().await;
+    let pool = options().max_connections(2).connect_lazy_with(server);
+    drop(pool.acquire().await.unwrap());
+    drop(pool.acquire().await.unwrap());
+    assert_eq!(backends.sessions.load(Ordering::SeqCst), 2, "never was more than 1 wanted at once");
 }
