@@ -32,6 +32,11 @@ impl Backends {
     async fn listen() -> (Arc<Backends>, PgConnectOptions) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port).username("app");
+        (Backends::serve_at(listener), options.ssl_mode(PgSslMode::Disable))
+    }
+
+    fn serve_at(listener: TcpListener) -> Arc<Backends> {
         let backends = Arc::new(Backends::default());
         let served = Arc::clone(&backends);
         tokio::spawn(async move {
@@ -41,8 +46,7 @@ impl Backends {
                 tokio::spawn(async move { drop(served.serve(session, socket).await) });
             }
         });
-        let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port).username("app");
-        (backends, options.ssl_mode(PgSslMode::Disable))
+        backends
     }
 
     async fn serve(&self, session: u32, mut socket: TcpStream) -> io::Result<()> {
@@ -178,4 +182,27 @@ async fn dials_while_a_connection_is_on_its_way_back() {
     drop(pool.acquire().await.unwrap());
     drop(pool.acquire().await.unwrap());
     assert_eq!(backends.sessions.load(Ordering::SeqCst), 2, "never was more than 1 wanted at once");
+}
+
+/// `PoolInner::connect` (sqlx-core's pool/inner.rs) sleeps between refused dials, each time twice as long, up to a fifth of the
+/// timeout; nothing wakes it. Those who come later dial at once.
+#[tokio::test]
+async fn the_first_to_come_sleeps_on_while_others_are_served() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    drop(taken); // Now a dial there is refused.
+    let server = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(address.port()).username("app");
+    let options = options().max_connections(2).acquire_timeout(Duration::from_secs(30));
+    let pool = options.connect_lazy_with(server.ssl_mode(PgSslMode::Disable));
+    let first = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.acquire().await.map(drop) }
+    });
+    sleep(Duration::from_millis(1500)).await; // It sleeps from 1.27 s to 2.55 s.
+    let _backends = Backends::serve_at(TcpListener::bind(address).await.unwrap());
+    for _ in 0..20 {
+        drop(pool.acquire().await.unwrap());
+    }
+    assert!(!first.is_finished(), "twenty were served, and the first still waits");
+    first.await.unwrap().unwrap();
 }
