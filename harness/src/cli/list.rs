@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::error::{Code, Result};
 use super::terminal::lines;
 use super::{ListArgs, Listed};
-use crate::pool::Capabilities;
+use crate::pool::{Capabilities, version_text};
 use crate::scenario::{FAULTS, STEPS};
 use crate::verdict;
 
@@ -18,6 +18,8 @@ struct Entry {
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    models: Option<&'static str>,
     meaning: String,
     /// What a pool can do.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,7 +36,8 @@ struct Setting {
 
 impl Entry {
     fn plain(name: &str, meaning: &str) -> Entry {
-        Entry { name: name.to_owned(), version: None, meaning: meaning.to_owned(), can: None, settings: Vec::new() }
+        let (name, meaning) = (name.to_owned(), meaning.to_owned());
+        Entry { name, version: None, models: None, meaning, can: None, settings: Vec::new() }
     }
 }
 
@@ -76,10 +79,15 @@ fn entries(engine: &Engine, what: Listed) -> Vec<Entry> {
             .iter()
             .map(|adapter| {
                 let settings = adapter.mapping().iter();
+                let models = adapter.models();
                 Entry {
                     name: adapter.name().to_owned(),
-                    version: Some(adapter.version().to_owned()),
-                    meaning: "how the common settings become its own:".to_owned(),
+                    version: Some(version_text(&**adapter)),
+                    models,
+                    meaning: match models {
+                        None => "how the common settings become its own:".to_owned(),
+                        Some(library) => format!("a model of {library}; how the common settings become its own:"),
+                    },
                     can: Some(can(engine, &adapter.capabilities())),
                     settings: settings.map(|&(name, becomes)| Setting { name, becomes }).collect(),
                 }

@@ -10,17 +10,13 @@ use poolproof_sim::runtime;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connector::identify;
-use super::testing::{TestServer, settle, sql};
+use super::testing::{TestServer, settings, settle, sql};
 use super::{Adapter, Lease, Pool, PoolErrorKind, published};
 use crate::scenario::model::{Order, PoolSettings, Reset};
 use crate::verdict;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn settings() -> PoolSettings {
-    PoolSettings { max_size: 2, acquire_timeout: Some(Duration::from_secs(5)), ..PoolSettings::default() }
-}
 
 /// Runs a test with each pool that can do this.
 fn with_each(capability: &str, test: impl AsyncFn(&TestServer, &dyn Adapter) + Copy + Send + 'static) {

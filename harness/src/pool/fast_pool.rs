@@ -2,7 +2,8 @@
 //!
 //! | setting | fast_pool |
 //! | --- | --- |
-//! | max_size | `set_max_open`, and `set_max_idle_conns` alike, as its documentation says of the default |
+//! | max_size | `set_max_open` |
+//! | max_idle | `set_max_idle_conns`, otherwise as `max_open`, as its documentation says of the default |
 //! | min_idle | can't: it dials in a get only |
 //! | acquire_timeout | `set_timeout_wait`, for the whole of a get; none is the longest there is, since its own `None` means no time at all |
 //! | idle_timeout | can't |
@@ -46,6 +47,7 @@ impl Adapter for FastPool {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             max_size: true,
+            max_idle: true,
             acquire_timeout: true,
             test_on_acquire: true,
             resize: true,
@@ -56,7 +58,8 @@ impl Adapter for FastPool {
 
     fn mapping(&self) -> &'static [(&'static str, &'static str)] {
         &[
-            ("max_size", "set_max_open, and set_max_idle_conns alike"),
+            ("max_size", "set_max_open"),
+            ("max_idle", "set_max_idle_conns, otherwise as max_open"),
             ("min_idle", "not possible: it dials in a get only"),
             ("acquire_timeout", "set_timeout_wait; never is the longest there is (None means no time at all)"),
             ("idle_timeout", "not possible"),
@@ -73,7 +76,7 @@ impl Adapter for FastPool {
         let manager = Manager { connector, test_on_acquire: settings.test_on_acquire };
         let pool = fast_pool::Pool::new(DurationManager::new(manager, mode));
         pool.set_max_open(u64::from(settings.max_size));
-        pool.set_max_idle_conns(u64::from(settings.max_size));
+        pool.set_max_idle_conns(u64::from(settings.max_idle.unwrap_or(settings.max_size)));
         pool.set_timeout_wait(Some(settings.acquire_timeout.unwrap_or(Duration::MAX)));
         Ok(Arc::new(FastPoolPool(pool)))
     }
@@ -173,14 +176,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::pool::testing::{Door, TestServer, settle};
-
-    fn settings() -> PoolSettings {
-        PoolSettings { max_size: 2, acquire_timeout: Some(Duration::from_secs(5)), ..PoolSettings::default() }
-    }
+    use crate::pool::testing::{Door, TestServer, build, settings, settle};
 
     async fn pool(server: &TestServer, settings: &PoolSettings) -> Arc<dyn Pool> {
-        FastPool.build(settings, server.connector()).await.unwrap()
+        build(&FastPool, server, settings).await
     }
 
     #[tokio::test(start_paused = true)]

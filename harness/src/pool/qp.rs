@@ -141,14 +141,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::pool::testing::{Door, TestServer, settle};
-
-    fn settings() -> PoolSettings {
-        PoolSettings { max_size: 2, acquire_timeout: Some(Duration::from_secs(5)), ..PoolSettings::default() }
-    }
+    use crate::pool::testing::{Door, TestServer, build, settings, settle};
 
     async fn pool(server: &TestServer, settings: &PoolSettings) -> Arc<dyn Pool> {
-        Qp.build(settings, server.connector()).await.unwrap()
+        build(&Qp, server, settings).await
     }
 
     #[tokio::test(start_paused = true)]

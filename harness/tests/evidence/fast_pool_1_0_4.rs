@@ -74,3 +74,16 @@ async fn dials_though_a_connection_is_idle() {
     }
     assert_eq!((manager.dials(), pool.state().idle), (5, 5), "never was more than 1 wanted at once");
 }
+
+/// `Pool::get_timeout` (pool.rs) puts what it has dialled at the end of the channel, and takes what is at its head: with a dead
+/// connection there, it waits for the answer to a check while the new one is idle.
+#[tokio::test(start_paused = true)]
+async fn waits_for_a_dead_connection_beside_the_one_it_dialled() {
+    let manager = Manager::new();
+    let pool = pool(&manager, 2);
+    pool.set_timeout_wait(Some(Duration::from_secs(3)));
+    drop(pool.get().await.unwrap());
+    manager.set_check(Answer::Never);
+    assert_eq!(pool.get().await.err(), Some(Text::from("get_timeout")));
+    assert_eq!((manager.dials(), pool.state().idle), (2, 1));
+}

@@ -3,7 +3,8 @@
 //!
 //! | setting | mobc |
 //! | --- | --- |
-//! | max_size | `max_open`, and `max_idle` alike: mobc's default keeps two idle ones |
+//! | max_size | `max_open`; unlimited is its 0 |
+//! | max_idle | `max_idle`, otherwise as `max_open`: mobc's default keeps two idle ones |
 //! | min_idle | can't: it dials in a get only |
 //! | acquire_timeout | `get_timeout`, for the whole of a get |
 //! | idle_timeout | `max_idle_lifetime`, looked at in a get only: who is idle for too long is closed when it would be handed out |
@@ -53,6 +54,8 @@ impl Adapter for Mobc {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             max_size: true,
+            unlimited: true,
+            max_idle: true,
             acquire_timeout: true,
             test_on_acquire: true,
             resize: true,
@@ -64,7 +67,8 @@ impl Adapter for Mobc {
 
     fn mapping(&self) -> &'static [(&'static str, &'static str)] {
         &[
-            ("max_size", "max_open, and max_idle alike (mobc's default is 2)"),
+            ("max_size", "max_open; unlimited: 0"),
+            ("max_idle", "max_idle, otherwise as max_open (mobc's default is 2)"),
             ("min_idle", "not possible: it dials in a get only"),
             ("acquire_timeout", "get_timeout"),
             ("idle_timeout", "max_idle_lifetime, looked at in a get only"),
@@ -103,10 +107,13 @@ fn builder(settings: &PoolSettings) -> Result<mobc::Builder<Manager>, PoolError>
             return Err(refused(text));
         }
     }
-    let max_size = u64::from(settings.max_size);
+    if settings.max_idle == Some(0) {
+        return Err(refused("a max_idle of 0 means as many as max_open to mobc"));
+    }
+    let max_open = if settings.max_size == PoolSettings::UNLIMITED { 0 } else { u64::from(settings.max_size) };
     Ok(mobc::Pool::builder()
-        .max_open(max_size)
-        .max_idle(max_size)
+        .max_open(max_open)
+        .max_idle(settings.max_idle.map_or(max_open, u64::from))
         .get_timeout(settings.acquire_timeout)
         .max_idle_lifetime(settings.idle_timeout)
         .max_lifetime(settings.max_lifetime)
@@ -193,14 +200,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::pool::testing::{Door, TestServer, settle};
-
-    fn settings() -> PoolSettings {
-        PoolSettings { max_size: 2, acquire_timeout: Some(Duration::from_secs(5)), ..PoolSettings::default() }
-    }
+    use crate::pool::testing::{Door, TestServer, build, settings, settle};
 
     async fn pool(server: &TestServer, settings: &PoolSettings) -> Arc<dyn Pool> {
-        Mobc.build(settings, server.connector()).await.unwrap()
+        build(&Mobc, server, settings).await
     }
 
     #[tokio::test(start_paused = true)]

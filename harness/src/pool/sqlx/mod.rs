@@ -9,7 +9,7 @@
 //! | acquire_timeout | `acquire_timeout`, for the whole of an acquire; none is a century, since its sum with a time must not overflow |
 //! | idle_timeout, max_lifetime | the same, by a reaper at each such interval; its defaults, 10 and 30 minutes, are off |
 //! | test_on_acquire | `test_before_acquire` (a Sync); sqlx's default is on, ours off. A Sync at each return can't be turned off |
-//! | reset_on_return | an `after_release` hook that sends ROLLBACK, and DISCARD ALL for discard |
+//! | reset_on_return | an `after_release` hook that sends ROLLBACK or COMMIT, and DISCARD ALL for discard |
 //! | order | always FIFO |
 //!
 //! The pool is built by `connect_lazy_with`: `connect_with` would dial once, and fail when that fails. sqlx can't change its
@@ -63,9 +63,11 @@ impl Adapter for Sqlx {
             max_lifetime: true,
             test_on_acquire: true,
             reset_rollback: true,
+            reset_commit: true,
             reset_discard: true,
             close: true,
             detach: true,
+            invalidate: true,
             fair: true,
             fifo: true,
             ..Capabilities::default()
@@ -80,9 +82,10 @@ impl Adapter for Sqlx {
             ("idle_timeout", "idle_timeout, by a reaper at each such interval (sqlx's default is 10 minutes)"),
             ("max_lifetime", "max_lifetime, by a reaper at each such interval (sqlx's default is 30 minutes)"),
             ("test_on_acquire", "test_before_acquire with a Sync (sqlx's default is on); each return sends one, too"),
-            ("reset_on_return", "an after_release hook with ROLLBACK, and DISCARD ALL for discard"),
+            ("reset_on_return", "an after_release hook with ROLLBACK or COMMIT, and DISCARD ALL for discard"),
             ("order", "always fifo"),
             ("close, resize, detach", "close, PoolConnection::detach"),
+            ("invalidate", "PoolConnection::close"),
         ]
     }
 
@@ -103,6 +106,7 @@ fn options(settings: &PoolSettings) -> PoolOptions<TokioPostgres> {
     let reset: &'static [&str] = match settings.reset_on_return {
         Reset::None => return options,
         Reset::Rollback => &["ROLLBACK"],
+        Reset::Commit => &["COMMIT"],
         // Two statements, since DISCARD ALL refuses to run in one text with others.
         Reset::Discard => &["ROLLBACK", "DISCARD ALL"],
     };
@@ -151,9 +155,15 @@ impl Pool for SqlxPool {
 
 struct SqlxLease(PoolConnection<TokioPostgres>);
 
+#[async_trait]
 impl Lease for SqlxLease {
     fn client(&mut self) -> &Client {
         self.0.client()
+    }
+
+    async fn invalidate(self: Box<Self>) {
+        // How the connection ended is told to the trace.
+        let _ = self.0.close().await;
     }
 
     fn detach(self: Box<Self>) -> Option<Detached> {
@@ -173,14 +183,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::pool::testing::{Door, TestServer, settle};
-
-    fn settings() -> PoolSettings {
-        PoolSettings { max_size: 2, acquire_timeout: Some(Duration::from_secs(5)), ..PoolSettings::default() }
-    }
+    use crate::pool::testing::{Door, TestServer, build, settings, settle};
 
     async fn pool(server: &TestServer, settings: &PoolSettings) -> Arc<dyn Pool> {
-        Sqlx.build(settings, server.connector()).await.unwrap()
+        build(&Sqlx, server, settings).await
     }
 
     #[tokio::test(start_paused = true)]
