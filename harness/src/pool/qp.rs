@@ -138,8 +138,6 @@ impl Lease for QpLease {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::pool::testing::{Door, TestServer, build, settings, settle};
 
