@@ -1,6 +1,8 @@
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::Trac;
@@ -136,13 +138,12 @@ async fn today_another_connection_may_be_opened_while_one_is_rolled_back() {
     let pool = pool(&server, Trac::Today, 1).await;
     let mut first = take(&pool, 1).await.unwrap();
     sql(&mut first, "BEGIN").await.unwrap();
-    let returning = tokio::spawn(give_back(first, 1));
-    while pool.status().unwrap().in_use != Some(0) {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(pool.status().unwrap().idle, Some(0), "its ROLLBACK is not answered yet");
+    let mut returning = pin!(give_back(first, 1));
+    assert!(returning.as_mut().now_or_never().is_none(), "its ROLLBACK is not answered yet");
+    let status = pool.status().unwrap();
+    assert_eq!((status.in_use, status.idle), (Some(0), Some(0)));
     let second = take(&pool, 2).await.unwrap();
-    returning.await.unwrap();
+    returning.await;
     assert_eq!(server.count(), 2, "of a pool of one");
     drop(second);
 }
