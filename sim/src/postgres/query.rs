@@ -3,8 +3,9 @@
 //! A simple query of several statements runs in one implicit transaction; an error ends it and the rest is not run
 //! (`exec_simple_query`). A query's RowDescription is sent when it begins to run, so it comes before the error of one that
 //! fails in a row or is ended while it waits; not before an error of analysis or planning, or of a statement that
-//! collects its rows first (RETURNING). Left out: rows are sent when the statement is complete, not while it runs, so
-//! those before the one that fails are not sent.
+//! collects its rows first (RETURNING). The rows before the one that fails are sent, and then the error. Left out: rows are
+//! sent when the statement is complete, not while it runs, so those of one that is ended while it waits or sleeps are not
+//! sent.
 
 use std::sync::Arc;
 
@@ -83,6 +84,9 @@ impl<S: Socket> Connection<S> {
                 self.send_rows(&rows.columns, &rows.rows[sent..], &Formats::Text).await?;
             }
             self.send_notices(&output);
+            if let Some(error) = output.fails {
+                return Err((*error).into());
+            }
             self.check_signals()?;
             if ends {
                 self.commit()?;
@@ -126,7 +130,11 @@ impl<S: Socket> Connection<S> {
                     }
                 }
             }
-            if !ends || !output.notices.is_empty() || answer.backend.pending() != Signals::NONE {
+            if !ends
+                || !output.notices.is_empty()
+                || output.fails.is_some()
+                || answer.backend.pending() != Signals::NONE
+            {
                 return Ok(AtOnce::Done(output, sent));
             }
             engine.commit_implicit(host, session)?;
