@@ -61,12 +61,13 @@ fn entries(engine: &Engine, what: Listed) -> Vec<Entry> {
         Listed::Pools => (engine.pools)()
             .iter()
             .map(|adapter| {
-                let settings = adapter.mapping().iter();
+                let about = adapter.about();
+                let settings = if about.is_none() { adapter.mapping() } else { &[] };
                 Entry {
                     name: adapter.name().to_owned(),
                     version: Some(adapter.version().to_owned()),
-                    meaning: "how the common settings become its own:".to_owned(),
-                    settings: settings.map(|&(name, becomes)| Setting { name, becomes }).collect(),
+                    meaning: about.unwrap_or_else(|| "how the common settings become its own:".to_owned()),
+                    settings: settings.iter().map(|&(name, becomes)| Setting { name, becomes }).collect(),
                 }
             })
             .collect(),

@@ -36,6 +36,11 @@ pub trait Adapter: Send + Sync + 'static {
     /// The pool's version, as on crates.io.
     fn version(&self) -> &'static str;
 
+    /// What it is, for `poolproof list pools`, where its name and mapping don't tell it.
+    fn about(&self) -> Option<String> {
+        None
+    }
+
     /// What the pool can do.
     fn capabilities(&self) -> Capabilities;
 
