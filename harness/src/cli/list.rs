@@ -9,6 +9,7 @@ use super::engine::Engine;
 use super::error::{Code, Result};
 use super::terminal::lines;
 use super::{ListArgs, Listed};
+use crate::pool::version_text;
 use crate::scenario::{FAULTS, STEPS};
 
 #[derive(Serialize)]
@@ -16,6 +17,8 @@ struct Entry {
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    models: Option<&'static str>,
     meaning: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     settings: Vec<Setting>,
@@ -29,7 +32,7 @@ struct Setting {
 
 impl Entry {
     fn plain(name: &str, meaning: &str) -> Entry {
-        Entry { name: name.to_owned(), version: None, meaning: meaning.to_owned(), settings: Vec::new() }
+        Entry { name: name.to_owned(), version: None, models: None, meaning: meaning.to_owned(), settings: Vec::new() }
     }
 }
 
@@ -61,12 +64,17 @@ fn entries(engine: &Engine, what: Listed) -> Vec<Entry> {
         Listed::Pools => (engine.pools)()
             .iter()
             .map(|adapter| {
-                let about = adapter.about();
+                let (about, models) = (adapter.about(), adapter.models());
                 let settings = if about.is_none() { adapter.mapping() } else { &[] };
+                let meaning = about.unwrap_or_else(|| match models {
+                    None => "how the common settings become its own:".to_owned(),
+                    Some(library) => format!("a model of {library}; how the common settings become its own:"),
+                });
                 Entry {
                     name: adapter.name().to_owned(),
-                    version: Some(adapter.version().to_owned()),
-                    meaning: about.unwrap_or_else(|| "how the common settings become its own:".to_owned()),
+                    version: Some(version_text(&**adapter)),
+                    models,
+                    meaning,
                     settings: settings.iter().map(|&(name, becomes)| Setting { name, becomes }).collect(),
                 }
             })

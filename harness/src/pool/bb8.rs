@@ -57,6 +57,7 @@ impl Adapter for Bb8 {
             fair: false,
             fifo: true,
             lifo: true,
+            ..Capabilities::default()
         }
     }
 

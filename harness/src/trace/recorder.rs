@@ -22,7 +22,7 @@ use super::story::Story;
 use super::view::View;
 use crate::invariant::judge::Kind;
 use crate::invariant::{self, Jury, Terms, Violations};
-use crate::pool::Capabilities;
+use crate::pool::{Caller, Capabilities};
 use crate::scenario::model::Scenario;
 
 /// What a recorder does beside numbering.
@@ -98,6 +98,7 @@ pub struct Recorder {
 struct Shared {
     start: Instant,
     actors: AtomicU32,
+    threads: AtomicU32,
     conns: AtomicU32,
     pools: AtomicU32,
     processes: AtomicU32,
@@ -123,6 +124,7 @@ impl Recorder {
             shared: Arc::new(Shared {
                 start: Instant::now(),
                 actors: AtomicU32::new(0),
+                threads: AtomicU32::new(0),
                 conns: AtomicU32::new(0),
                 pools: AtomicU32::new(0),
                 processes: AtomicU32::new(0),
@@ -165,6 +167,12 @@ impl Recorder {
     #[must_use]
     pub fn next_actor(&self) -> ActorId {
         ActorId(self.shared.actors.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// A number for a new thread of an application, from 1.
+    #[must_use]
+    pub fn next_thread(&self) -> Caller {
+        Caller(self.shared.threads.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// A number for a new dial, from 1.

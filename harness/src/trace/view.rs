@@ -39,7 +39,7 @@ pub enum Class {
     Dead,
     /// Known broken, and not yet dropped by the pool.
     Broken,
-    /// Taken out of its pool.
+    /// Taken out of its pool, which may have let go of all it had.
     Detached,
 }
 
@@ -83,6 +83,8 @@ pub struct ConnView {
     pub leaked: bool,
     /// Whether it was taken out of the pool.
     pub detached: bool,
+    /// Whether its pool has let go of all that it had since: it does not come back.
+    pub former: bool,
     /// When its last lease began.
     pub leased_at: Option<Duration>,
     /// When its last lease ended, and whose it was.
@@ -179,6 +181,12 @@ impl PoolView {
     #[must_use]
     pub fn in_use(&self) -> u32 {
         self.count(Class::Leased) + self.count(Class::LeasedBroken)
+    }
+
+    /// How many leases it may be asked for at once: its bound or, without one, the most that was ever wanted.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        if self.max_size == PoolSettings::UNLIMITED { self.peak_demand } else { self.max_size }
     }
 
     /// Dials under way.
@@ -575,6 +583,12 @@ impl View {
                 }
                 self.room(*pool);
             }
+            What::PoolDisposed { pool } => {
+                let members = self.pool(*pool).map(|pool| pool.members.clone()).unwrap_or_default();
+                for conn in members {
+                    self.change(ConnId(conn), |conn| conn.former = true);
+                }
+            }
             What::PoolClosing { pool } => {
                 if let Some(pool) = slot(&mut self.pools, pool.0) {
                     pool.closing_at.get_or_insert(at);
@@ -853,6 +867,7 @@ impl View {
             also: Vec::new(),
             leaked: false,
             detached: false,
+            former: false,
             leased_at: None,
             released: None,
             idle_since: now,
@@ -1177,7 +1192,7 @@ impl PoolView {
 fn classify(conn: &ConnView) -> Class {
     match (conn.end, conn.lease.is_some()) {
         (ClientEnd::Dialling, _) => Class::Dialling,
-        (ClientEnd::Open, _) if conn.detached => Class::Detached,
+        (ClientEnd::Open, _) if conn.detached || conn.former => Class::Detached,
         (ClientEnd::Open, true) => Class::Leased,
         (ClientEnd::Open, false) => match conn.state {
             None => Class::Dead,
@@ -1185,7 +1200,7 @@ fn classify(conn: &ConnView) -> Class {
             Some(_) => Class::Idle,
         },
         (ClientEnd::Broken | ClientEnd::Closed, true) => Class::LeasedBroken,
-        (ClientEnd::Broken, false) if !conn.detached => Class::Broken,
+        (ClientEnd::Broken, false) if !conn.detached && !conn.former => Class::Broken,
         (ClientEnd::Broken | ClientEnd::Closed, false) => Class::Nothing,
     }
 }

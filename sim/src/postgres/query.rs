@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
+
 use super::activity::Signals;
 use super::error::{PgError, SqlState};
 use super::event::BackendState;
@@ -26,6 +28,13 @@ enum AtOnce {
     Done(Output, usize),
     /// It waits, its RowDescription written or not.
     Waits(Box<(Execution, Step, bool)>),
+}
+
+/// NOTICEs and WARNINGs, which a statement that returns rows raises while it makes them.
+fn write_notices(out: &mut BytesMut, output: &Output) {
+    for notice in &output.notices {
+        wire::report(out, notice);
+    }
 }
 
 impl<S: Socket> Connection<S> {
@@ -69,9 +78,15 @@ impl<S: Socket> Connection<S> {
                 AtOnce::Done(output, sent) => (output, sent),
                 AtOnce::Waits(waiting) => {
                     let (mut execution, step, described) = *waiting;
-                    let (output, described) = self.go_on(&mut execution, step, described).await?;
+                    let (mut output, described) = self.go_on(&mut execution, step, described).await?;
+                    if let Some(rows) = &mut output.rows {
+                        self.engine(|engine, _, _| engine.name_relations(&rows.columns, &mut rows.rows, |_| false))?;
+                    }
                     if let (Some(rows), false) = (&output.rows, described) {
                         wire::row_description(&mut self.link.output, &rows.columns, &Formats::Text);
+                    }
+                    if output.rows.is_some() {
+                        write_notices(&mut self.link.output, &output);
                     }
                     (output, 0)
                 }
@@ -82,8 +97,9 @@ impl<S: Socket> Connection<S> {
                     self.send().await?;
                 }
                 self.send_rows(&rows.columns, &rows.rows[sent..], &Formats::Text).await?;
+            } else {
+                self.send_notices(&output);
             }
-            self.send_notices(&output);
             if let Some(error) = output.fails {
                 return Err((*error).into());
             }
@@ -113,15 +129,19 @@ impl<S: Socket> Connection<S> {
                 wire::row_description(&mut answer.link.output, columns, &Formats::Text);
             }
             let described = described.is_some();
-            let output = match step? {
+            let mut output = match step? {
                 Step::Done(output) if !slow => output,
                 step => return Ok(AtOnce::Waits(Box::new((execution, step, described)))),
             };
             let mut sent = 0;
+            if let Some(rows) = &mut output.rows {
+                engine.name_relations(&rows.columns, &mut rows.rows, |_| false);
+            }
             if let Some(rows) = &output.rows {
                 if !described {
                     wire::row_description(&mut answer.link.output, &rows.columns, &Formats::Text);
                 }
+                write_notices(&mut answer.link.output, &output);
                 for row in &rows.rows {
                     wire::data_row(&mut answer.link.output, &rows.columns, row, &Formats::Text);
                     sent += 1;
@@ -197,8 +217,13 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Parse analysis and the revalidation of a prepared statement lock its tables, for the rest of the transaction.
-    pub(super) async fn lock_for_analysis(&mut self, statement: &Arc<Statement>, oids: &[u32]) -> Result<(), Stop> {
-        while !self.engine(|engine, session, _| engine.lock_for_analysis(session, statement, oids))?? {
+    pub(super) async fn lock_for_analysis(
+        &mut self,
+        statement: &Arc<Statement>,
+        oids: &[u32],
+        of_parse: bool,
+    ) -> Result<(), Stop> {
+        while !self.engine(|engine, session, _| engine.lock_for_analysis(session, statement, oids, of_parse))?? {
             self.wait_for_lock().await?;
         }
         Ok(())
@@ -226,8 +251,9 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// DataRows; a large result is sent on its way as it grows. While the client does not read, a cancel request or
-    /// `statement_timeout` waits for its turn; it ends the statement at the next row.
+    /// DataRows; a large result is sent on its way as it grows. A cancel request ends the statement at the next row, also
+    /// while the client does not read: a blocked send tries again at each signal, and the kernel then takes a little more
+    /// than it tells a poll (observed). `statement_timeout` waits for its turn.
     pub(super) async fn send_rows(
         &mut self,
         columns: &[Column],
@@ -238,7 +264,7 @@ impl<S: Socket> Connection<S> {
             wire::data_row(&mut self.link.output, columns, row, formats);
             if self.link.is_full() {
                 self.link.flush();
-                self.send().await?;
+                self.send_unless(Signals::CANCEL).await?;
                 self.check_signals()?;
                 self.check_statement_deadline()?;
             }

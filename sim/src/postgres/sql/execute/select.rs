@@ -516,6 +516,8 @@ impl Context<'_> {
             };
             let in_the_way = row.lockers.iter().find(|l| l.pid != me && l.strength.conflicts(strength)).copied();
             if let Some(Locker { xid, .. }) = in_the_way {
+                // One of several lockers already: it does not queue behind those who wait for it.
+                let is_locker = row.lockers.iter().any(|locker| locker.pid == me);
                 match patience {
                     RowPatience::SkipLocked => return Ok(RowOutcome::Skipped),
                     RowPatience::NoWait => {
@@ -536,12 +538,17 @@ impl Context<'_> {
                     RowLock::Update => Mode::AccessExclusive,
                 };
                 let tag = Tag::Tuple(id, tuple);
-                if self.session.row_queue != Some((tag, mode)) {
+                let doing = doing(id, tuple);
+                if matches!(doing, Doing::Updating(..) | Doing::Deleting(..)) {
+                    // `heap_update` and `heap_delete` begin with it.
+                    self.engine.assign_xid(self.session);
+                }
+                if !is_locker && self.session.row_queue != Some((tag, mode)) {
                     self.engine.leave_row_queue(self.session);
                     self.engine.lock(me, tag, mode)?;
                     self.session.row_queue = Some((tag, mode));
                 }
-                self.engine.wait_for(self.session, xid, Some(doing(id, tuple)))?;
+                self.engine.wait_for(self.session, xid, Some(doing))?;
                 continue;
             }
             // What others are about to write is not there yet; a lock may go along with it (FOR KEY SHARE).
