@@ -9,6 +9,11 @@
 //! So after each advance of virtual time the std clock leads by a seeded 50 µs to 950 µs (the time a thread takes to
 //! wake up), and each reading moves it by 25 ns (what a reading costs). It never goes back.
 //!
+//! The world asks for tokio's time several times an event, and tokio looks its clock up behind the runtime's context each time.
+//! Virtual time moves only while the runtime is parked, so [`now`] and [`since`] ask once between two parks of a run.
+//! Outside a run they ask each time. `tokio::time::advance` inside a run would go unnoticed until the next park; nothing
+//! needs it there.
+//!
 //! Not covered: threads that a pool starts for itself (they see real time), `CLOCK_*_CPUTIME_ID`, and reading the time stamp
 //! counter directly.
 //!
@@ -18,6 +23,8 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// `CLOCK_MONOTONIC` at the start of a run: not zero, since programs subtract durations from instants.
 const MONOTONIC_START: Duration = Duration::from_secs(1_000_000);
@@ -31,7 +38,7 @@ const READING: Duration = Duration::from_nanos(25);
 #[derive(Clone, Copy)]
 struct Virtual {
     /// tokio's instant at the start of the run.
-    start: tokio::time::Instant,
+    start: Instant,
     /// tokio's elapsed time at the last reading, and the lead drawn for it.
     seen: Duration,
     lead: Duration,
@@ -41,7 +48,24 @@ struct Virtual {
     random: u64,
 }
 
+/// How many starts [`since`] keeps the elapsed time of: those of the network, the trace, the servers and the std clock.
+const STARTS: usize = 4;
+
+/// What is known of tokio's time until the runtime parks.
+#[derive(Clone, Copy)]
+enum Known {
+    /// This is no run's thread, or its runtime is gone: nothing may be kept.
+    Nothing,
+    /// Nobody has asked since the last park.
+    Stale,
+    /// The time since then.
+    At(Instant),
+}
+
 thread_local! {
+    static KNOWN: Cell<Known> = const { Cell::new(Known::Nothing) };
+    /// Times since some starts, for as long as `KNOWN` holds.
+    static SINCE: [Cell<Option<(Instant, Duration)>>; STARTS] = const { [const { Cell::new(None) }; STARTS] };
     static VIRTUAL: Cell<Option<Virtual>> = const { Cell::new(None) };
     /// True while `VIRTUAL` is being set up: time stands at the start.
     static STARTING: Cell<bool> = const { Cell::new(false) };
@@ -55,18 +79,77 @@ impl Guard {
     /// instant.
     pub(crate) fn enter(seed: u64) -> Guard {
         STARTING.set(true);
-        let start = tokio::time::Instant::from_std(std::time::Instant::now());
+        let start = Instant::from_std(std::time::Instant::now());
         let first = Virtual { start, seen: Duration::ZERO, lead: Duration::ZERO, last: Duration::ZERO, random: seed };
         VIRTUAL.set(Some(first));
         STARTING.set(false);
+        forget(Known::Stale);
         Guard(())
+    }
+
+    /// The runtime is about to be dropped: from now on nothing is kept.
+    pub(crate) fn runtime_ends(&self) {
+        forget(Known::Nothing);
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        forget(Known::Nothing);
         VIRTUAL.set(None);
     }
+}
+
+/// The run's runtime parks, or did: time may have moved.
+pub(crate) fn parked() {
+    forget(Known::Stale);
+}
+
+fn forget(known: Known) {
+    KNOWN.set(known);
+    SINCE.with(|since| since.iter().for_each(|kept| kept.set(None)));
+}
+
+/// tokio's time, as [`Instant::now`]: the same, and cheaper on the thread of a run.
+#[must_use]
+#[inline]
+pub fn now() -> Instant {
+    match KNOWN.get() {
+        Known::At(now) => now,
+        Known::Nothing => Instant::now(),
+        Known::Stale => {
+            let now = Instant::now();
+            KNOWN.set(Known::At(now));
+            now
+        }
+    }
+}
+
+/// tokio's time since `start`, zero before it. On the thread of a run it costs a subtraction for the first who asks between
+/// two parks.
+#[must_use]
+#[inline]
+pub fn since(start: Instant) -> Duration {
+    SINCE.with(|since| {
+        // Nothing is kept where `KNOWN` is `Nothing`.
+        for kept in since {
+            match kept.get() {
+                Some((known, elapsed)) if known == start => return elapsed,
+                Some(_) => {}
+                None => return ask_since(start, kept),
+            }
+        }
+        now().saturating_duration_since(start)
+    })
+}
+
+/// The first time that this start is asked for since the last park.
+fn ask_since(start: Instant, place: &Cell<Option<(Instant, Duration)>>) -> Duration {
+    let elapsed = now().saturating_duration_since(start);
+    if !matches!(KNOWN.get(), Known::Nothing) {
+        place.set(Some((start, elapsed)));
+    }
+    elapsed
 }
 
 /// Whether this thread is a run's.
@@ -84,9 +167,9 @@ fn read() -> Option<Duration> {
         .try_with(|cell| {
             let mut v = cell.get()?;
             // Outside the runtime's context (it is being built or dropped) the clock stands where it was. Asking
-            // tokio there would ask std, and so this function.
-            if tokio::runtime::Handle::try_current().is_ok() {
-                let elapsed = tokio::time::Instant::now().saturating_duration_since(v.start);
+            // tokio there would ask std, and so this function. What is known was asked inside.
+            if matches!(KNOWN.get(), Known::At(_)) || tokio::runtime::Handle::try_current().is_ok() {
+                let elapsed = since(v.start);
                 if elapsed != v.seen {
                     v.seen = elapsed;
                     v.lead = Duration::from_nanos(50_000 + splitmix(&mut v.random) % 900_000);
@@ -160,4 +243,41 @@ pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::
         (*time).tv_nsec = libc::c_long::from(now.subsec_nanos() as i32);
     }
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_between_two_parks_is_tokios_time() {
+        crate::runtime::run(1, async || {
+            let mut starts = Vec::new();
+            // More starts than are kept, and time that moves by sleeping and by being yielded to other tasks.
+            for n in 0..8 {
+                starts.push(now());
+                tokio::spawn(async { tokio::time::sleep(Duration::from_millis(3)).await });
+                tokio::time::sleep(Duration::from_millis(n)).await;
+                tokio::task::yield_now().await;
+                assert_eq!(now(), Instant::now());
+                for start in &starts {
+                    assert_eq!(since(*start), start.elapsed());
+                    assert_eq!(since(*start), start.elapsed(), "asked twice");
+                }
+            }
+            assert_eq!(since(starts[0]), Duration::from_millis(28));
+        })
+        .expect("it does not panic");
+    }
+
+    #[test]
+    fn outside_a_run_nothing_is_kept() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.expect("a runtime needs nothing").block_on(async {
+            let start = now();
+            assert_eq!(since(start), Duration::ZERO);
+            tokio::time::advance(Duration::from_millis(7)).await;
+            assert_eq!((since(start), now()), (Duration::from_millis(7), Instant::now()));
+        });
+    }
 }

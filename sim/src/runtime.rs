@@ -116,16 +116,20 @@ where
 {
     // Dropped in reverse order: the runtime and all its tasks first, under virtual time and seeded entropy.
     let _entropy = entropy::Guard::enter(seed);
-    let _clock = clock::Guard::enter(seed);
+    let clock = clock::Guard::enter(seed);
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true);
     builder.on_thread_park(move || {
         heartbeat.fetch_add(1, Ordering::Relaxed);
+        clock::parked();
     });
+    builder.on_thread_unpark(clock::parked);
     #[cfg(tokio_unstable)]
     builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
     let runtime = builder.build().expect("a current-thread runtime without I/O needs nothing that can be refused");
-    runtime.block_on(async move { future().await })
+    let output = runtime.block_on(async move { future().await });
+    clock.runtime_ends();
+    output
 }
 
 /// Receives the message and place of each panic on a run's thread.

@@ -1,12 +1,12 @@
 //! What poolproof is compared with: no world at all (the ceiling), and turmoil, beside our network alone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use poolproof_sim::net::{Host, Link, Net, SocketOptions};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::{Client, Config, NoTls};
 
-use crate::stopwatch::{Spent, Stopwatch};
+use crate::stopwatch::{Spent, Stopwatch, process_cpu};
 use crate::toy_server;
 
 fn config() -> Config {
@@ -52,6 +52,18 @@ pub fn ceiling(tasks: u64, queries: u64) -> Spent {
             watch.read()
         })
     })
+}
+
+/// [`ceiling`] on so many threads at once, by the wall clock: what the machine gives to threads that share nothing. CPU time
+/// is that of the process.
+pub fn ceiling_on(threads: u64, tasks: u64, queries: u64) -> Spent {
+    let (wall, cpu) = (Instant::now(), process_cpu());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| ceiling(tasks, queries / threads));
+        }
+    });
+    Spent { wall: wall.elapsed(), cpu: process_cpu().saturating_sub(cpu) }
 }
 
 /// The load of [`crate::load::Load`] on turmoil: bb8 in one host, the toy server in another, ticks of 1 ms and a latency

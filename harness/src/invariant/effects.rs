@@ -15,6 +15,8 @@
 //! A statement whose connection broke may have committed or not. What a failover loses is checked by the scenario's own
 //! queries at the end.
 
+use std::sync::Arc;
+
 use poolproof_sim::postgres::event::{BackendState, ServerEvent};
 
 use super::judge::{Judge, Kind, Meta, Violation, Violations, Wants, Who};
@@ -34,6 +36,8 @@ pub const META: Meta = Meta {
 #[derive(Default)]
 pub struct Effects {
     conns: IntMap<u32, Written>,
+    /// The last text that was looked into, and whether it is about transactions: actors send the same one over and over.
+    seen: Option<(Arc<str>, bool)>,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -70,6 +74,17 @@ fn is_single(text: &str) -> bool {
 }
 
 impl Effects {
+    fn is_about_transactions(&mut self, text: &Arc<str>) -> bool {
+        match &self.seen {
+            Some((seen, known)) if Arc::ptr_eq(seen, text) => *known,
+            _ => {
+                let is = is_about_transactions(text);
+                self.seen = Some((Arc::clone(text), is));
+                is
+            }
+        }
+    }
+
     fn commit(&mut self, event: &Event, id: ConnId, view: &View, out: &mut Violations) {
         let Some(conn) = view.conn(id) else { return };
         let written = self.conns.entry(id.0).or_default();
@@ -151,7 +166,7 @@ impl Judge for Effects {
                 }
             }
             What::SqlStart { conn, text, .. } => {
-                if is_about_transactions(text) {
+                if self.is_about_transactions(text) {
                     let written = self.conns.entry(conn.0).or_default();
                     (written.own, written.foreign) = (true, None);
                 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use poolproof_sim::clock;
 use poolproof_sim::postgres::event::{Observer, Pid, ServerEvent};
 use tokio::time::Instant;
 
@@ -122,7 +123,7 @@ impl Recorder {
     pub fn new(options: Options) -> Recorder {
         Recorder {
             shared: Arc::new(Shared {
-                start: Instant::now(),
+                start: clock::now(),
                 actors: AtomicU32::new(0),
                 threads: AtomicU32::new(0),
                 conns: AtomicU32::new(0),
@@ -160,7 +161,7 @@ impl Recorder {
     /// Virtual time since the start of the run.
     #[must_use]
     pub fn now(&self) -> Duration {
-        Instant::now().saturating_duration_since(self.shared.start)
+        clock::since(self.shared.start)
     }
 
     /// A number for a new actor, from 1.
@@ -243,6 +244,8 @@ impl Recorder {
 }
 
 impl State {
+    /// Inlined, so that an event is built where it is judged, and not moved there.
+    #[inline]
     fn take(&mut self, at: Duration, what: What) {
         if self.over {
             return;

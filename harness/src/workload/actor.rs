@@ -138,9 +138,18 @@ impl Actor {
         Ok(())
     }
 
-    /// [`Actor::run`] inside a step: boxed, since steps nest.
-    fn run_nested<'a>(&'a mut self, steps: &'a [Code]) -> Pin<Box<dyn Future<Output = StepResult> + Send + 'a>> {
-        Box::pin(self.run(steps))
+    /// [`Actor::run`] inside a step, so many times: boxed, since steps nest.
+    fn repeat<'a>(
+        &'a mut self,
+        times: u32,
+        steps: &'a [Code],
+    ) -> Pin<Box<dyn Future<Output = StepResult> + Send + 'a>> {
+        Box::pin(async move {
+            for _ in 0..times {
+                self.run(steps).await?;
+            }
+            Ok(())
+        })
     }
 
     async fn perform(&mut self, op: &Op) -> StepResult {
@@ -193,12 +202,7 @@ impl Actor {
                 }
                 Ok(())
             }
-            Op::Repeat { times, steps } => {
-                for _ in 0..*times {
-                    self.run_nested(steps).await?;
-                }
-                Ok(())
-            }
+            Op::Repeat { times, steps } => self.repeat(*times, steps).await,
         }
     }
 
@@ -482,17 +486,17 @@ impl Drop for Probe {
 }
 
 /// An acquire under way. Dropped before its end, it was cancelled.
-struct OpenAcquire {
-    recorder: Recorder,
+struct OpenAcquire<'a> {
+    recorder: &'a Recorder,
     actor: ActorId,
     pool: PoolId,
     ended: bool,
 }
 
-impl OpenAcquire {
-    fn start(recorder: &Recorder, actor: ActorId, pool: PoolId) -> OpenAcquire {
+impl OpenAcquire<'_> {
+    fn start(recorder: &Recorder, actor: ActorId, pool: PoolId) -> OpenAcquire<'_> {
         recorder.record(What::AcquireStart { actor, pool });
-        OpenAcquire { recorder: recorder.clone(), actor, pool, ended: false }
+        OpenAcquire { recorder, actor, pool, ended: false }
     }
 
     fn end(&mut self, result: Acquired) {
@@ -501,7 +505,7 @@ impl OpenAcquire {
     }
 }
 
-impl Drop for OpenAcquire {
+impl Drop for OpenAcquire<'_> {
     fn drop(&mut self) {
         if !self.ended {
             self.end(Acquired::Cancelled);
@@ -510,17 +514,17 @@ impl Drop for OpenAcquire {
 }
 
 /// A statement under way. Dropped before its end, the actor gave up on it.
-struct OpenStatement {
-    recorder: Recorder,
+struct OpenStatement<'a> {
+    recorder: &'a Recorder,
     actor: ActorId,
     conn: ConnId,
     ended: bool,
 }
 
-impl OpenStatement {
-    fn start(recorder: &Recorder, actor: ActorId, conn: ConnId, text: &Arc<str>) -> OpenStatement {
+impl OpenStatement<'_> {
+    fn start<'a>(recorder: &'a Recorder, actor: ActorId, conn: ConnId, text: &Arc<str>) -> OpenStatement<'a> {
         recorder.record(What::SqlStart { actor, conn, text: Arc::clone(text) });
-        OpenStatement { recorder: recorder.clone(), actor, conn, ended: false }
+        OpenStatement { recorder, actor, conn, ended: false }
     }
 
     fn end(&mut self, result: SqlResult) {
@@ -529,7 +533,7 @@ impl OpenStatement {
     }
 }
 
-impl Drop for OpenStatement {
+impl Drop for OpenStatement<'_> {
     fn drop(&mut self) {
         if !self.ended {
             self.end(SqlResult::Cancelled);

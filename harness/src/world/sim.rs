@@ -23,6 +23,7 @@ use tokio_postgres::Config;
 use super::tasks::Tasks;
 use crate::pool::connector::{Dialer, Dialling, Socket};
 use crate::scenario::model::{self, Scenario, ServerName};
+use crate::trace::recorder::IntMap;
 
 /// The backlog that Linux grants a server that asks for more (`net.core.somaxconn`); PostgreSQL asks for twice
 /// `max_connections`, and for 200 at the least of its settings in use.
@@ -92,8 +93,15 @@ pub struct SimWorld {
 /// The clients' ends of the flows to the servers, found by what a server knows: the backend.
 #[derive(Default)]
 struct Flows {
-    peers: Mutex<BTreeMap<Pid, SocketAddr>>,
+    peers: Mutex<IntMap<Pid, Peer>>,
     streams: Mutex<BTreeMap<SocketAddr, StreamHandle>>,
+}
+
+/// A backend's client.
+struct Peer {
+    address: SocketAddr,
+    /// Its end of the flow, once somebody looked for it.
+    stream: Option<StreamHandle>,
 }
 
 /// The machine of a seat.
@@ -260,8 +268,12 @@ impl SimWorld {
     /// Bytes that the client's end of a backend's connection has received and not yet read.
     #[must_use]
     pub fn unread(&self, pid: Pid) -> u64 {
-        let Some(peer) = self.flows.peers.lock().get(&pid).copied() else { return 0 };
-        self.flows.streams.lock().get(&peer).map_or(0, |stream| stream.unread() as u64)
+        let mut peers = self.flows.peers.lock();
+        let Some(peer) = peers.get_mut(&pid) else { return 0 };
+        if peer.stream.is_none() {
+            peer.stream = self.flows.streams.lock().get(&peer.address).cloned();
+        }
+        peer.stream.as_ref().map_or(0, |stream| stream.unread() as u64)
     }
 
     /// The hosts of an app's processes, or of all apps'.
@@ -361,12 +373,12 @@ impl Observer for FlowObserver {
     fn server_event(&self, server: &str, event: ServerEvent) {
         match &event {
             ServerEvent::Forked { pid, peer } => {
-                self.flows.peers.lock().insert(*pid, *peer);
+                self.flows.peers.lock().insert(*pid, Peer { address: *peer, stream: None });
             }
             ServerEvent::Gone { pid, .. } => {
                 let peer = self.flows.peers.lock().remove(pid);
                 if let Some(peer) = peer {
-                    self.flows.streams.lock().remove(&peer);
+                    self.flows.streams.lock().remove(&peer.address);
                 }
             }
             _ => {}

@@ -24,6 +24,7 @@ use super::flow::{Flow, FlowId};
 use super::link::{Link, Path};
 use super::observe::{NetEvent, Observer};
 use super::timers::{Micros, SECOND, micros};
+use crate::clock;
 
 /// A host as the network keeps it.
 #[derive(Debug)]
@@ -89,7 +90,15 @@ impl Outbox {
     }
 
     fn is_empty(&self) -> bool {
-        self.first.is_none() && self.events.is_empty() && self.stale.is_empty() && !self.spawn
+        self.first.is_none() && self.has_only_wakes()
+    }
+
+    fn is_one_wake(&self) -> bool {
+        self.more.is_empty() && self.has_only_wakes()
+    }
+
+    fn has_only_wakes(&self) -> bool {
+        self.events.is_empty() && self.stale.is_empty() && !self.spawn
     }
 }
 
@@ -161,12 +170,24 @@ impl Shared {
     /// Does something to the network; then whatever became due, then the wakes and reports, without the lock.
     pub(crate) fn with<R>(self: &Arc<Self>, act: impl FnOnce(&mut World) -> R) -> R {
         let mut world = self.state.lock();
+        if world.epoch.is_none() {
+            // The network's time begins with its first use, whether or not that needs the time.
+            world.now();
+        }
         let result = act(&mut world);
-        if world.queue.touched || !world.driver.running {
+        // With nothing queued there is nothing due and nothing to drive.
+        if world.queue.touched || (!world.driver.running && world.queue.len() > 0) {
             world.run_due();
             world.rearm();
         }
         if world.out.is_empty() {
+            return result;
+        }
+        if world.out.is_one_wake() {
+            // The commonest by far.
+            let waker = world.out.first.take();
+            drop(world);
+            waker.into_iter().for_each(Waker::wake);
             return result;
         }
         let out = std::mem::take(&mut world.out);
@@ -238,13 +259,11 @@ async fn drive(running: Running) {
 impl World {
     /// The time since the network was first used. Later than `now` in no call.
     pub(crate) fn now(&mut self) -> Micros {
-        let now = Instant::now();
-        let epoch = *self.epoch.get_or_insert(now);
-        micros(now.saturating_duration_since(epoch))
+        micros(clock::since(*self.epoch.get_or_insert_with(clock::now)))
     }
 
     fn instant(&self, at: Micros) -> Instant {
-        self.epoch.unwrap_or_else(Instant::now) + Duration::from_micros(at)
+        self.epoch.unwrap_or_else(clock::now) + Duration::from_micros(at)
     }
 
     fn run_due(&mut self) {

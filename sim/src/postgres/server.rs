@@ -37,6 +37,7 @@ use super::sql::{
     ActivityRow, Engine, EngineOptions, Framing, Host, Notification, RoleOptions, Session, SessionOptions, Step,
     TransactionEvent, Type, Value,
 };
+use crate::clock;
 
 /// A PostgreSQL server; a handle, cheap to clone.
 #[derive(Clone)]
@@ -497,7 +498,7 @@ impl Host for Shared {
         since_2000_us(self.config.unix_time + self.elapsed())
     }
     fn elapsed(&self) -> Duration {
-        self.epoch.elapsed()
+        clock::since(self.epoch)
     }
     fn now(&self) -> (i64, Duration) {
         let elapsed = self.elapsed();

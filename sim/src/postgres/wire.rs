@@ -394,9 +394,8 @@ pub(super) fn report_version_2(out: &mut BytesMut, error: &PgError) {
 
 /// Writes a message's type byte and length around what `body` writes.
 fn message(out: &mut BytesMut, kind: u8, body: impl FnOnce(&mut BytesMut)) {
-    out.put_u8(kind);
-    let start = out.len();
-    out.put_i32(0);
+    let start = out.len() + 1;
+    out.put_slice(&[kind, 0, 0, 0, 0]);
     body(out);
     let length = i32::try_from(out.len() - start).expect("a message is shorter than 2 GiB");
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
@@ -475,14 +474,17 @@ pub(super) fn row_description(out: &mut BytesMut, columns: &[Column], formats: &
         out.put_u16(u16::try_from(columns.len()).unwrap_or(u16::MAX));
         for (index, column) in columns.iter().enumerate() {
             out.put_slice(column.name.as_bytes());
-            out.put_u8(0);
+            // The end of the name; then the table's oid and the column's number, type, size, type modifier, format. One
+            // array is one check of the buffer's room.
             let (table, number) = column.origin.unwrap_or((0, 0));
-            out.put_u32(table);
-            out.put_i16(number);
-            out.put_u32(column.kind.oid());
-            out.put_i16(column.kind.size());
-            out.put_i32(column.modifier);
-            out.put_u16(u16::from(formats.binary(index)));
+            let mut fields = [0; 19];
+            fields[1..5].copy_from_slice(&table.to_be_bytes());
+            fields[5..7].copy_from_slice(&number.to_be_bytes());
+            fields[7..11].copy_from_slice(&column.kind.oid().to_be_bytes());
+            fields[11..13].copy_from_slice(&column.kind.size().to_be_bytes());
+            fields[13..17].copy_from_slice(&column.modifier.to_be_bytes());
+            fields[18] = u8::from(formats.binary(index));
+            out.put_slice(&fields);
         }
     });
 }

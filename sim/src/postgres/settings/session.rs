@@ -468,7 +468,9 @@ impl Settings {
     /// they were first set. What ends with the transaction anyway (`transaction_isolation`) is left out.
     #[must_use]
     pub fn differing_from_startup(&self) -> Vec<String> {
-        let differing = self.own.iter().filter(|own| {
+        // What was neither set for the session nor for the transaction is what RESET goes back to.
+        let set = self.own.iter().filter(|own| own.session.is_some() || own.local.is_some());
+        let differing = set.filter(|own| {
             let seed = CATALOGUE.get(own.id).is_some_and(|variable| variable.name == "seed");
             !seed && !self.ids.characteristics.contains(&own.id) && self.effective(own.id) != self.reset_value(own.id)
         });

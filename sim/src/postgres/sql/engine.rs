@@ -125,8 +125,9 @@ impl Clone for ParseCache {
 /// Command tags of small counts, by count.
 type Tags = [Vec<(&'static str, Arc<str>)>; 9];
 
-/// How many texts are kept; then all are forgotten, which keeps the commonest anyway.
-const CACHED_TEXTS: usize = 4096;
+/// How many texts are kept; then all are forgotten, which keeps the commonest anyway. A parsed text takes some ten
+/// kilobytes, and texts with an actor's own numbers in them never come again: more would be memory that each run fills anew.
+const CACHED_TEXTS: usize = 256;
 
 /// One database cluster: catalog, heaps, transactions, locks, parse cache. A clone is a byte-for-byte copy, running
 /// transactions included.

@@ -307,9 +307,14 @@ impl Engine {
     ) -> Flow<Outcome> {
         match command {
             TransactionCommand::Begin { start, modes } => {
+                let before = session.block;
                 let warning = session.block.begin();
                 exec.notices.extend(warning);
-                self.set_modes(session, *modes)?;
+                if let Err(error) = self.set_modes(session, *modes) {
+                    // BEGIN failed: there is no block (`TBLOCK_BEGIN` in `AbortCurrentTransaction`).
+                    session.block = before;
+                    return Err(error.into());
+                }
                 Ok(Outcome::tag(if *start { "START TRANSACTION" } else { "BEGIN" }))
             }
             TransactionCommand::Commit { chain } => {
