@@ -109,7 +109,7 @@ pub(super) fn pools(engine: &Engine, names: &[String]) -> Result<Vec<Arc<dyn Ada
             let near = known.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
             let hint = near.filter(|near| strsim::jaro(near, name) > 0.7);
             let hint = hint.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
-            return Err(Failure::sentence(format!("there is no pool {name}{hint}: there are {}", known.join(", "))));
+            return Err(Failure::sentence(format!("there is no pool {name}{hint}; `poolproof list pools` names all")));
         };
         if !chosen.iter().any(|other| other.name() == name) {
             chosen.push(Arc::clone(adapter));
@@ -253,7 +253,8 @@ fn print_sum(out: &mut impl Write, results: &[(&Pair<'_>, Judged)], runs: usize)
         [Outcome::Pass, Outcome::Excused, Outcome::Known, Outcome::Unsupported, Outcome::Failed, Outcome::Unknown];
     let counts = all.map(|outcome| (count(outcome), word(outcome)));
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
-    writeln!(out, "\n{runs} runs: {}", counts.collect::<Vec<_>>().join(", "))?;
+    let word = if runs == 1 { "run" } else { "runs" };
+    writeln!(out, "\n{runs} {word}: {}", counts.collect::<Vec<_>>().join(", "))?;
     Ok(())
 }
 

@@ -52,6 +52,11 @@ pub trait Adapter: Send + Sync + 'static {
     /// The pool's version, as on crates.io; of a model, the version of the library that it follows.
     fn version(&self) -> &'static str;
 
+    /// What it is, for `poolproof list pools`, where its name and mapping don't tell it.
+    fn about(&self) -> Option<String> {
+        None
+    }
+
     /// The library that this is a model of, and where it comes from: `SQLAlchemy (PyPI)`. `None` for a pool itself.
     fn models(&self) -> Option<&'static str> {
         None

@@ -84,6 +84,10 @@ impl Adapter for Planted {
         self.0.adapter_name()
     }
 
+    fn about(&self) -> Option<String> {
+        Some(format!("reference with a bug that violates {}: {}", self.0.violates(), self.0.meaning()))
+    }
+
     fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")
     }
