@@ -68,7 +68,7 @@ fn difference(situation: &Situation, flaw: Option<Flaw>) -> Option<String> {
 fn belong_together(situations: &[Situation]) -> Result<(), Failed> {
     for situation in situations {
         let record = situation.record();
-        if record["sqlalchemy"] != Value::from(VERSION) {
+        if record["sqlalchemy"] != VERSION {
             let version = &record["sqlalchemy"];
             return Err(
                 format!("{} was recorded with SQLAlchemy {version}, modelled is {VERSION}", situation.name).into()
