@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use poolproof::pool::sqlalchemy::{Flaw, VERSION};
-use serde_json::Value;
 use situation::Situation;
 
 fn main() -> ExitCode {
