@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 use super::engine::Engine;
 use super::error::{Failure, Result};
+use crate::pool::PUBLISHED;
 use crate::scenario::model::Scenario;
 use crate::scenario::{Checked, Names, Report, check};
 
@@ -83,10 +84,11 @@ pub(super) fn read(engine: &Engine, path: &Path) -> Result<(Option<ScenarioFile>
     Ok((file, report))
 }
 
-/// Reads a scenario's text, with the names that this process knows.
+/// Reads a scenario's text, with the names that this process knows. A file may speak of a published pool that this build
+/// leaves out.
 pub(super) fn parse(engine: &Engine, name: &str, text: &str) -> Checked {
     let pools = (engine.pools)();
-    let pools: Vec<&str> = pools.iter().map(|adapter| adapter.name()).collect();
+    let pools: Vec<&str> = pools.iter().map(|adapter| adapter.name()).chain(PUBLISHED.iter().copied()).collect();
     let invariants: Vec<&str> = (engine.invariants)().iter().map(|named| named.name).collect();
     let (capabilities, figures) = ((engine.capabilities)(), (engine.figures)());
     let names = Names { invariants: &invariants, pools: &pools, capabilities: &capabilities, figures: &figures };

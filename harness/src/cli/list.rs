@@ -9,8 +9,9 @@ use super::engine::Engine;
 use super::error::{Code, Result};
 use super::terminal::lines;
 use super::{ListArgs, Listed};
-use crate::pool::version_text;
+use crate::pool::{Capabilities, version_text};
 use crate::scenario::{FAULTS, STEPS};
+use crate::verdict;
 
 #[derive(Serialize)]
 struct Entry {
@@ -20,6 +21,9 @@ struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     models: Option<&'static str>,
     meaning: String,
+    /// What a pool can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    can: Option<Vec<&'static str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     settings: Vec<Setting>,
 }
@@ -32,7 +36,8 @@ struct Setting {
 
 impl Entry {
     fn plain(name: &str, meaning: &str) -> Entry {
-        Entry { name: name.to_owned(), version: None, models: None, meaning: meaning.to_owned(), settings: Vec::new() }
+        let (name, meaning) = (name.to_owned(), meaning.to_owned());
+        Entry { name, version: None, models: None, meaning, can: None, settings: Vec::new() }
     }
 }
 
@@ -49,6 +54,9 @@ pub(super) fn list(engine: &Engine, args: &ListArgs) -> Result<Code> {
     for entry in entries {
         let name = entry.version.map_or(entry.name.clone(), |version| format!("{} {version}", entry.name));
         table.add_row([name, entry.meaning]);
+        if let Some(can) = entry.can {
+            table.add_row(["  can".to_owned(), can.join(", ")]);
+        }
         for Setting { name, becomes } in entry.settings {
             table.add_row([format!("  {name}"), becomes.to_owned()]);
         }
@@ -57,6 +65,12 @@ pub(super) fn list(engine: &Engine, args: &ListArgs) -> Result<Code> {
         writeln!(out, "{line}")?;
     }
     Ok(Code::Expected)
+}
+
+/// The names of what a pool can do; scenarios ask for them in `needs`.
+fn can(engine: &Engine, capabilities: &Capabilities) -> Vec<&'static str> {
+    let all = (engine.capabilities)();
+    all.into_iter().filter(|name| verdict::can(capabilities, name) == Some(true)).collect()
 }
 
 fn entries(engine: &Engine, what: Listed) -> Vec<Entry> {
@@ -75,6 +89,7 @@ fn entries(engine: &Engine, what: Listed) -> Vec<Entry> {
                     version: Some(version_text(&**adapter)),
                     models,
                     meaning,
+                    can: Some(can(engine, &adapter.capabilities())),
                     settings: settings.iter().map(|&(name, becomes)| Setting { name, becomes }).collect(),
                 }
             })

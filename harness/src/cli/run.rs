@@ -17,7 +17,7 @@ use super::outcome::{Judged, word};
 use super::terminal::{lines, progress, style_of, styled};
 use super::{RunArgs, RunLimits};
 use crate::campaign::{self, Options};
-use crate::pool::Adapter;
+use crate::pool::{Adapter, PUBLISHED};
 use crate::report::Told;
 use crate::trace::figures::NAMES;
 use crate::verdict::{Outcome, Verdict};
@@ -101,6 +101,10 @@ pub(super) fn pools(engine: &Engine, names: &[String]) -> Result<Vec<Arc<dyn Ada
     let mut chosen: Vec<Arc<dyn Adapter>> = Vec::new();
     for name in names {
         let Some(adapter) = all.iter().find(|adapter| adapter.name() == name) else {
+            if PUBLISHED.contains(&name.as_str()) {
+                let sentence = format!("this build has no {name}: its cargo feature {name} is off");
+                return Err(Failure::sentence(sentence));
+            }
             let known: Vec<&str> = all.iter().map(|adapter| adapter.name()).collect();
             let near = known.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
             let hint = near.filter(|near| strsim::jaro(near, name) > 0.7);

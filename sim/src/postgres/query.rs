@@ -251,9 +251,9 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// DataRows; a large result is sent on its way as it grows. A cancel request ends the statement at the next row, also
-    /// while the client does not read: a blocked send tries again at each signal, and the kernel then takes a little more
-    /// than it tells a poll (observed). `statement_timeout` waits for its turn.
+    /// DataRows; a large result is sent on its way as it grows. While the client does not read, a cancel request or
+    /// `statement_timeout` waits for its turn; it ends the statement at the next row. (A real backend tries its blocked send
+    /// again at each signal, and the kernel sometimes takes enough then to reach the next row.)
     pub(super) async fn send_rows(
         &mut self,
         columns: &[Column],
@@ -264,7 +264,7 @@ impl<S: Socket> Connection<S> {
             wire::data_row(&mut self.link.output, columns, row, formats);
             if self.link.is_full() {
                 self.link.flush();
-                self.send_unless(Signals::CANCEL).await?;
+                self.send().await?;
                 self.check_signals()?;
                 self.check_statement_deadline()?;
             }

@@ -465,15 +465,15 @@ impl Engine {
         nowait: bool,
     ) -> Flow<Outcome> {
         use super::super::super::transaction::Block;
-        if !session.block.is_explicit() && session.block != Block::ImplicitBlock {
-            return Err(only_in_blocks("LOCK TABLE").into());
-        }
         if host.in_recovery() && mode > Mode::RowExclusive {
             return Err(PgError::error(
                 SqlState::READ_ONLY_SQL_TRANSACTION,
                 "cannot execute LOCK TABLE during recovery",
             )
             .into());
+        }
+        if !session.block.is_explicit() && session.block != Block::ImplicitBlock {
+            return Err(only_in_blocks("LOCK TABLE").into());
         }
         for name in tables {
             let (schema, bare) = object_name(name)?;
