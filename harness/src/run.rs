@@ -12,9 +12,9 @@ use poolproof_sim::postgres::event::{Observer, ServerEvent};
 use tokio::time::{Instant, timeout};
 
 use crate::apps::Apps;
-use crate::pool::Adapter;
+use crate::pool::{Adapter, version_text};
 use crate::report::Told;
-use crate::scenario::model::{Scenario, SqlCheck};
+use crate::scenario::model::{PoolSettings, Scenario, SqlCheck};
 use crate::trace::event::Phase;
 use crate::trace::recorder::{Options, Watch};
 use crate::trace::story::Head;
@@ -55,7 +55,7 @@ pub struct RunSpec {
 /// workers ([`crate::campaign`]).
 #[must_use]
 pub fn run(spec: &RunSpec, out: Option<Box<dyn io::Write + Send>>) -> Told {
-    let (name, version) = (spec.adapter.name(), spec.adapter.version());
+    let (name, version) = (spec.adapter.name(), version_text(&*spec.adapter));
     let capabilities = spec.adapter.capabilities();
     let lacks = verdict::lacks(&spec.scenario, &capabilities);
     if !lacks.is_empty() {
@@ -79,8 +79,8 @@ pub fn run(spec: &RunSpec, out: Option<Box<dyn io::Write + Send>>) -> Told {
         Err(failure) => return Told::bug(spec.seed, failure.to_string()),
     };
     let report = RunReport::judged(spec.seed, &finished.violations, finished.figures, wrong_sql);
-    let sentence = verdict::sentence(&spec.scenario, name, version, &report);
-    let head = Head { title: &spec.scenario.title, pool: name, version, seed: spec.seed };
+    let sentence = verdict::sentence(&spec.scenario, name, spec.adapter.version(), &report);
+    let head = Head { title: &spec.scenario.title, pool: name, version: &version, seed: spec.seed };
     let story = finished.story.render(head, &report.figures, &finished.violations, &sentence);
     Told { report, story, bug: None }
 }
@@ -184,8 +184,9 @@ async fn capacity_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>]) 
     recorder.record(What::Phase(Phase::Capacity));
     for process in processes {
         let Some((pool, handle)) = process.shared_pool() else { continue };
-        let wanted = recorder.look(|view| view.pool(pool).map(|pool| pool.max_size.saturating_sub(pool.in_use())));
-        let wanted = wanted.flatten().unwrap_or(process.settings.max_size);
+        let wanted = recorder.look(|view| view.pool(pool).map(|pool| pool.capacity().saturating_sub(pool.in_use())));
+        let bound = process.settings.max_size;
+        let wanted = wanted.flatten().unwrap_or(if bound == PoolSettings::UNLIMITED { 0 } else { bound });
         let mut probes: Vec<_> = (0..wanted).map(|_| Probe::new(recorder.clone(), Arc::clone(process))).collect();
         let asking = probes.iter_mut().map(|probe| probe.acquire(pool, &*handle));
         // All are held until the last has come or failed. A pool without an acquire timeout may never answer.

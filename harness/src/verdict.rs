@@ -322,16 +322,21 @@ fn compare(figure: Option<f64>, expected: Comparison) -> Option<String> {
 /// The names of what a pool can do, as `expect.needs` writes them.
 pub const CAPABILITIES: &[&str] = &[
     "max_size",
+    "unlimited",
     "min_idle",
+    "max_idle",
     "acquire_timeout",
     "idle_timeout",
     "max_lifetime",
     "test_on_acquire",
     "reset_rollback",
+    "reset_commit",
     "reset_discard",
     "close",
     "resize",
+    "dispose",
     "detach",
+    "invalidate",
     "fair",
     "fifo",
     "lifo",
@@ -342,16 +347,21 @@ pub const CAPABILITIES: &[&str] = &[
 pub fn can(capabilities: &Capabilities, name: &str) -> Option<bool> {
     Some(match name {
         "max_size" => capabilities.max_size,
+        "unlimited" => capabilities.unlimited,
         "min_idle" => capabilities.min_idle,
+        "max_idle" => capabilities.max_idle,
         "acquire_timeout" => capabilities.acquire_timeout,
         "idle_timeout" => capabilities.idle_timeout,
         "max_lifetime" => capabilities.max_lifetime,
         "test_on_acquire" => capabilities.test_on_acquire,
         "reset_rollback" => capabilities.reset_rollback,
+        "reset_commit" => capabilities.reset_commit,
         "reset_discard" => capabilities.reset_discard,
         "close" => capabilities.close,
         "resize" => capabilities.resize,
+        "dispose" => capabilities.dispose,
         "detach" => capabilities.detach,
+        "invalidate" => capabilities.invalidate,
         "fair" => capabilities.fair,
         "fifo" => capabilities.fifo,
         "lifo" => capabilities.lifo,
@@ -359,14 +369,14 @@ pub fn can(capabilities: &Capabilities, name: &str) -> Option<bool> {
     })
 }
 
-/// What the scenario needs of a pool and this one can't do: by `expect.needs`, by the reset that its settings ask for,
-/// and by its steps. Empty when the scenario can be run.
+/// What the scenario needs of a pool and this one can't do: by `expect.needs`, by settings that change what an application
+/// sees (a reset at the return, no bound, fewer idle connections than `max_size`), and by its steps. Empty when the scenario can be run.
 #[must_use]
 pub fn lacks(scenario: &Scenario, capabilities: &Capabilities) -> Vec<String> {
-    let resets = scenario.apps.values().filter_map(|app| reset_needed(&app.pool));
+    let settings = scenario.apps.values().flat_map(|app| settings_needed(&app.pool));
     let mut lacks = Vec::new();
     let steps = crate::workload::needs(scenario);
-    for need in scenario.expect.needs.iter().map(String::as_str).chain(resets).chain(steps) {
+    for need in scenario.expect.needs.iter().map(String::as_str).chain(settings).chain(steps) {
         if can(capabilities, need) != Some(true) && !lacks.iter().any(|known| known == need) {
             lacks.push(need.to_owned());
         }
@@ -374,12 +384,16 @@ pub fn lacks(scenario: &Scenario, capabilities: &Capabilities) -> Vec<String> {
     lacks
 }
 
-fn reset_needed(settings: &PoolSettings) -> Option<&'static str> {
-    match settings.reset_on_return {
+fn settings_needed(settings: &PoolSettings) -> impl Iterator<Item = &str> {
+    let reset = match settings.reset_on_return {
         Reset::None => None,
         Reset::Rollback => Some("reset_rollback"),
+        Reset::Commit => Some("reset_commit"),
         Reset::Discard => Some("reset_discard"),
-    }
+    };
+    let unlimited = (settings.max_size == PoolSettings::UNLIMITED).then_some("unlimited");
+    let max_idle = settings.max_idle.map(|_| "max_idle");
+    reset.into_iter().chain(unlimited).chain(max_idle)
 }
 
 #[cfg(test)]
@@ -389,6 +403,7 @@ mod tests {
     use super::*;
     use crate::invariant::testing::scenario;
     use crate::invariant::{Who, demand, no_lost_wakeup};
+    use crate::scenario::model::{Action, Arrive, OnError, Step, Workload};
 
     fn run(seed: u64, metas: &[&'static crate::invariant::Meta]) -> RunReport {
         let mut violations = Violations::default();
@@ -486,9 +501,20 @@ mod tests {
         let mut scenario = scenario();
         scenario.expect.needs = vec!["resize".into()];
         scenario.apps["web"].pool.reset_on_return = Reset::Discard;
-        let lacks = lacks(&scenario, &Capabilities::default());
-        assert_eq!(lacks, ["resize", "reset_discard"]);
-        assert_eq!(outcome(&scenario, &[RunReport::unsupported(1, lacks)]), Outcome::Unsupported);
+        let missing = lacks(&scenario, &Capabilities::default());
+        assert_eq!(missing, ["resize", "reset_discard"]);
+        assert_eq!(outcome(&scenario, &[RunReport::unsupported(1, missing)]), Outcome::Unsupported);
         assert!(CAPABILITIES.iter().all(|name| can(&Capabilities::default(), name) == Some(false)));
+
+        // What its steps do is needed as well, and told once.
+        let actions = [Action::Resize(3), Action::Detach, Action::Resize(4)];
+        let steps = Vec::from(actions.map(|action| Step { action, cancel: None }));
+        let (arrive, on_error) = (Arrive::Never, OnError::Stop);
+        let workload = Workload { app: "web".into(), arrive, from: Duration::ZERO, until: None, steps, on_error };
+        scenario.workloads.insert("changes".into(), workload);
+        assert_eq!(lacks(&scenario, &Capabilities::default()), ["resize", "reset_discard", "detach"]);
+        let able = Capabilities { resize: true, reset_discard: true, detach: true, ..Capabilities::default() };
+        assert!(lacks(&scenario, &able).is_empty());
+        assert_eq!(lacks(&scenario, &Capabilities { detach: false, ..able }), ["detach"]);
     }
 }

@@ -9,6 +9,7 @@ use super::engine::Engine;
 use super::error::{Code, Result};
 use super::terminal::lines;
 use super::{ListArgs, Listed};
+use crate::pool::version_text;
 use crate::scenario::{FAULTS, STEPS};
 
 #[derive(Serialize)]
@@ -16,6 +17,8 @@ struct Entry {
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    models: Option<&'static str>,
     meaning: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     settings: Vec<Setting>,
@@ -29,7 +32,7 @@ struct Setting {
 
 impl Entry {
     fn plain(name: &str, meaning: &str) -> Entry {
-        Entry { name: name.to_owned(), version: None, meaning: meaning.to_owned(), settings: Vec::new() }
+        Entry { name: name.to_owned(), version: None, models: None, meaning: meaning.to_owned(), settings: Vec::new() }
     }
 }
 
@@ -62,10 +65,15 @@ fn entries(engine: &Engine, what: Listed) -> Vec<Entry> {
             .iter()
             .map(|adapter| {
                 let settings = adapter.mapping().iter();
+                let models = adapter.models();
                 Entry {
                     name: adapter.name().to_owned(),
-                    version: Some(adapter.version().to_owned()),
-                    meaning: "how the common settings become its own:".to_owned(),
+                    version: Some(version_text(&**adapter)),
+                    models,
+                    meaning: match models {
+                        None => "how the common settings become its own:".to_owned(),
+                        Some(library) => format!("a model of {library}; how the common settings become its own:"),
+                    },
                     settings: settings.map(|&(name, becomes)| Setting { name, becomes }).collect(),
                 }
             })

@@ -7,7 +7,8 @@
 //!   connection that it may have: what retries without a pause does.
 //! - *Churn*: a connection that is closed without a reason, and replaced. A reason is: broken, gone or unproven at the
 //!   server, idle or old enough (a quarter early, since pools spread their lifetimes), a failed statement or a dirty
-//!   lease on it, a shrunk or closing pool, a faulty world. In a minute at most `max_size` of them are allowed.
+//!   lease on it, a shrunk or closing pool, more idle ones than `max_idle`, a faulty world. In a minute at most `max_size`
+//!   of them are allowed. It is not judged with pools that document that they keep none.
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub const META: Meta = Meta {
 /// Judges [`META`].
 pub struct Demand {
     at_most: Option<u64>,
+    unpooled: bool,
     pools: IntMap<u32, Windows>,
 }
 
@@ -48,7 +50,7 @@ impl Demand {
     /// On these terms.
     #[must_use]
     pub fn new(terms: &Terms) -> Demand {
-        Demand { at_most: terms.at_most(META.name), pools: IntMap::default() }
+        Demand { at_most: terms.at_most(META.name), unpooled: terms.capabilities.unpooled, pools: IntMap::default() }
     }
 
     fn dialled(&mut self, id: PoolId, now: Duration, view: &View, out: &mut Violations) {
@@ -126,7 +128,7 @@ impl Demand {
         let Some(pool) = view.pool(conn.pool) else {
             return;
         };
-        if has_reason(id, pool, now, view) {
+        if self.unpooled || has_reason(id, pool, now, view) {
             return;
         }
         let windows = self.pools.entry(conn.pool.0).or_default();
@@ -146,12 +148,14 @@ fn has_reason(id: ConnId, pool: &PoolView, now: Duration, view: &View) -> bool {
     let idle = conn.released.map_or(age, |(released, _)| now.saturating_sub(released));
     conn.end != ClientEnd::Open
         || conn.detached
+        || conn.former
         || matches!(view.class(id), Class::Dead)
         || conn.tainted
         || !view.is_proven(conn)
         || !view.is_healthy()
         || !pool.is_usable()
         || pool.resized_at.is_some()
+        || pool.settings.max_idle.is_some_and(|most| pool.unleased() > most)
         || view.refused_at.is_some_and(|refused| now.saturating_sub(refused) < Duration::from_secs(60))
         || pool.settings.max_lifetime.is_some_and(|limit| age >= quarter_early(limit))
         || pool.settings.idle_timeout.is_some_and(|limit| idle >= quarter_early(limit))
@@ -233,11 +237,21 @@ mod tests {
 
     #[test]
     fn every_lease_on_a_new_connection() {
-        let mut case = Case::new();
-        for n in 1..6 {
-            case.at(u64::from(n) * 100).asks(n).open(n).gets(n, n).at(u64::from(n) * 100 + 10).releases(n, n).closed(n);
-        }
-        case.violates(META.name, 1);
+        let run = |mut case: Case| {
+            for n in 1..6 {
+                let at = u64::from(n) * 100;
+                case.at(at).asks(n).open(n).gets(n, n).at(at + 10).releases(n, n).closed(n);
+            }
+            case
+        };
+        run(Case::new()).violates(META.name, 1);
+        run(Case::with(&scenario(), crate::pool::Capabilities { unpooled: true, ..ABLE })).is_innocent();
+        // Each is the one idle connection that may be kept, so that nothing excuses its end.
+        let mut kept = scenario();
+        kept.apps["web"].pool.max_idle = Some(1);
+        run(Case::of(&kept)).violates(META.name, 1);
+        kept.apps["web"].pool.max_idle = Some(0);
+        run(Case::of(&kept)).is_innocent();
     }
 
     #[test]

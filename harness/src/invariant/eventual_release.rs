@@ -29,6 +29,7 @@ pub const META: Meta = Meta {
 /// Judges [`META`].
 pub struct EventualRelease {
     rollback: bool,
+    commit: bool,
     discard: bool,
     bound: Duration,
     // Ends of leases that left something behind, by the time at which it must be gone.
@@ -55,6 +56,7 @@ impl EventualRelease {
     pub fn new(terms: &Terms) -> EventualRelease {
         EventualRelease {
             rollback: terms.capabilities.reset_rollback,
+            commit: terms.capabilities.reset_commit,
             discard: terms.capabilities.reset_discard,
             bound: terms.within(META.name, Duration::from_secs(5)),
             pending: VecDeque::new(),
@@ -68,6 +70,7 @@ impl EventualRelease {
         match reset {
             Reset::None => false,
             Reset::Rollback => self.rollback,
+            Reset::Commit => self.commit,
             Reset::Discard => self.discard,
         }
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::judge::{Judge, Kind, Meta, Violation, Violations, Wants, Who};
+use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who};
 use crate::trace::event::{Acquired, ActorId, ConnId, Event, What};
 use crate::trace::view::View;
 
@@ -18,8 +18,9 @@ pub const META: Meta = Meta {
 };
 
 /// Judges [`META`].
-#[derive(Default)]
 pub struct ExclusiveLease {
+    /// Pools that document that they lend one connection to several.
+    shared: bool,
     open: Vec<Overlap>,
 }
 
@@ -31,6 +32,12 @@ struct Overlap {
 }
 
 impl ExclusiveLease {
+    /// On these terms.
+    #[must_use]
+    pub fn new(terms: &Terms) -> ExclusiveLease {
+        ExclusiveLease { shared: terms.capabilities.shared, open: Vec::new() }
+    }
+
     fn settle(&mut self, now: Duration, view: &View, out: &mut Violations) {
         self.open.retain(|overlap| {
             if overlap.at.as_millis() == now.as_millis() {
@@ -52,7 +59,8 @@ impl Judge for ExclusiveLease {
     }
 
     fn wants(&self) -> Wants {
-        Wants { before: &[Kind::AcquireEnd, Kind::Released, Kind::ActorEnd, Kind::SqlStart, Kind::Phase], after: &[] }
+        const BEFORE: &[Kind] = &[Kind::AcquireEnd, Kind::Released, Kind::ActorEnd, Kind::SqlStart, Kind::Phase];
+        Wants { before: if self.shared { &[] } else { BEFORE }, after: &[] }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
@@ -119,6 +127,13 @@ mod tests {
         let mut case = Case::new();
         case.at(10).asks(1).open(1).gets(1, 1).at(20).asks(2).gets(2, 1).at(30).releases(1, 1).at(40).releases(2, 1);
         case.violates(META.name, 1);
+    }
+
+    #[test]
+    fn two_at_once_in_a_pool_that_documents_it() {
+        let mut case = Case::with(&scenario(), crate::pool::Capabilities { shared: true, ..ABLE });
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).asks(2).gets(2, 1).at(30).releases(1, 1).at(40).releases(2, 1);
+        case.is_innocent();
     }
 
     #[test]

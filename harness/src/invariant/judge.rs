@@ -326,7 +326,10 @@ impl Kind {
             What::ProcessStart { .. } | What::ProcessEnd { .. } => Kind::Process,
             What::PoolBuilt { .. } | What::PoolFailed { .. } => Kind::PoolBuilt,
             What::PoolResized { .. } => Kind::PoolResized,
-            What::PoolClosing { .. } | What::PoolClosed { .. } | What::PoolDropped { .. } => Kind::PoolEnd,
+            What::PoolDisposed { .. }
+            | What::PoolClosing { .. }
+            | What::PoolClosed { .. }
+            | What::PoolDropped { .. } => Kind::PoolEnd,
             What::PoolStatus { .. } => Kind::PoolStatus,
             What::Dial { .. } => Kind::Dial,
             What::DialFailed { .. } | What::DialDropped { .. } => Kind::DialEnd,

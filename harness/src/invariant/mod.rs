@@ -59,7 +59,7 @@ pub fn names() -> Vec<&'static str> {
 pub fn jury(terms: &Terms) -> Jury {
     Jury::new(vec![
         Box::new(bounded_connections::BoundedConnections::new(terms)),
-        Box::new(exclusive_lease::ExclusiveLease::default()),
+        Box::new(exclusive_lease::ExclusiveLease::new(terms)),
         Box::new(eventual_release::EventualRelease::new(terms)),
         Box::new(quiescent_capacity::QuiescentCapacity::new(terms)),
         Box::new(no_lost_wakeup::NoLostWakeup::new(terms)),

@@ -1,8 +1,8 @@
 //! Once actors ended and the world is healed, `max_size` acquires succeed at once.
 //!
 //! Whoever runs the scenario asks each pool in [`Phase::Capacity`] for `max_size` leases, less those that applications
-//! leaked (which [`eventual_release`](super::eventual_release) tells), and keeps all of them until it has them. At once
-//! includes dialling: the bound is a grace beyond a dial. What nobody can ask of the pool:
+//! leaked (which [`eventual_release`](super::eventual_release) tells), and keeps all of them until it has them; a pool
+//! without a bound for as many as were ever wanted of it at once. At once includes dialling: the bound is a grace beyond a dial. What nobody can ask of the pool:
 //!
 //! - A connection that died silently is found dead only when somebody waits for its answer in vain: each that the pool
 //!   has ([`View::suspects`]) may spoil one acquire.
@@ -66,7 +66,7 @@ impl QuiescentCapacity {
         self.told.push(id);
         let Some(pool) = view.pool(id) else { return };
         let leaked = view.conns_of(pool).filter(|(_, conn)| conn.leaked && conn.lease.is_some()).count();
-        let asked = (pool.max_size as usize).saturating_sub(leaked);
+        let asked = (pool.capacity() as usize).saturating_sub(leaked);
         out.add(&META, || {
             let got = self.got.get(&id.0).copied().unwrap_or_default();
             let leaked = match leaked {

@@ -19,19 +19,26 @@ use crate::trace::view::View;
 /// Everything a pool can do.
 pub(crate) const ABLE: Capabilities = Capabilities {
     max_size: true,
+    unlimited: true,
     min_idle: true,
+    max_idle: true,
     acquire_timeout: true,
     idle_timeout: true,
     max_lifetime: true,
     test_on_acquire: true,
     reset_rollback: true,
+    reset_commit: true,
     reset_discard: true,
     close: true,
     resize: true,
+    dispose: true,
     detach: true,
+    invalidate: true,
     fair: true,
     fifo: true,
     lifo: true,
+    unpooled: false,
+    shared: false,
 };
 
 /// One app `web` with one process and one pool of two connections, one server, no workload, no fault.

@@ -29,6 +29,7 @@ use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::pool::error::describe;
+use crate::pool::transaction::{TransactionWatch, WatchedSocket};
 use crate::trace::event::{ConnId, PoolId};
 use crate::trace::{Recorder, What};
 
@@ -85,12 +86,30 @@ impl Connector {
     /// What the driver reports: the stream could not be opened (an [`io::Error`] is the source), or the server refused
     /// the session (a `DbError` is the source).
     pub async fn connect(&self) -> Result<Connection, tokio_postgres::Error> {
+        self.start(|socket| socket).await
+    }
+
+    /// The same, with what libpq would know of the session's transaction.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub async fn connect_watched(&self) -> Result<(Connection, Arc<TransactionWatch>), tokio_postgres::Error> {
+        let watch = Arc::new(TransactionWatch::default());
+        let watched = Arc::clone(&watch);
+        let connection = self.start(|socket| Box::new(WatchedSocket::new(socket, watched))).await?;
+        Ok((connection, watch))
+    }
+
+    async fn start(
+        &self,
+        wrap: impl FnOnce(Box<dyn Socket>) -> Box<dyn Socket> + Send,
+    ) -> Result<Connection, tokio_postgres::Error> {
         let conn = self.recorder.next_conn();
         self.recorder.record(What::Dial { conn, pool: self.pool });
         let dial = Dial { recorder: &self.recorder, conn, ended: false };
 
         let socket = match open(&*self.dialer, self.config.get_connect_timeout().copied()).await {
-            Ok(socket) => socket,
+            Ok(socket) => wrap(socket),
             Err(error) => {
                 dial.failed(format!("error connecting to server: {error}"), None);
                 return Err(driver_error(error).await);

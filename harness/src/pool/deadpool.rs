@@ -7,7 +7,7 @@
 //! | acquire_timeout | `timeouts.wait`, `.create` and `.recycle` alike; see below |
 //! | idle_timeout, max_lifetime | can't: it has no reaper (an application may call `retain` itself) |
 //! | test_on_acquire | `RecyclingMethod::Verified` (an empty simple query before each hand-out but the first); otherwise `Fast`, its default |
-//! | reset_on_return = rollback | `RecyclingMethod::Custom("ROLLBACK")`, at the next hand-out, not at the return: until then the transaction stays open |
+//! | reset_on_return = rollback | `RecyclingMethod::Custom("ROLLBACK")`, at the next hand-out, not at the return: until then the transaction stays open; `commit` likewise |
 //! | reset_on_return = discard | `RecyclingMethod::Clean`, at the next hand-out. It ends no open transaction, and leaves prepared statements |
 //! | order | `queue_mode`; the default is FIFO |
 //!
@@ -61,6 +61,7 @@ impl Adapter for Deadpool {
             max_lifetime: false,
             test_on_acquire: true,
             reset_rollback: true,
+            reset_commit: true,
             reset_discard: true,
             close: true,
             resize: true,
@@ -68,6 +69,7 @@ impl Adapter for Deadpool {
             fair: false,
             fifo: true,
             lifo: true,
+            ..Capabilities::default()
         }
     }
 
@@ -79,7 +81,10 @@ impl Adapter for Deadpool {
             ("idle_timeout", "not possible: it has no reaper"),
             ("max_lifetime", "not possible: it has no reaper"),
             ("test_on_acquire", "RecyclingMethod::Verified; otherwise Fast, the default"),
-            ("reset_on_return", "rollback: Custom(\"ROLLBACK\"), discard: Clean; both at the next hand-out"),
+            (
+                "reset_on_return",
+                "rollback: Custom(\"ROLLBACK\"), commit: Custom(\"COMMIT\"), discard: Clean; both at the next hand-out",
+            ),
             ("order", "queue_mode (default fifo)"),
             ("close, resize, detach", "close, resize, Object::take"),
         ]
@@ -114,6 +119,7 @@ fn recycling(settings: &PoolSettings) -> RecyclingMethod {
     match (settings.reset_on_return, settings.test_on_acquire) {
         (Reset::Discard, _) => RecyclingMethod::Clean,
         (Reset::Rollback, _) => RecyclingMethod::Custom("ROLLBACK".to_owned()),
+        (Reset::Commit, _) => RecyclingMethod::Custom("COMMIT".to_owned()),
         (Reset::None, true) => RecyclingMethod::Verified,
         (Reset::None, false) => RecyclingMethod::Fast,
     }
@@ -198,57 +204,11 @@ impl DetachedClient for Taken {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::pool::connector::identify;
-    use crate::pool::testing::{Door, TestServer, settle, sql};
-
-    fn settings() -> PoolSettings {
-        PoolSettings { max_size: 2, acquire_timeout: Some(Duration::from_secs(5)), ..PoolSettings::default() }
-    }
+    use crate::pool::testing::{Door, TestServer, build, settings, settle};
 
     async fn pool(server: &TestServer, settings: &PoolSettings) -> Arc<dyn Pool> {
-        Deadpool.build(settings, server.connector()).await.unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_returned_connection_is_handed_out_again() {
-        let server = TestServer::new();
-        let pool = pool(&server, &settings()).await;
-        let mut lease = pool.acquire().await.unwrap();
-        sql(&mut lease, "SELECT 1").await.unwrap();
-        let first = identify(lease.client());
-        drop(lease);
-        let mut lease = pool.acquire().await.unwrap();
-        assert_eq!(identify(lease.client()), first);
-        assert_eq!(server.count(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_acquire_times_out_when_all_are_leased() {
-        let server = TestServer::new();
-        let pool = pool(&server, &settings()).await;
-        let _held = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
-        let began = tokio::time::Instant::now();
-        let error = pool.acquire().await.err().unwrap();
-        assert_eq!(error.kind, PoolErrorKind::Timeout);
-        assert!((Duration::from_secs(5)..Duration::from_millis(5005)).contains(&began.elapsed()));
-        assert_eq!(server.peak(), 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_broken_connection_is_replaced() {
-        let server = TestServer::new();
-        let pool = pool(&server, &settings()).await;
-        let mut lease = pool.acquire().await.unwrap();
-        let first = identify(lease.client());
-        server.kill(first);
-        settle().await;
-        drop(lease);
-        let mut lease = pool.acquire().await.unwrap();
-        assert_ne!(identify(lease.client()), first);
-        sql(&mut lease, "SELECT 1").await.unwrap();
+        build(&Deadpool, server, settings).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -299,6 +259,7 @@ mod tests {
             (Reset::None, false, None),
             (Reset::None, true, Some("")),
             (Reset::Rollback, false, Some("ROLLBACK")),
+            (Reset::Commit, false, Some("COMMIT")),
             (Reset::Discard, true, RecyclingMethod::Clean.query()),
         ] {
             let server = TestServer::new();

@@ -12,17 +12,26 @@ use tokio_postgres::Client;
 use crate::scenario::model::PoolSettings;
 
 pub mod bb8;
+mod caller;
 pub mod connector;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod contract;
 pub mod deadpool;
 pub mod error;
+mod python;
 pub mod reference;
 mod registry;
+pub mod sqlalchemy;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 pub(crate) mod testing;
+pub mod trac;
+pub mod transaction;
 
+pub use caller::{Caller, Entered, caller};
 pub use connector::Connector;
-pub use registry::{all, by_name, names, published};
+pub use registry::{all, by_name, models, names, published};
 
 /// Builds pools of one kind. This is what a pool author implements, with [`Pool`] and [`Lease`].
 #[async_trait]
@@ -30,8 +39,13 @@ pub trait Adapter: Send + Sync + 'static {
     /// The pool's name: `bb8`. Lower case, it is part of test names and file names.
     fn name(&self) -> &'static str;
 
-    /// The pool's version, as on crates.io.
+    /// The pool's version, as on crates.io; of a model, the version of the library that it follows.
     fn version(&self) -> &'static str;
+
+    /// The library that this is a model of, and where it comes from: `SQLAlchemy (PyPI)`. `None` for a pool itself.
+    fn models(&self) -> Option<&'static str> {
+        None
+    }
 
     /// What the pool can do.
     fn capabilities(&self) -> Capabilities;
@@ -46,7 +60,14 @@ pub trait Adapter: Send + Sync + 'static {
     async fn build(&self, settings: &PoolSettings, connector: Connector) -> Result<Arc<dyn Pool>, PoolError>;
 }
 
-/// One pool of connections.
+/// A pool's version as people read it: `0.9.1`, or `2.0.58, modelled`.
+#[must_use]
+pub fn version_text(adapter: &dyn Adapter) -> String {
+    let version = adapter.version();
+    if adapter.models().is_some() { format!("{version}, modelled") } else { version.to_owned() }
+}
+
+/// One pool of connections. A pool that keeps something a thread asks [`caller`].
 #[async_trait]
 pub trait Pool: Send + Sync + 'static {
     /// Waits for a connection.
@@ -63,12 +84,33 @@ pub trait Pool: Send + Sync + 'static {
 
     /// Changes `max_size`. Only called with [`Capabilities::resize`].
     fn resize(&self, _max_size: u32) {}
+
+    /// Lets go of all connections, and goes on empty: idle ones are closed now, leased ones are the former pool's and
+    /// don't come back to this one (SQLAlchemy's `Engine.dispose()`). Only called with [`Capabilities::dispose`].
+    async fn dispose(&self) {}
+
+    /// The garbage collector of the pool's language runs: what the pool lost in reference cycles is freed. Rust has no such
+    /// thing, models may. Leases lost in cycles are whoever's who lost them, to be dropped then.
+    fn collect(&self) {}
 }
 
-/// A checked-out connection. Dropping it returns it to the pool.
+/// A checked-out connection. Dropping it returns it to the pool, wherever that happens: inside an actor, or outside of any
+/// when a lease that was lost is found by a garbage collector. What the return needs to send is then sent by a task.
+#[async_trait]
 pub trait Lease: Send {
     /// The connection.
     fn client(&mut self) -> &Client;
+
+    /// Returns it to the pool, and waits as long as the pool lets its caller wait. Dropped before its end, the return goes
+    /// on as if the lease had been dropped.
+    async fn give_back(self: Box<Self>) {}
+
+    /// A statement on it failed: pools that look at errors themselves see it here. Returns at once.
+    fn failed(&mut self, _error: &tokio_postgres::Error) {}
+
+    /// Closes the connection and ends the lease: its place in the pool is free (SQLAlchemy's `invalidate()`). Only called
+    /// with [`Capabilities::invalidate`].
+    async fn invalidate(self: Box<Self>) {}
 
     /// Takes the connection out of the pool for good. Only called with [`Capabilities::detach`]. The returned value
     /// keeps it open until it is dropped.
@@ -97,8 +139,12 @@ impl DetachedClient for Client {
 pub struct Capabilities {
     /// Has a bound on its connections.
     pub max_size: bool,
+    /// Can go without that bound.
+    pub unlimited: bool,
     /// Keeps a minimum of idle connections.
     pub min_idle: bool,
+    /// Keeps at most so many idle connections, fewer than `max_size`.
+    pub max_idle: bool,
     /// Ends an acquire after `acquire_timeout`.
     pub acquire_timeout: bool,
     /// Closes connections idle for too long by itself, without an acquire.
@@ -109,20 +155,30 @@ pub struct Capabilities {
     pub test_on_acquire: bool,
     /// Rolls back an open transaction when a lease is returned.
     pub reset_rollback: bool,
+    /// Commits an open transaction when a lease is returned.
+    pub reset_commit: bool,
     /// Discards all session state when a lease is returned.
     pub reset_discard: bool,
     /// Can be closed.
     pub close: bool,
     /// Can change its size.
     pub resize: bool,
+    /// Can let go of all connections and go on.
+    pub dispose: bool,
     /// Can give a connection away for good.
     pub detach: bool,
+    /// Can close a leased connection, and its lease with it.
+    pub invalidate: bool,
     /// Serves waiters in the order in which they came, by its documentation.
     pub fair: bool,
     /// Hands out the connection idle for longest on request.
     pub fifo: bool,
     /// Hands out the connection returned last on request.
     pub lifo: bool,
+    /// Keeps no connection between two leases, by its documentation: churn is what it is for. Nothing needs it.
+    pub unpooled: bool,
+    /// Lends one connection to several at once, by its documentation: no lease is exclusive. Nothing needs it.
+    pub shared: bool,
 }
 
 /// A pool's own counters; `None` where it has no such counter.

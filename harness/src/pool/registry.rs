@@ -6,6 +6,8 @@ use super::Adapter;
 use super::bb8::Bb8;
 use super::deadpool::Deadpool;
 use super::reference::{Plant, Planted, Reference};
+use super::sqlalchemy::{PoolClass, SqlAlchemy};
+use super::trac::Trac;
 
 /// The published pools and the reference pool: what `run` and `cargo test` use when none is named.
 #[must_use]
@@ -13,7 +15,17 @@ pub fn published() -> Vec<Arc<dyn Adapter>> {
     vec![Arc::new(Bb8), Arc::new(Deadpool), Arc::new(Reference)]
 }
 
-/// The pool of this name: a published one, `reference`, or `planted:NAME`.
+/// The models of pools that are not Rust: what runs when it is named.
+#[must_use]
+pub fn models() -> Vec<Arc<dyn Adapter>> {
+    use PoolClass::{Null, Queue, SingletonThread, Static};
+    let sqlalchemy =
+        [Queue, Null, SingletonThread, Static].map(|class| Arc::new(SqlAlchemy(class)) as Arc<dyn Adapter>);
+    let trac = [Trac::Today, Trac::Of2006].map(|pool| Arc::new(pool) as Arc<dyn Adapter>);
+    sqlalchemy.into_iter().chain(trac).collect()
+}
+
+/// The pool of this name: a published one, `reference`, a model, or `planted:NAME`.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Arc<dyn Adapter>> {
     all().find(|adapter| adapter.name() == name)
@@ -25,10 +37,10 @@ pub fn names() -> Vec<&'static str> {
     all().map(|adapter| adapter.name()).collect()
 }
 
-/// Every pool: the published ones, `reference`, the planted bugs.
+/// Every pool: the published ones, `reference`, the models, the planted bugs.
 pub fn all() -> impl Iterator<Item = Arc<dyn Adapter>> {
     let planted = Plant::all().map(|plant| Arc::new(Planted(plant)) as Arc<dyn Adapter>);
-    published().into_iter().chain(planted)
+    published().into_iter().chain(models()).chain(planted)
 }
 
 #[cfg(test)]

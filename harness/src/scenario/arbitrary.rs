@@ -139,15 +139,22 @@ fn network() -> impl Strategy<Value = Network> {
 
 fn app() -> impl Strategy<Value = App> {
     let times = (maybe(), maybe(), maybe(), any::<bool>());
-    let reset = select(vec![Reset::None, Reset::Rollback, Reset::Discard]);
+    let reset = select(vec![Reset::None, Reset::Rollback, Reset::Commit, Reset::Discard]);
     let order = option::of(select(vec![Order::Fifo, Order::Lifo]));
-    (1u32..5, 1u32..30, 0u32..30, times, reset, order, any::<bool>()).prop_map(
-        |(processes, max_size, min_idle, times, reset_on_return, order, superuser)| App {
+    let sizes = (prop_oneof![1u32..30, Just(PoolSettings::UNLIMITED)], 0u32..30, option::of(0u32..30)).prop_map(
+        |(max_size, min_idle, max_idle)| {
+            let max_idle = max_idle.map(|max_idle| max_idle.min(max_size));
+            (max_size, min_idle.min(max_idle.unwrap_or(max_size)), max_idle)
+        },
+    );
+    (1u32..5, sizes, times, reset, order, any::<bool>()).prop_map(
+        |(processes, (max_size, min_idle, max_idle), times, reset_on_return, order, superuser)| App {
             processes,
             user: if superuser { "postgres" } else { "app" }.to_owned(),
             pool: PoolSettings {
                 max_size,
-                min_idle: min_idle.min(max_size),
+                min_idle,
+                max_idle,
                 acquire_timeout: times.0,
                 idle_timeout: times.1,
                 max_lifetime: times.2,

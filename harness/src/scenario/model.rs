@@ -154,10 +154,12 @@ pub struct App {
 /// Settings that most pools have, under one name each. An adapter maps them to its pool's own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolSettings {
-    /// At most this many connections. Default 10.
+    /// At most this many connections, or [`PoolSettings::UNLIMITED`]. Default 10.
     pub max_size: u32,
     /// At least this many idle connections are kept. Default 0.
     pub min_idle: u32,
+    /// At most this many idle connections are kept; more are closed when they come back. `None` keeps them all.
+    pub max_idle: Option<u32>,
     /// How long an acquire may take; `None` waits for ever. Default 30 s.
     pub acquire_timeout: Option<Duration>,
     /// A connection idle for longer is closed.
@@ -172,11 +174,17 @@ pub struct PoolSettings {
     pub order: Option<Order>,
 }
 
+impl PoolSettings {
+    /// A `max_size` without a bound.
+    pub const UNLIMITED: u32 = u32::MAX;
+}
+
 impl Default for PoolSettings {
     fn default() -> Self {
         PoolSettings {
             max_size: 10,
             min_idle: 0,
+            max_idle: None,
             acquire_timeout: Some(Duration::from_secs(30)),
             idle_timeout: None,
             max_lifetime: None,
@@ -194,6 +202,8 @@ pub enum Reset {
     None,
     /// ROLLBACK when a transaction is open.
     Rollback,
+    /// COMMIT when a transaction is open.
+    Commit,
     /// DISCARD ALL, or the pool's own nearest.
     Discard,
 }

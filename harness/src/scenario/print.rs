@@ -253,8 +253,12 @@ fn print_app(file: &mut File, name: &str, app: &App) {
     }
     let pool = &app.pool;
     file.header(&format!("[app.{}.pool]", key(name)));
-    file.number_unless("max_size", pool.max_size, default.max_size);
+    match pool.max_size {
+        PoolSettings::UNLIMITED => file.line("max_size", "\"unlimited\""),
+        max_size => file.number_unless("max_size", max_size, default.max_size),
+    }
     file.number_unless("min_idle", pool.min_idle, default.min_idle);
+    file.number_if("max_idle", pool.max_idle);
     match pool.acquire_timeout {
         None => file.line("acquire_timeout", "\"never\""),
         timeout if timeout == default.acquire_timeout => {}
@@ -268,6 +272,7 @@ fn print_app(file: &mut File, name: &str, app: &App) {
     match pool.reset_on_return {
         Reset::None => {}
         Reset::Rollback => file.line("reset_on_return", "\"rollback\""),
+        Reset::Commit => file.line("reset_on_return", "\"commit\""),
         Reset::Discard => file.line("reset_on_return", "\"discard\""),
     }
     match pool.order {

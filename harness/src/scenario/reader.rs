@@ -159,6 +159,23 @@ impl<'v, 'i> Value<'v, 'i> {
         u32::try_from(value).ok()
     }
 
+    /// A count, or a word that stands for one.
+    pub(super) fn count_or(
+        &self,
+        log: &Log<'_>,
+        allowed: std::ops::RangeInclusive<u32>,
+        (word, meaning): (&'static str, u32),
+    ) -> Option<u32> {
+        if self.raw.as_str().is_some() {
+            return self.choice(log, &[(word, meaning)]);
+        }
+        if self.raw.as_integer().is_none() {
+            log.mismatch(self, &format!("a whole number or \"{word}\""));
+            return None;
+        }
+        self.count(log, allowed)
+    }
+
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&self, log: &Log<'_>, choices: &[(&'static str, T)]) -> Option<T> {
         let text = self.string(log)?;

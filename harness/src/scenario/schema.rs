@@ -264,11 +264,12 @@ struct App {
 #[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes files")]
 struct Pool {
-    /// At most this many connections. Default 10.
-    #[schemars(range(min = 1, max = 10_000))]
-    max_size: Option<u32>,
+    /// At most this many connections; "unlimited" sets no bound. Default 10.
+    max_size: Option<MaxSize>,
     /// At least this many idle connections are kept. Default 0.
     min_idle: Option<u32>,
+    /// At most this many idle connections are kept; more are closed when they come back. Default: max_size.
+    max_idle: Option<u32>,
     /// How long an acquire may take; "never" waits for ever. Default "30s".
     acquire_timeout: Option<Timeout>,
     /// A connection idle for longer is closed. Default "never".
@@ -284,6 +285,22 @@ struct Pool {
 }
 
 #[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "it describes files")]
+enum MaxSize {
+    Number(#[schemars(range(min = 1, max = 10_000))] u32),
+    Unlimited(Unlimited),
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it describes files")]
+enum Unlimited {
+    /// No bound.
+    Unlimited,
+}
+
+#[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 #[expect(dead_code, reason = "it describes files")]
 enum Reset {
@@ -291,6 +308,8 @@ enum Reset {
     None,
     /// ROLLBACK when a transaction is open.
     Rollback,
+    /// COMMIT when a transaction is open.
+    Commit,
     /// DISCARD ALL, or the pool's own nearest.
     Discard,
 }

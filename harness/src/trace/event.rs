@@ -145,6 +145,11 @@ pub enum What {
         /// The pool's error.
         message: Arc<str>,
     },
+    /// A pool lets go of all its connections, and goes on empty: none of them comes back to it.
+    PoolDisposed {
+        /// Which.
+        pool: PoolId,
+    },
     /// `max_size` was changed.
     PoolResized {
         /// Which.

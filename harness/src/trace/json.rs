@@ -9,6 +9,7 @@ use serde::ser::{SerializeMap, Serializer};
 
 use super::event::{Acquired, ActorEnd, Event, Phase, SqlResult, What};
 use crate::pool::Status;
+use crate::scenario::model::PoolSettings;
 
 /// Writes one event and a newline.
 ///
@@ -40,6 +41,7 @@ fn name(what: &What) -> &'static str {
         What::PoolBuilt { .. } => "pool_built",
         What::PoolFailed { .. } => "pool_failed",
         What::PoolResized { .. } => "pool_resized",
+        What::PoolDisposed { .. } => "pool_disposed",
         What::PoolClosing { .. } => "pool_closing",
         What::PoolClosed { .. } => "pool_closed",
         What::PoolDropped { .. } => "pool_dropped",
@@ -92,7 +94,8 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
         What::PoolBuilt { pool, process, max_size, own } => {
             map.serialize_entry("pool", &pool.0)?;
             map.serialize_entry("process", &process.0)?;
-            map.serialize_entry("max_size", max_size)?;
+            let bound = (*max_size != PoolSettings::UNLIMITED).then_some(max_size);
+            map.serialize_entry("max_size", &bound)?;
             map.serialize_entry("own", own)
         }
         What::PoolFailed { pool, process, message } => {
@@ -104,9 +107,10 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
             map.serialize_entry("pool", &pool.0)?;
             map.serialize_entry("max_size", max_size)
         }
-        What::PoolClosing { pool } | What::PoolClosed { pool } | What::PoolDropped { pool } => {
-            map.serialize_entry("pool", &pool.0)
-        }
+        What::PoolDisposed { pool }
+        | What::PoolClosing { pool }
+        | What::PoolClosed { pool }
+        | What::PoolDropped { pool } => map.serialize_entry("pool", &pool.0),
         What::PoolStatus { pool, status } => {
             map.serialize_entry("pool", &pool.0)?;
             let Status { size, idle, in_use, waiting, max_size } = status;

@@ -23,7 +23,7 @@ use super::story::Story;
 use super::view::View;
 use crate::invariant::judge::Kind;
 use crate::invariant::{self, Jury, Terms, Violations};
-use crate::pool::Capabilities;
+use crate::pool::{Caller, Capabilities};
 use crate::scenario::model::Scenario;
 
 /// What a recorder does beside numbering.
@@ -99,6 +99,7 @@ pub struct Recorder {
 struct Shared {
     start: Instant,
     actors: AtomicU32,
+    threads: AtomicU32,
     conns: AtomicU32,
     pools: AtomicU32,
     processes: AtomicU32,
@@ -124,6 +125,7 @@ impl Recorder {
             shared: Arc::new(Shared {
                 start: clock::now(),
                 actors: AtomicU32::new(0),
+                threads: AtomicU32::new(0),
                 conns: AtomicU32::new(0),
                 pools: AtomicU32::new(0),
                 processes: AtomicU32::new(0),
@@ -166,6 +168,12 @@ impl Recorder {
     #[must_use]
     pub fn next_actor(&self) -> ActorId {
         ActorId(self.shared.actors.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// A number for a new thread of an application, from 1.
+    #[must_use]
+    pub fn next_thread(&self) -> Caller {
+        Caller(self.shared.threads.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// A number for a new dial, from 1.

@@ -18,6 +18,7 @@ use super::figures::Figures;
 use super::json::lifecycle_name;
 use super::view::{Totals, View};
 use crate::invariant::Violations;
+use crate::scenario::model::PoolSettings;
 
 /// The most lines of events in a story; its head and its end need some twenty more.
 const EVENT_LINES: usize = 38;
@@ -106,13 +107,20 @@ impl Story {
             }
             What::PoolBuilt { max_size, own, .. } => {
                 let worth = if *own { Worth::Detail } else { Worth::Turn };
-                self.fold(at, worth, "pool".into(), &format!("is built, max_size {max_size}"), view);
+                let built = match *max_size {
+                    PoolSettings::UNLIMITED => "is built, without a bound".to_owned(),
+                    max_size => format!("is built, max_size {max_size}"),
+                };
+                self.fold(at, worth, "pool".into(), &built, view);
             }
             What::PoolFailed { message, .. } => {
                 self.fold(at, Worth::Trouble, "pool".into(), &format!("could not be built: {message}"), view);
             }
             What::PoolResized { pool, max_size } => {
                 self.fold(at, Worth::Turn, pool_name(*pool), &format!("is resized to {max_size}"), view);
+            }
+            What::PoolDisposed { .. } => {
+                self.fold(at, Worth::Turn, "pool".into(), "lets go of all its connections", view)
             }
             What::PoolClosing { .. } => self.fold(at, Worth::Turn, "pool".into(), "is being closed", view),
             What::PoolClosed { .. } => self.fold(at, Worth::Turn, "pool".into(), "is closed", view),

@@ -22,7 +22,7 @@ use super::random;
 use super::slot::AbandonTimer;
 use super::traffic::Shared;
 use crate::pool::connector::identify;
-use crate::pool::{Capabilities, Detached, Lease, Pool, PoolError, PoolErrorKind};
+use crate::pool::{Caller, Capabilities, Detached, Lease, Pool, PoolError, PoolErrorKind};
 use crate::scenario::model::OnError;
 use crate::trace::event::{Acquired, ActorEnd, ActorId, ConnId, PoolId, SqlResult};
 use crate::trace::{Recorder, What};
@@ -163,13 +163,7 @@ impl Actor {
                 self.hold(*min, *max).await;
                 Ok(())
             }
-            Op::Release => match self.grip {
-                Some(_) => {
-                    self.let_go();
-                    Ok(())
-                }
-                None => Err(Failed),
-            },
+            Op::Release => self.release().await,
             Op::Leak => self.leak(),
             Op::Abandon { after } => {
                 let timer = self.abandon.as_ref().expect("made for every program that has this step");
@@ -244,10 +238,15 @@ impl Actor {
             if prepared { client.query(&*text, &[]).await.map(drop) } else { client.batch_execute(&text).await };
         let result = match answer {
             Ok(()) => SqlResult::Ok,
-            Err(error) => match error.code() {
-                Some(code) => SqlResult::Error(code.code().to_owned()),
-                None => SqlResult::Broken(error.to_string()),
-            },
+            Err(error) => {
+                if let Hold::Lease(lease) = hold {
+                    lease.failed(&error);
+                }
+                match error.code() {
+                    Some(code) => SqlResult::Error(code.code().to_owned()),
+                    None => SqlResult::Broken(error.to_string()),
+                }
+            }
         };
         let ok = result == SqlResult::Ok;
         open.end(result);
@@ -284,7 +283,25 @@ impl Actor {
         }
     }
 
-    /// Returns the lease, or drops the detached connection.
+    /// Returns the lease as the pool wants it, or drops the detached connection.
+    async fn release(&mut self) -> StepResult {
+        match self.grip.take() {
+            None => Err(Failed),
+            Some(Grip { conn, hold: Hold::Lease(lease) }) => {
+                self.in_transaction = false;
+                self.recorder().record(What::Released { actor: self.id, conn });
+                lease.give_back().await;
+                Ok(())
+            }
+            detached => {
+                self.grip = detached;
+                self.let_go();
+                Ok(())
+            }
+        }
+    }
+
+    /// Drops the lease or the detached connection.
     fn let_go(&mut self) {
         let Some(Grip { conn, hold }) = self.grip.take() else {
             return;
@@ -426,8 +443,10 @@ async fn take_lease(
     Err(Failed)
 }
 
-/// An actor of the harness's own: it asks for one lease, and keeps it until it is dropped. It does not count as traffic.
+/// An actor of the harness's own, and a thread of its own: it asks for one lease, and keeps it until it is dropped. It does
+/// not count as traffic.
 pub struct Probe {
+    thread: Caller,
     recorder: Recorder,
     process: Arc<ProcessContext>,
     actor: ActorId,
@@ -439,15 +458,16 @@ impl Probe {
     /// The probe arrives.
     #[must_use]
     pub fn new(recorder: Recorder, process: Arc<ProcessContext>) -> Probe {
-        let actor = recorder.next_actor();
+        let (actor, thread) = (recorder.next_actor(), recorder.next_thread());
         let workload = Arc::from("capacity");
         recorder.record(What::ActorStart { actor, workload, process: process.id });
-        Probe { recorder, process, actor, grip: None, end: ActorEnd::Killed }
+        Probe { thread, recorder, process, actor, grip: None, end: ActorEnd::Killed }
     }
 
     /// Asks for a lease. Returns whether it got one; dropped before, it was killed while it waited.
     pub async fn acquire(&mut self, pool_id: PoolId, pool: &dyn Pool) -> bool {
-        let result = take_lease(&self.recorder, &self.process, self.actor, pool_id, pool, None).await;
+        let taking = take_lease(&self.recorder, &self.process, self.actor, pool_id, pool, None);
+        let result = self.thread.scope(taking).await;
         self.grip = result.ok();
         self.end = if self.grip.is_some() { ActorEnd::Done } else { ActorEnd::Failed };
         self.grip.is_some()
@@ -458,6 +478,7 @@ impl Drop for Probe {
     fn drop(&mut self) {
         if let Some(Grip { conn, hold }) = self.grip.take() {
             self.recorder.record(What::Released { actor: self.actor, conn });
+            let _calls = self.thread.enter();
             drop(hold);
         }
         self.recorder.record(What::ActorEnd { actor: self.actor, end: self.end.clone() });

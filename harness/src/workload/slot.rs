@@ -15,14 +15,16 @@ use tokio::time::Sleep;
 
 use super::panics;
 use super::process::ProcessContext;
+use crate::pool::Caller;
 use crate::trace::event::{ActorEnd, ActorId, ProcessId};
 use crate::worker::progress;
 
 /// A timer that ends an actor in the middle of a step. Shared between the actor, which sets it, and its slot.
 pub(super) type AbandonTimer = Arc<Mutex<Option<Pin<Box<Sleep>>>>>;
 
-/// The place of one actor at a time.
+/// The place of one actor at a time. For pools it is a thread.
 pub(super) struct Slot<F> {
+    thread: Caller,
     state: Mutex<State<F>>,
     /// Killed while it was being polled: it ends when that poll returns.
     doomed: AtomicBool,
@@ -56,9 +58,10 @@ pub(super) trait Kill: Send + Sync {
 }
 
 impl<F: Future<Output = ActorEnd> + Send> Slot<F> {
-    pub(super) fn new() -> Arc<Slot<F>> {
+    pub(super) fn new(thread: Caller) -> Arc<Slot<F>> {
         let state = State { future: Box::pin(None), occupant: None, waker: None };
-        Arc::new(Slot { state: Mutex::new(state), doomed: AtomicBool::new(false), process: AtomicU32::new(0) })
+        let (doomed, process) = (AtomicBool::new(false), AtomicU32::new(0));
+        Arc::new(Slot { thread, state: Mutex::new(state), doomed, process })
     }
 
     /// Puts an actor in the empty slot.
@@ -81,6 +84,7 @@ impl<F: Future<Output = ActorEnd> + Send> Slot<F> {
             return Poll::Ready(None);
         };
         let number = occupant.as_ref().map_or(0, |occupant| occupant.actor.0);
+        let _calls = self.thread.enter();
         progress::in_actor(number);
         let polled = panics::catch(|| actor.poll(cx));
         progress::in_actor(0);
@@ -122,6 +126,7 @@ impl<F: Future<Output = ActorEnd> + Send> Kill for Slot<F> {
             return None;
         };
         let occupant = state.occupant.take_if(|occupant| of.is_none_or(|id| id == occupant.process.id))?;
+        let _calls = self.thread.enter();
         let panic = panics::catch(|| state.future.set(None)).err();
         if let Some(waker) = state.waker.take() {
             waker.wake();

@@ -175,7 +175,7 @@ impl Shared {
             _ => shared.processes.in_turn(&program.app, *shared.numbers[index].lock())?,
         };
         let (ended, end) = oneshot::channel();
-        let slot = Slot::new();
+        let slot = Slot::new(shared.recorder.next_thread());
         let registered = Registered::new(shared, Arc::clone(&slot) as Arc<dyn Kill>);
         let arrived = shared.arrive(index, &process);
         let abandon = program.abandons.then(AbandonTimer::default);
@@ -308,7 +308,7 @@ async fn admit(shared: Arc<Shared>, index: usize, arrivals: Arrivals) {
 /// One worker of a closed loop: an actor after another, in the process of its seat.
 async fn work(shared: Arc<Shared>, index: usize, seat: u32, pause: Duration) {
     let program = Arc::clone(&shared.programs[index]);
-    let slot = Slot::new();
+    let slot = Slot::new(shared.recorder.next_thread());
     let _registered = Registered::new(&shared, Arc::clone(&slot) as Arc<dyn Kill>);
     let abandon = program.abandons.then(AbandonTimer::default);
     let mut stopped = shared.stopped.subscribe();

@@ -474,12 +474,15 @@ pub(super) fn row_description(out: &mut BytesMut, columns: &[Column], formats: &
         out.put_u16(u16::try_from(columns.len()).unwrap_or(u16::MAX));
         for (index, column) in columns.iter().enumerate() {
             out.put_slice(column.name.as_bytes());
-            // The end of the name; then the table's oid and the column's number, which are not tracked; type, size,
-            // type modifier, format. One array is one check of the buffer's room.
+            // The end of the name; the table's oid and the column's number; type, size, modifier, format. One array is
+            // one check of the buffer's room.
+            let (table, number) = column.origin.unwrap_or((0, 0));
             let mut fields = [0; 19];
+            fields[1..5].copy_from_slice(&table.to_be_bytes());
+            fields[5..7].copy_from_slice(&number.to_be_bytes());
             fields[7..11].copy_from_slice(&column.kind.oid().to_be_bytes());
             fields[11..13].copy_from_slice(&column.kind.size().to_be_bytes());
-            fields[13..17].copy_from_slice(&(-1_i32).to_be_bytes());
+            fields[13..17].copy_from_slice(&column.modifier.to_be_bytes());
             fields[18] = u8::from(formats.binary(index));
             out.put_slice(&fields);
         }

@@ -19,19 +19,26 @@ pub struct Planted(pub Plant);
 
 const CAPABILITIES: Capabilities = Capabilities {
     max_size: true,
+    unlimited: false,
     min_idle: true,
+    max_idle: false,
     acquire_timeout: true,
     idle_timeout: true,
     max_lifetime: true,
     test_on_acquire: true,
     reset_rollback: true,
+    reset_commit: true,
     reset_discard: true,
     close: true,
     resize: true,
+    dispose: false,
     detach: true,
+    invalidate: false,
     fair: true,
     fifo: true,
     lifo: true,
+    unpooled: false,
+    shared: false,
 };
 
 const MAPPING: &[(&str, &str)] = &[
@@ -41,7 +48,7 @@ const MAPPING: &[(&str, &str)] = &[
     ("idle_timeout", "to the millisecond; spares no min_idle"),
     ("max_lifetime", "to the millisecond, shorter by up to a tenth for each connection"),
     ("test_on_acquire", "an empty query, 2 s at most"),
-    ("reset_on_return", "ROLLBACK; ROLLBACK and DISCARD ALL; or a bare Sync. 2 s at most, right at the return"),
+    ("reset_on_return", "ROLLBACK; COMMIT; ROLLBACK and DISCARD ALL; or a bare Sync. 2 s at most, right at the return"),
     ("order", "of idle connections (default fifo); waiters are always first come, first served"),
     ("close", "waits for what is idle, not for leases"),
     ("resize, detach", "at once; leases beyond the bound are closed at their return"),

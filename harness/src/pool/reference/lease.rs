@@ -94,6 +94,7 @@ async fn reset(shared: &Shared, client: &Client) -> Result<(), tokio_postgres::E
         Reset::None => client.check_connection().await,
         Reset::Rollback if shared.planted(Plant::ResetSkippedAfterError) => client.check_connection().await,
         Reset::Rollback => client.batch_execute(rollback).await,
+        Reset::Commit => client.batch_execute("COMMIT").await,
         Reset::Discard => {
             // Not in one message: DISCARD ALL refuses to run in the implicit transaction of several statements.
             if !shared.planted(Plant::ResetSkippedAfterError) {

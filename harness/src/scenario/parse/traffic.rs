@@ -67,26 +67,20 @@ pub(super) fn apps(value: &Value<'_, '_>, log: &Log<'_>, roles: &[&str]) -> Opti
 fn pool_settings(mut reader: Reader<'_, '_, '_>) -> PoolSettings {
     const MOST: u32 = 10_000;
     let mut pool = PoolSettings::default();
-    let max_size = reader.read_at("max_size", |v, log| v.count(log, 1..=MOST));
-    let max_size_wrong = max_size.is_none();
+    let max_size =
+        reader.read_at("max_size", |v, log| v.count_or(log, 1..=MOST, ("unlimited", PoolSettings::UNLIMITED)));
     if let Some(max_size) = &max_size {
         pool.max_size = max_size.value;
     }
-    let log = reader.log;
+    let mut bound = Bound { key: "max_size", value: pool.max_size, place: max_size.map(|at| at.span) };
+    if let Some(max_idle) = reader.read_at("max_idle", |v, log| v.count(log, 0..=MOST)) {
+        bound.check(reader.log, "max_idle", &max_idle);
+        pool.max_idle = Some(max_idle.value);
+        bound = Bound { key: "max_idle", value: max_idle.value, place: Some(max_idle.span) };
+    }
     if let Some(min_idle) = reader.read_at("min_idle", |v, log| v.count(log, 0..=MOST)) {
+        bound.check(reader.log, "min_idle", &min_idle);
         pool.min_idle = min_idle.value;
-        if min_idle.value > pool.max_size {
-            let mut diagnostic = Diagnostic::new(
-                "scenario::out_of_range",
-                min_idle.span,
-                format!("`min_idle` is larger than `max_size`, which is {}", pool.max_size),
-            )
-            .label(format!("at most {}", pool.max_size));
-            if let Some(max_size) = max_size.filter(|_| !max_size_wrong) {
-                diagnostic = diagnostic.note(max_size.span, "the bound");
-            }
-            log.push(diagnostic);
-        }
     }
     if let Some(timeout) = reader.read("acquire_timeout", |v, log| v.timeout(log)) {
         pool.acquire_timeout = timeout;
@@ -94,13 +88,38 @@ fn pool_settings(mut reader: Reader<'_, '_, '_>) -> PoolSettings {
     pool.idle_timeout = reader.read("idle_timeout", |v, log| v.timeout(log)).flatten();
     pool.max_lifetime = reader.read("max_lifetime", |v, log| v.timeout(log)).flatten();
     pool.test_on_acquire = reader.read("test_on_acquire", |v, log| v.boolean(log)).unwrap_or_default();
-    let resets = [("none", Reset::None), ("rollback", Reset::Rollback), ("discard", Reset::Discard)];
+    let resets =
+        [("none", Reset::None), ("rollback", Reset::Rollback), ("commit", Reset::Commit), ("discard", Reset::Discard)];
     if let Some(reset) = reader.read("reset_on_return", |v, log| v.choice(log, &resets)) {
         pool.reset_on_return = reset;
     }
     pool.order = reader.read("order", |v, log| v.choice(log, &[("fifo", Order::Fifo), ("lifo", Order::Lifo)]));
     reader.finish();
     pool
+}
+
+/// What another number of the same table may not exceed.
+struct Bound {
+    key: &'static str,
+    value: u32,
+    /// Where it stands; `None` for a default.
+    place: Option<Span>,
+}
+
+impl Bound {
+    fn check(&self, log: &Log<'_>, key: &str, number: &At<u32>) {
+        let Bound { key: bound, value, place } = self;
+        if number.value <= *value {
+            return;
+        }
+        let message = format!("`{key}` is larger than `{bound}`, which is {value}");
+        let mut diagnostic =
+            Diagnostic::new("scenario::out_of_range", number.span.clone(), message).label(format!("at most {value}"));
+        if let Some(place) = place {
+            diagnostic = diagnostic.note(place.clone(), "the bound");
+        }
+        log.push(diagnostic);
+    }
 }
 
 /// A workload as it was read, with the places of its steps.
