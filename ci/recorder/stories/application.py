@@ -14,7 +14,15 @@ class Case:
     def __call__(self, world):
         with world.server(f"{self.module}_{self.__name__}") as server:
             done = subprocess.run(
-                [sys.executable, "-W", "ignore", "-m", f"recorder.stories.{self.module}", self.__name__, str(server.port)],
+                [
+                    sys.executable,
+                    "-W",
+                    "ignore",
+                    "-m",
+                    f"recorder.stories.{self.module}",
+                    self.__name__,
+                    str(server.port),
+                ],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -234,7 +234,11 @@ def published_before_commit(engine, server):
         request = create(9)
         found = removing["balance"].delay(9).get(timeout=30)
         request.commit()
-        return {"found": found, "attempts": len(attempts), "after_the_commit": removing["balance"].delay(9).get(timeout=30)}
+        return {
+            "found": found,
+            "attempts": len(attempts),
+            "after_the_commit": removing["balance"].delay(9).get(timeout=30),
+        }
 
 
 def published_after_commit(engine, server):

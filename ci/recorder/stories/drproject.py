@@ -17,7 +17,8 @@ from trac.db import pool as trac_pool
 from trac.db.postgres_backend import PostgreSQLConnection
 
 from .. import threads as threads_of
-from . import processes, scheduler
+from ..proxy import Proxy
+from . import processes
 from .world import error
 
 SUBSYSTEMS = ("milestone", "changeset", "wiki", "mail", "ticket")
@@ -33,9 +34,9 @@ class Connector:
 class Pool:
     """Trac's pool for one server. `maxsize` was 5 in 2006, and is 10 today."""
 
-    def __init__(self, server, maxsize=5):
+    def __init__(self, server, maxsize=5, port=None):
         self.backend = trac_pool.ConnectionPoolBackend(maxsize)
-        self.kwargs = {"user": "app", "host": "127.0.0.1", "port": server.port}
+        self.kwargs = {"user": "app", "host": "127.0.0.1", "port": port or server.port}
 
     def get_cnx(self, timeout=None):
         return self.backend.get_cnx(Connector(), self.kwargs, timeout)
@@ -141,7 +142,7 @@ def slots_exhausted(world):
             return said
 
         observations = {"wiki_at_first": wiki()}
-        for number in range(1, 18):
+        for _ in range(17):
             requests.append(processes.Process(hung))
             requests[-1].wait_ready()
         observations |= {
@@ -150,7 +151,9 @@ def slots_exhausted(world):
             "wiki_with_all_slots_taken": wiki(),
         }
         # The database's operator ends a backend: the slot is free, the process hangs on.
-        server.query("SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE usename = 'app' LIMIT 1) AS one")
+        server.query(
+            "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE usename = 'app' LIMIT 1) AS one"
+        )
         observations |= {
             "after_terminating_a_backend": server.backends(),
             "processes_then": sum(process.alive() for process in requests),
@@ -182,7 +185,9 @@ def terminated_backend(world):
         pool = Pool(server)
         cnx = pool.get_cnx()
         select(cnx)
-        server.query("SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE usename = 'app') AS one")
+        server.query(
+            "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE usename = 'app') AS one"
+        )
         server.backends()
         try:
             select(cnx)
@@ -191,7 +196,11 @@ def terminated_backend(world):
             seen = error(failure)
         cnx.close()
         again = pool.get_cnx()
-        return {"next_statement": seen, "next_connection": select(again)[0][0], "pooled_dead_ones": len(pool.backend._pool)}
+        return {
+            "next_statement": seen,
+            "next_connection": select(again)[0][0],
+            "pooled_dead_ones": len(pool.backend._pool),
+        }
 
 
 def deadlock_in_the_collector(world):
@@ -210,7 +219,9 @@ def deadlock_in_the_collector(world):
             "timelines": len(numbers),
             "fewer_than_one_in_ten": len(first) < len(numbers) / 10,
             "the_same_hang_again": hung(server, first) == first,
-            "of_these_with_one_more_event": "all" if len(hung(server, [n + 1 for n in first])) == len(first) else "not all",
+            "of_these_with_one_more_event": "all"
+            if len(hung(server, [n + 1 for n in first])) == len(first)
+            else "not all",
             "of_these_with_a_collection_before_each_subsystem": len(hung(server, first, collect=True)),
             "of_these_with_the_lock_of_today": len(hung(server, first, lock=threading.RLock)),
             "a_hung_one": {"process_is_alive": True, "backends": backends_of_a_hung_one(server, first[0])},
@@ -273,7 +284,84 @@ def backends_of_a_hung_one(server, events):
     return seen
 
 
+def rules_of_the_pool(world):
+    """What today's pool does when all is well: one connection a thread, counted; the one that was returned first is next."""
+    with world.server("rules_of_the_pool") as server:
+        pool = Pool(server, maxsize=3)
+        threads = [threads_of.Worker(name) for name in ("t1", "t2", "t3")]
+        lent = [thread.do(pool.get_cnx) for thread in threads]
+        pids = [cnx.get_backend_pid() for cnx in lent]
+        first_again = threads[0].do(pool.get_cnx)
+        observations = {"a_second_one_for_a_thread_is_the_same": first_again.get_backend_pid() == pids[0]}
+        threads[0].do(first_again.close)
+        observations["closing_one_of_the_two"] = {"active": len(pool.backend._active), "pooled": len(pool.backend._pool)}
+        select(lent[0])
+        observations["in_a_transaction"] = server.backends()
+        for thread, cnx in zip(threads, lent, strict=True):
+            thread.do(cnx.close)
+        observations |= {
+            "after_returning_all": {"active": len(pool.backend._active), "pooled": len(pool.backend._pool)},
+            "rolled_back": server.backends(),
+        }
+        again = [threads[number].do(pool.get_cnx) for number in (1, 2, 0)]
+        observations["next_are_those_returned"] = [pids.index(cnx.get_backend_pid()) + 1 for cnx in again]
+        # Before it is lent again a connection is pinged, by a SELECT; that opens a transaction.
+        observations["after_the_ping"] = server.backends()
+        for number, cnx in zip((1, 2, 0), again, strict=True):
+            threads[number].do(cnx.close)
+        server.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+        server.backends()
+        alive = threads[0].do(pool.get_cnx)
+        observations["after_all_were_terminated"] = {
+            "one_is_lent": select(alive)[0][0],
+            "a_new_one": alive.get_backend_pid() not in pids,
+            "dead_ones_left_in_the_pool": len(pool.backend._pool),
+        }
+        for thread in threads:
+            thread.end()
+        return observations
+
+
+def failed_connect_strands_everyone(world):
+    """A connect that fails wakes no waiter, and who comes later queues behind the waiter: an empty pool that lends nothing."""
+    with world.server("failed_connect_strands_everyone") as server:
+        proxy = Proxy(server.port)
+        pool = Pool(server, maxsize=1, port=proxy.port)
+        threads = [threads_of.Worker(name) for name in ("dials", "waits", "comes later")]
+
+        def request():
+            try:
+                return select(pool.get_cnx())[0][0]
+            except trac_pool.TimeoutError as failure:
+                return f"TimeoutError caused by {error(failure.__cause__)}"
+
+        proxy.silence()
+        dials = threads[0].start(request)
+        proxy.wait_for_held(1)
+        waits = threads[1].start(request)
+        while pool.backend._waiters < 1:
+            time.sleep(0.01)
+        proxy.speak()
+        failed = dials.result()
+        later = threads[2].start(request)
+        stranded = [not pending.done.wait(2) for pending in (waits, later)]
+        observations = {
+            "the_one_that_dials": failed,
+            "then_active": len(pool.backend._active),
+            "then_pooled": len(pool.backend._pool),
+            "backends": server.backends(),
+            "the_waiter_still_waits": stranded[0],
+            "who_comes_later_waits": stranded[1],
+        }
+        # Nobody will ever return a connection. By hand:
+        with pool.backend._available:
+            pool.backend._available.notify()
+        return observations | {"notified_by_hand": waits.result()}
+
+
 PARTS = [
+    rules_of_the_pool,
+    failed_connect_strands_everyone,
     lost_in_one_thread,
     lost_in_five_threads,
     closed_properly,

@@ -47,7 +47,9 @@ class QueryPool:
                 self.output_queue.put(self.query(query))
             except Exception as error:
                 # "print exc_info; print 'Query failed :('"
-                self.failed.append(f"{type(error).__name__}: {str(getattr(error, 'orig', error))}".split(" (Background")[0])
+                self.failed.append(
+                    f"{type(error).__name__}: {str(getattr(error, 'orig', error))}".split(" (Background")[0]
+                )
             self.tasks.task_done()
 
     def overseer(self):
@@ -179,7 +181,7 @@ def more_workers_unpatched(engine, port):
 
 
 def worker_killed(engine, port):
-    """A worker is killed in its query: `except Exception` does not see that, `task_done` is never called, `join` never returns."""
+    """A worker is killed in its query: `except Exception` does not see that, `task_done` is not called, `join` never returns."""
     told = []
     for name in ("connect", "invalidate", "close", "reset", "checkin"):
         event.listen(engine, name, lambda *_, name=name: told.append(name))
@@ -202,7 +204,10 @@ def worker_killed(engine, port):
         "lent": engine.pool.checkedout(),
     }
     gc.collect()
-    return observations | {"lent_after_a_collection": engine.pool.checkedout(), "backends_then": at_port(port).backends()}
+    return observations | {
+        "lent_after_a_collection": engine.pool.checkedout(),
+        "backends_then": at_port(port).backends(),
+    }
 
 
 def not_cooperative(engine, port):

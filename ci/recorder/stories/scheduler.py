@@ -46,9 +46,7 @@ def forget(failure):
 
 def by_minute(completed):
     """Tasks completed per minute, by the minute in which they were started."""
-    return [
-        sum(completed[start : start + CHECKS_A_MINUTE]) for start in range(0, len(completed), CHECKS_A_MINUTE)
-    ]
+    return [sum(completed[start : start + CHECKS_A_MINUTE]) for start in range(0, len(completed), CHECKS_A_MINUTE)]
 
 
 def leases_never_returned(world):

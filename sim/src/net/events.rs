@@ -37,6 +37,8 @@ pub(crate) enum Event {
     Probe { from: usize },
     /// The answer to a probe reaches `to`.
     ProbeAck { to: usize },
+    /// `TCP_USER_TIMEOUT` of `of`, whose peer's window was closed when it had sent so much.
+    WindowTimeout { of: usize, sent: u64 },
     /// A firewall on the way looks whether the flow was idle too long.
     IdleCheck,
 }

@@ -152,6 +152,8 @@ pub(crate) struct Sender {
     pub(crate) generation: u32,
     /// A window update is on its way to this sender.
     pub(crate) window_update: bool,
+    /// How much was sent when the user timeout of a closed window was set.
+    pub(crate) closed_window: Option<u64>,
 }
 
 impl Sender {

@@ -113,7 +113,8 @@ impl Host {
         Connecting { shared: &self.shared, id: Some(id) }.await
     }
 
-    /// The process dies (SIGKILL): the kernel closes its sockets, each with a FIN, or a RST if data is unread. Code of
+    /// The process dies (SIGKILL): the kernel closes its sockets, each with a FIN, or a RST if data is unread or the
+    /// connection was not accepted yet. Code of
     /// this incarnation that still runs gets `ConnectionAborted` from everything.
     pub fn kill_sockets(&self) {
         self.shared.with(|w| {
@@ -214,6 +215,12 @@ impl World {
 
     fn kill(&mut self, host: usize) {
         self.hosts[host].dead = true;
+        // With a listening socket go the connections that it had not accepted.
+        let listeners = &mut self.hosts[host].listeners;
+        let waiting: Vec<FlowId> = listeners.values_mut().flat_map(|listener| listener.queue.drain(..)).collect();
+        for id in waiting {
+            self.abort(id, 1);
+        }
         self.end_all(host, World::close);
     }
 

@@ -28,6 +28,7 @@ impl World {
             Event::Keepalive { of, generation } => self.keepalive_fires(id, of, generation, now),
             Event::Probe { from } => self.probe_arrives(id, from, now),
             Event::ProbeAck { to } => self.probe_ack_arrives(id, to, now),
+            Event::WindowTimeout { of, sent } => self.window_timeout(id, of, sent, now),
             Event::IdleCheck => self.idle_check(id, now),
         }
     }
@@ -188,6 +189,7 @@ impl World {
             out.wake(end.writer.take());
         }
         self.pump(id, to, now);
+        self.persist(id, to, now);
     }
 
     /// `by` has read: tell its peer when it has been waiting for that.
@@ -230,12 +232,36 @@ impl World {
         self.schedule((sent + rto).max(now), id, Event::Rto { of: from, generation });
     }
 
-    /// A sender that waits for the window probes it (the persist timer) once window updates can't get through.
+    /// A sender that waits for the window probes it (the persist timer) once window updates can't get through. While its
+    /// probes are answered only a user timeout ends it: counted from the first probe, an RTO after the window closed
+    /// (`tcp_probe_timer` in net/ipv4/tcp_timer.c).
     pub(crate) fn persist(&mut self, id: FlowId, of: usize, now: Micros) {
         let Some(flow) = self.flow(id) else { return };
-        let sender = &flow.ends[of].sender;
-        if flow.unanswered(of) && sender.sent < sender.limit() && sender.sent == sender.arrived {
+        let rto = flow.rto();
+        let end = &flow.ends[of];
+        let sender = &end.sender;
+        if sender.sent >= sender.limit() || sender.sent != sender.arrived || end.phase != Phase::Open {
+            return;
+        }
+        if flow.unanswered(of) {
             self.start_retransmission(id, of, now);
+        } else if let Some(timeout) = end.options.user_timeout
+            && sender.closed_window != Some(sender.sent)
+        {
+            let sent = sender.sent;
+            flow.ends[of].sender.closed_window = Some(sent);
+            self.schedule(now + rto + micros(timeout), id, Event::WindowTimeout { of, sent });
+        }
+    }
+
+    /// The window of `of` was closed when it had sent so much.
+    fn window_timeout(&mut self, id: FlowId, of: usize, sent: u64, now: Micros) {
+        let Some(flow) = self.flow(id) else { return };
+        let end = &mut flow.ends[of];
+        if end.phase == Phase::Open && end.sender.sent == sent && sent < end.sender.limit() {
+            self.time_out(id, of, now);
+        } else if end.sender.closed_window == Some(sent) {
+            end.sender.closed_window = None;
         }
     }
 

@@ -474,8 +474,8 @@ pub(super) fn row_description(out: &mut BytesMut, columns: &[Column], formats: &
         out.put_u16(u16::try_from(columns.len()).unwrap_or(u16::MAX));
         for (index, column) in columns.iter().enumerate() {
             out.put_slice(column.name.as_bytes());
-            // The end of the name; the table's oid and the column's number; type, size, modifier, format. One array is
-            // one check of the buffer's room.
+            // The end of the name; then the table's oid and the column's number, type, size, type modifier, format. One
+            // array is one check of the buffer's room.
             let (table, number) = column.origin.unwrap_or((0, 0));
             let mut fields = [0; 19];
             fields[1..5].copy_from_slice(&table.to_be_bytes());

@@ -110,6 +110,9 @@ pub(crate) async fn play(network: &mut impl Network, probe: &Probe) -> Result<St
         let outcome = outcome.map_err(|error| format!("{line}: {error}"))?;
         if outcome.is_empty() {
             let _ = writeln!(told, "> {line}");
+        } else if step.ends_with("fill") || step.ends_with("drain") {
+            // How long that takes says more about the buffers' sizes than about TCP.
+            let _ = writeln!(told, "> {line}\n  {outcome}");
         } else {
             let _ = writeln!(told, "> {line}\n  {outcome}, {}", class(began.elapsed()));
         }

@@ -175,8 +175,8 @@ impl Real {
     }
 }
 
-fn nft(what: &str, set: &str, port: u16) {
-    if let Err(error) = run_tool("nft", &[what, "element", "ip", "probes", set, &format!("{{ {port} }}")]) {
+fn drop_port(set: &str, port: u16) {
+    if let Err(error) = run_tool("nft", &[&format!("add element ip probes {set} {{ {port} }}")]) {
         eprintln!("{error}");
     }
 }
@@ -266,10 +266,10 @@ impl Network for Real {
 
     fn drop_segments(&mut self, from: From) {
         if from != From::Server {
-            nft("add", "from_client", self.port);
+            drop_port("from_client", self.port);
         }
         if from != From::Client {
-            nft("add", "from_server", self.port);
+            drop_port("from_server", self.port);
         }
     }
 
@@ -286,9 +286,12 @@ impl Network for Real {
     fn healer(&self) -> Box<dyn FnOnce()> {
         let port = self.port;
         Box::new(move || {
-            for set in ["from_client", "from_server"] {
-                // Not all of them have it.
-                let _ = run_tool("nft", &["delete", "element", "ip", "probes", set, &format!("{{ {port} }}")]);
+            // In one transaction, and added before, since not all of them have it.
+            let of = |what: &str, set: &str| format!("{what} element ip probes {set} {{ {port} }}; ");
+            let sets = ["from_client", "from_server"];
+            let rules: String = sets.iter().map(|set| of("add", set) + &of("delete", set)).collect();
+            if let Err(error) = run_tool("nft", &[&rules]) {
+                eprintln!("{error}");
             }
         })
     }
