@@ -18,6 +18,7 @@ use crate::scenario::model::{PoolSettings, Scenario, SqlCheck};
 use crate::trace::event::Phase;
 use crate::trace::recorder::{Options, Watch};
 use crate::trace::story::Head;
+use crate::trace::view::PoolView;
 use crate::trace::{Recorder, What};
 use crate::verdict::{self, RunReport};
 use crate::workload::{Probe, ProcessContext, Processes, Traffic, WorldHooks};
@@ -184,7 +185,9 @@ async fn capacity_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>]) 
     recorder.record(What::Phase(Phase::Capacity));
     for process in processes {
         let Some((pool, handle)) = process.shared_pool() else { continue };
-        let wanted = recorder.look(|view| view.pool(pool).map(|pool| pool.capacity().saturating_sub(pool.in_use())));
+        // A pool that its application has closed owes nothing.
+        let left = |pool: &PoolView| if pool.is_usable() { pool.capacity().saturating_sub(pool.in_use()) } else { 0 };
+        let wanted = recorder.look(|view| view.pool(pool).map(left));
         let bound = process.settings.max_size;
         let wanted = wanted.flatten().unwrap_or(if bound == PoolSettings::UNLIMITED { 0 } else { bound });
         let mut probes: Vec<_> = (0..wanted).map(|_| Probe::new(recorder.clone(), Arc::clone(process))).collect();

@@ -9,8 +9,9 @@ use super::engine::Engine;
 use super::error::{Code, Result};
 use super::terminal::lines;
 use super::{ListArgs, Listed};
-use crate::pool::version_text;
+use crate::pool::{Capabilities, version_text};
 use crate::scenario::{FAULTS, STEPS};
+use crate::verdict;
 
 #[derive(Serialize)]
 struct Entry {
@@ -20,6 +21,9 @@ struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     models: Option<&'static str>,
     meaning: String,
+    /// What a pool can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    can: Option<Vec<&'static str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     settings: Vec<Setting>,
 }
@@ -32,7 +36,8 @@ struct Setting {
 
 impl Entry {
     fn plain(name: &str, meaning: &str) -> Entry {
-        Entry { name: name.to_owned(), version: None, models: None, meaning: meaning.to_owned(), settings: Vec::new() }
+        let (name, meaning) = (name.to_owned(), meaning.to_owned());
+        Entry { name, version: None, models: None, meaning, can: None, settings: Vec::new() }
     }
 }
 
@@ -49,6 +54,9 @@ pub(super) fn list(engine: &Engine, args: &ListArgs) -> Result<Code> {
     for entry in entries {
         let name = entry.version.map_or(entry.name.clone(), |version| format!("{} {version}", entry.name));
         table.add_row([name, entry.meaning]);
+        if let Some(can) = entry.can {
+            table.add_row(["  can".to_owned(), can.join(", ")]);
+        }
         for Setting { name, becomes } in entry.settings {
             table.add_row([format!("  {name}"), becomes.to_owned()]);
         }
@@ -59,22 +67,30 @@ pub(super) fn list(engine: &Engine, args: &ListArgs) -> Result<Code> {
     Ok(Code::Expected)
 }
 
+/// The names of what a pool can do; scenarios ask for them in `needs`.
+fn can(engine: &Engine, capabilities: &Capabilities) -> Vec<&'static str> {
+    let all = (engine.capabilities)();
+    all.into_iter().filter(|name| verdict::can(capabilities, name) == Some(true)).collect()
+}
+
 fn entries(engine: &Engine, what: Listed) -> Vec<Entry> {
     match what {
         Listed::Pools => (engine.pools)()
             .iter()
             .map(|adapter| {
-                let settings = adapter.mapping().iter();
-                let models = adapter.models();
+                let (about, models) = (adapter.about(), adapter.models());
+                let settings = if about.is_none() { adapter.mapping() } else { &[] };
+                let meaning = about.unwrap_or_else(|| match models {
+                    None => "how the common settings become its own:".to_owned(),
+                    Some(library) => format!("a model of {library}; how the common settings become its own:"),
+                });
                 Entry {
                     name: adapter.name().to_owned(),
                     version: Some(version_text(&**adapter)),
                     models,
-                    meaning: match models {
-                        None => "how the common settings become its own:".to_owned(),
-                        Some(library) => format!("a model of {library}; how the common settings become its own:"),
-                    },
-                    settings: settings.map(|&(name, becomes)| Setting { name, becomes }).collect(),
+                    meaning,
+                    can: Some(can(engine, &adapter.capabilities())),
+                    settings: settings.iter().map(|&(name, becomes)| Setting { name, becomes }).collect(),
                 }
             })
             .collect(),

@@ -17,7 +17,7 @@ use super::outcome::{Judged, word};
 use super::terminal::{lines, progress, style_of, styled};
 use super::{RunArgs, RunLimits};
 use crate::campaign::{self, Options};
-use crate::pool::Adapter;
+use crate::pool::{Adapter, PUBLISHED};
 use crate::report::Told;
 use crate::trace::figures::NAMES;
 use crate::verdict::{Outcome, Verdict};
@@ -101,11 +101,15 @@ pub(super) fn pools(engine: &Engine, names: &[String]) -> Result<Vec<Arc<dyn Ada
     let mut chosen: Vec<Arc<dyn Adapter>> = Vec::new();
     for name in names {
         let Some(adapter) = all.iter().find(|adapter| adapter.name() == name) else {
+            if PUBLISHED.contains(&name.as_str()) {
+                let sentence = format!("this build has no {name}: its cargo feature {name} is off");
+                return Err(Failure::sentence(sentence));
+            }
             let known: Vec<&str> = all.iter().map(|adapter| adapter.name()).collect();
             let near = known.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
             let hint = near.filter(|near| strsim::jaro(near, name) > 0.7);
             let hint = hint.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
-            return Err(Failure::sentence(format!("there is no pool {name}{hint}: there are {}", known.join(", "))));
+            return Err(Failure::sentence(format!("there is no pool {name}{hint}; `poolproof list pools` names all")));
         };
         if !chosen.iter().any(|other| other.name() == name) {
             chosen.push(Arc::clone(adapter));
@@ -249,7 +253,8 @@ fn print_sum(out: &mut impl Write, results: &[(&Pair<'_>, Judged)], runs: usize)
         [Outcome::Pass, Outcome::Excused, Outcome::Known, Outcome::Unsupported, Outcome::Failed, Outcome::Unknown];
     let counts = all.map(|outcome| (count(outcome), word(outcome)));
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
-    writeln!(out, "\n{runs} runs: {}", counts.collect::<Vec<_>>().join(", "))?;
+    let word = if runs == 1 { "run" } else { "runs" };
+    writeln!(out, "\n{runs} {word}: {}", counts.collect::<Vec<_>>().join(", "))?;
     Ok(())
 }
 

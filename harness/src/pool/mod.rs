@@ -11,18 +11,28 @@ use tokio_postgres::Client;
 
 use crate::scenario::model::PoolSettings;
 
+#[cfg(feature = "bb8")]
 pub mod bb8;
 mod caller;
 pub mod connector;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod contract;
+#[cfg(feature = "deadpool")]
 pub mod deadpool;
 pub mod error;
+#[cfg(feature = "fast_pool")]
+pub mod fast_pool;
+#[cfg(feature = "mobc")]
+pub mod mobc;
 mod python;
+#[cfg(feature = "qp")]
+pub mod qp;
 pub mod reference;
 mod registry;
 pub mod sqlalchemy;
+#[cfg(feature = "sqlx")]
+pub mod sqlx;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 pub(crate) mod testing;
@@ -31,7 +41,7 @@ pub mod transaction;
 
 pub use caller::{Caller, Entered, caller};
 pub use connector::Connector;
-pub use registry::{all, by_name, models, names, published};
+pub use registry::{PUBLISHED, all, by_name, models, names, published};
 
 /// Builds pools of one kind. This is what a pool author implements, with [`Pool`] and [`Lease`].
 #[async_trait]
@@ -41,6 +51,11 @@ pub trait Adapter: Send + Sync + 'static {
 
     /// The pool's version, as on crates.io; of a model, the version of the library that it follows.
     fn version(&self) -> &'static str;
+
+    /// What it is, for `poolproof list pools`, where its name and mapping don't tell it.
+    fn about(&self) -> Option<String> {
+        None
+    }
 
     /// The library that this is a model of, and where it comes from: `SQLAlchemy (PyPI)`. `None` for a pool itself.
     fn models(&self) -> Option<&'static str> {
@@ -177,6 +192,9 @@ pub struct Capabilities {
     pub lifo: bool,
     /// Keeps no connection between two leases, by its documentation: churn is what it is for. Nothing needs it.
     pub unpooled: bool,
+    /// Its driver learns that a connection broke only by using it, as libpq's users do: what broke while it was idle is not
+    /// known to be broken. Nothing needs it.
+    pub unaware: bool,
     /// Lends one connection to several at once, by its documentation: no lease is exclusive. Nothing needs it.
     pub shared: bool,
 }

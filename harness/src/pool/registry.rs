@@ -3,16 +3,31 @@
 use std::sync::Arc;
 
 use super::Adapter;
-use super::bb8::Bb8;
-use super::deadpool::Deadpool;
 use super::reference::{Plant, Planted, Reference};
 use super::sqlalchemy::{PoolClass, SqlAlchemy};
 use super::trac::Trac;
 
-/// The published pools and the reference pool: what `run` and `cargo test` use when none is named.
+/// The names of the published pools. Each is a cargo feature, and may be missing in this build.
+pub const PUBLISHED: &[&str] = &["bb8", "deadpool", "mobc", "sqlx", "fast_pool", "qp"];
+
+/// The published pools of this build and the reference pool: what `run` and `cargo test` use when none is named.
 #[must_use]
 pub fn published() -> Vec<Arc<dyn Adapter>> {
-    vec![Arc::new(Bb8), Arc::new(Deadpool), Arc::new(Reference)]
+    vec![
+        #[cfg(feature = "bb8")]
+        Arc::new(super::bb8::Bb8),
+        #[cfg(feature = "deadpool")]
+        Arc::new(super::deadpool::Deadpool),
+        #[cfg(feature = "mobc")]
+        Arc::new(super::mobc::Mobc),
+        #[cfg(feature = "sqlx")]
+        Arc::new(super::sqlx::Sqlx),
+        #[cfg(feature = "fast_pool")]
+        Arc::new(super::fast_pool::FastPool),
+        #[cfg(feature = "qp")]
+        Arc::new(super::qp::Qp),
+        Arc::new(Reference),
+    ]
 }
 
 /// The models of pools that are not Rust: what runs when it is named.
@@ -69,7 +84,26 @@ mod tests {
             let package = packages.iter().find(|package| package["name"].as_str() == Some(name)).unwrap();
             package["version"].as_str().unwrap().to_owned()
         };
-        assert_eq!(Bb8.version(), locked("bb8"));
-        assert_eq!(Deadpool.version(), locked("deadpool-postgres"));
+        for adapter in published() {
+            let name = match adapter.name() {
+                "reference" => continue,
+                "deadpool" => "deadpool-postgres",
+                "sqlx" => "sqlx-core",
+                name => name,
+            };
+            assert_eq!(adapter.version(), locked(name), "{name}");
+        }
+    }
+
+    /// With every feature, the two lists are the same.
+    #[test]
+    fn the_published_pools_are_those_that_are_named() {
+        let built: Vec<_> = published().iter().map(|adapter| adapter.name()).collect();
+        let (reference, built) = built.split_last().unwrap();
+        assert_eq!(*reference, "reference");
+        let mut named = PUBLISHED.iter();
+        for name in built {
+            assert!(named.any(|named| named == name), "{name} is not in PUBLISHED, or elsewhere");
+        }
     }
 }

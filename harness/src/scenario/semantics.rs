@@ -15,7 +15,7 @@ pub(super) fn workloads(log: &Log<'_>, workloads: &IndexMap<String, Draft>, apps
     for draft in workloads.values() {
         let mut walk = Walk {
             log,
-            lease: Lease::Never,
+            lease: if draft.gaps { Lease::Perhaps } else { Lease::Never },
             own_pool: false,
             ended: None,
             carries_on: draft.workload.as_ref().is_none_or(|w| w.on_error == OnError::Continue),

@@ -51,7 +51,7 @@ pub const STEPS: &[StepKind] = &[
     },
     StepKind {
         form: "sql STATEMENT",
-        meaning: "Sends a statement by the simple query protocol; $actor and $process are numbers.",
+        meaning: "Sends a statement by the simple query protocol; $actor, $process and $n (the actor's number in its workload) are numbers.",
     },
     StepKind { form: "prepared STATEMENT", meaning: "Prepares a statement and executes it (the extended protocol)." },
     StepKind { form: "begin", meaning: "Sends BEGIN." },

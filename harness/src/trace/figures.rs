@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Acquired, Event, Phase, SqlResult, What};
 use super::view::{Peaks, View};
+use crate::scenario::model::FigureUnit;
 
 /// Durations, counted in buckets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -313,6 +314,17 @@ impl Figures {
             "virtual_time" => time(self.virtual_time),
             _ => None,
         }
+    }
+}
+
+/// What a figure's number is.
+#[must_use]
+pub fn unit(name: &str) -> FigureUnit {
+    match name {
+        "virtual_time" => FigureUnit::Seconds,
+        "goodput_share" => FigureUnit::Share,
+        _ if ["wait.", "statement.", "recovery."].iter().any(|kind| name.starts_with(kind)) => FigureUnit::Seconds,
+        _ => FigureUnit::Count,
     }
 }
 

@@ -330,11 +330,12 @@ async fn a_leaked_lease_stays_open_until_the_process_ends() {
     assert_eq!(stage.server.count(), 0);
 }
 
+#[cfg(feature = "deadpool")]
 #[tokio::test(start_paused = true)]
 async fn a_detached_connection_is_the_actors_own() {
     let steps = vec![acquire(), step(Action::Detach), sql("SELECT 1"), hold(ms(50))];
     let scenario = scenario(1, 1, vec![("request", once(steps))]);
-    let stage = Stage::with(&scenario, by_name("deadpool-postgres").or_else(|| by_name("deadpool")).unwrap()).await;
+    let stage = Stage::with(&scenario, by_name("deadpool").unwrap()).await;
     stage.finish().await;
     assert_eq!(stage.story()[3..], ["1 detaches 1", "1 sends SELECT 1", "1 gets Ok", "1 dropped", "1 Done"]);
     assert_eq!(stage.server.count(), 0, "closed, not returned");
@@ -361,12 +362,13 @@ async fn a_pool_of_ones_own_goes_with_its_actor() {
     assert_eq!(stage.server.count(), 1, "the shared pool's is left");
 }
 
+#[cfg(feature = "deadpool")]
 #[tokio::test(start_paused = true)]
 async fn closing_and_resizing_are_in_the_trace() {
     let steps = vec![step(Action::Resize(3)), step(Action::ClosePool), acquire()];
     let scenario = scenario(1, 1, vec![("request", once(steps))]);
     assert_eq!(super::needs(&scenario).into_iter().collect::<Vec<_>>(), ["close", "resize"]);
-    let stage = Stage::with(&scenario, by_name("deadpool-postgres").or_else(|| by_name("deadpool")).unwrap()).await;
+    let stage = Stage::with(&scenario, by_name("deadpool").unwrap()).await;
     stage.finish().await;
     assert_eq!(
         stage.story()[1..],

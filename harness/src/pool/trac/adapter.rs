@@ -49,7 +49,7 @@ impl Adapter for Trac {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let all = Capabilities { max_size: true, reset_rollback: true, ..Capabilities::default() };
+        let all = Capabilities { max_size: true, reset_rollback: true, unaware: true, ..Capabilities::default() };
         match self {
             Trac::Today => Capabilities { test_on_acquire: true, fifo: true, ..all },
             Trac::Of2006 => Capabilities { acquire_timeout: true, lifo: true, ..all },

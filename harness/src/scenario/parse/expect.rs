@@ -13,6 +13,7 @@ use crate::scenario::reader::{At, Log, Span, Value, suggest};
 use crate::scenario::report::Diagnostic;
 use crate::scenario::steps::Wrong;
 use crate::scenario::units;
+use crate::trace::figures;
 
 /// The end of the fault phase if it could be read, and the expectations if all of them could.
 pub(super) fn expect(
@@ -262,7 +263,9 @@ fn read_figures(
         let Some(text) = value.words(log) else {
             continue;
         };
-        match comparison(text) {
+        match comparison(text)
+            .and_then(|comparison| if known { of_its_unit(&name, comparison, text) } else { Ok(comparison) })
+        {
             Ok(comparison) => {
                 if figures.insert(name.clone(), comparison).is_some() {
                     log.push(
@@ -274,6 +277,22 @@ fn read_figures(
             Err(wrong) => push_wrong(log, "scenario::bad_comparison", text, &value.span, wrong),
         }
     }
+}
+
+/// A figure that is a time is compared with a time, a share with a share, a count with a count.
+fn of_its_unit(name: &str, comparison: Comparison, text: &str) -> Result<Comparison, Wrong> {
+    let expected = figures::unit(name);
+    if comparison.unit == expected {
+        return Ok(comparison);
+    }
+    let (what, label) = match expected {
+        FigureUnit::Seconds => ("a duration", "expected a duration, like `2s` or `250ms`"),
+        FigureUnit::Share => ("a share", "expected a share, like `95%`"),
+        FigureUnit::Count => ("a count", "expected a plain number"),
+    };
+    let number = text.trim_start_matches(|c: char| c.is_whitespace() || "<>=".contains(c)).trim_end();
+    let start = text.len() - text.trim_start_matches(|c: char| c.is_whitespace() || "<>=".contains(c)).len();
+    Err(Wrong::new(start..start + number.len(), format!("`{name}` is {what}, and `{number}` is not"), label))
 }
 
 /// `<= 20`, `= 0`, `>= 95%`, `< 2s`.

@@ -128,6 +128,8 @@ pub(in crate::scenario) struct Draft {
     pub(in crate::scenario) span: Span,
     /// Its steps, as far as they could be read.
     pub(in crate::scenario) steps: Vec<DraftStep>,
+    /// Whether there is something wrong with some of them: what is missing may be what a later one needs.
+    pub(in crate::scenario) gaps: bool,
     /// Whether it has `arrive = "never"`, if that could be read.
     pub(in crate::scenario) never: Option<bool>,
     /// Where its app is named, and the name.
@@ -161,7 +163,7 @@ pub(super) fn workloads(
 }
 
 fn workload(value: &Value<'_, '_>, log: &Log<'_>, apps: &[&str], end: Option<Duration>, span: Span) -> Draft {
-    let mut draft = Draft { span, steps: Vec::new(), never: None, app: None, workload: None };
+    let mut draft = Draft { span, steps: Vec::new(), gaps: false, never: None, app: None, workload: None };
     let Some(mut reader) = value.table(log) else {
         return draft;
     };
@@ -173,7 +175,9 @@ fn workload(value: &Value<'_, '_>, log: &Log<'_>, apps: &[&str], end: Option<Dur
     draft.never = arrive.as_ref().map(|arrive| arrive.value == Arrive::Never);
     let from = reader.read_at("from", |v, log| v.duration(log));
     let until = reader.read_at("until", |v, log| v.positive(log));
+    let before = log.count();
     let steps = reader.need_at("steps", |v, log| steps_of(v, log, 0));
+    draft.gaps = log.count() > before;
     let choices = [("stop", OnError::Stop), ("continue", OnError::Continue), ("rollback", OnError::Rollback)];
     let on_error = reader.read("on_error", |v, log| v.choice(log, &choices)).unwrap_or(OnError::Stop);
     reader.finish();
@@ -386,7 +390,7 @@ pub(super) fn push_wrong(log: &Log<'_>, code: &'static str, text: &str, span: &S
 
 /// Warns of `$names` that no variable has. `$1` and `$tag$ … $tag$` are PostgreSQL's own.
 fn variables(log: &Log<'_>, text: &str, span: &Span) {
-    const KNOWN: [&str; 2] = ["actor", "process"];
+    const KNOWN: [&str; 3] = ["actor", "process", "n"];
     for (at, _) in text.match_indices('$') {
         let rest = &text[at + 1..];
         let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
@@ -400,7 +404,7 @@ fn variables(log: &Log<'_>, text: &str, span: &Span) {
                     format!("`${name}` is no variable"),
                 )
                 .label("sent to the server as it is")
-                .help("the variables are `$actor` and `$process`")
+                .help("the variables are `$actor`, `$process` and `$n`")
                 .warning(),
             );
         }
