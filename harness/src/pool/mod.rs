@@ -18,6 +18,7 @@ pub mod deadpool;
 pub mod error;
 pub mod reference;
 mod registry;
+pub mod sqlalchemy;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 pub(crate) mod testing;

@@ -6,6 +6,7 @@ use super::Adapter;
 use super::bb8::Bb8;
 use super::deadpool::Deadpool;
 use super::reference::{Plant, Planted, Reference};
+use super::sqlalchemy::{PoolClass, SqlAlchemy};
 
 /// The published pools and the reference pool: what `run` and `cargo test` use when none is named.
 #[must_use]
@@ -16,7 +17,8 @@ pub fn published() -> Vec<Arc<dyn Adapter>> {
 /// The models of pools that are not Rust: what runs when it is named.
 #[must_use]
 pub fn models() -> Vec<Arc<dyn Adapter>> {
-    Vec::new()
+    use PoolClass::{Null, Queue, SingletonThread, Static};
+    [Queue, Null, SingletonThread, Static].map(|class| Arc::new(SqlAlchemy(class)) as Arc<dyn Adapter>).into()
 }
 
 /// The pool of this name: a published one, `reference`, a model, or `planted:NAME`.
