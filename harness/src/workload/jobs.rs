@@ -22,13 +22,14 @@ pub(super) struct Held {
 /// Waits for the next job; `None` when there will be none any more.
 pub(super) async fn next_job(shared: &Shared, queue: &Queue) -> Option<Job> {
     let mut stage = shared.stage();
+    let ticket = queue.wait();
     loop {
         // Made before the look: what changes in between is noticed.
         let changed = queue.changed();
         if *stage.borrow() == Stage::Over {
             return None;
         }
-        if let Some(job) = queue.next() {
+        if let Some(job) = ticket.next() {
             return Some(job);
         }
         if shared.no_more_jobs() {

@@ -6,7 +6,7 @@
 //! first out. Left out: priorities, bounded queues, results, visibility timeouts: a broker knows at once that a worker is
 //! gone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -126,6 +126,34 @@ struct State {
     /// Put, and waiting for their time.
     delayed: u32,
     unfinished: u32,
+    /// Who waits for a job, in the order of their coming.
+    waiting: BTreeSet<u64>,
+    last_ticket: u64,
+}
+
+/// A place among those who wait for a job: first come, first served.
+pub(super) struct Ticket<'q> {
+    queue: &'q Queue,
+    number: u64,
+}
+
+impl Ticket<'_> {
+    /// The next job, if there is one and nobody came before. Nobody is told yet who takes it: see [`Queue::taken`].
+    pub(super) fn next(&self) -> Option<Job> {
+        let mut state = self.queue.state.lock();
+        if state.waiting.first() != Some(&self.number) {
+            return None;
+        }
+        state.ready.pop_front()
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.queue.state.lock().waiting.remove(&self.number);
+        // It is another one's turn.
+        self.queue.changed.notify_waiters();
+    }
 }
 
 /// A job.
@@ -191,9 +219,13 @@ impl Queue {
         self.state.lock().unfinished
     }
 
-    /// The next job, if there is one. Nobody is told yet who takes it: see [`Queue::taken`].
-    pub(super) fn next(&self) -> Option<Job> {
-        self.state.lock().ready.pop_front()
+    /// A place among those who wait for a job, until it is dropped.
+    pub(super) fn wait(&self) -> Ticket<'_> {
+        let mut state = self.state.lock();
+        state.last_ticket += 1;
+        let number = state.last_ticket;
+        state.waiting.insert(number);
+        Ticket { queue: self, number }
     }
 
     /// Puts a job back that was not taken after all.

@@ -144,11 +144,11 @@ impl Traffic {
         self.shared.advance(Stage::Stopped);
     }
 
-    /// Waits until there is no actor.
+    /// Waits until there is no actor, and no job that one could still take.
     pub async fn drained(&self) {
         loop {
             let idle = self.shared.idle.notified();
-            if self.active_actors() == 0 {
+            if self.active_actors() == 0 && self.shared.queues.are_empty() {
                 return;
             }
             idle.await;
