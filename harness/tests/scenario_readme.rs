@@ -79,8 +79,11 @@ fn table(name: &str) -> String {
         ),
         "capabilities" => {
             let able = |name: &str| {
-                let pools = pool::published();
-                let able = pools.iter().filter(|pool| verdict::can(&pool.capabilities(), name) == Some(true));
+                let (published, models) = (pool::published(), pool::models());
+                let able = published
+                    .iter()
+                    .chain(&models)
+                    .filter(|pool| verdict::can(&pool.capabilities(), name) == Some(true));
                 able.map(|pool| pool.name()).collect::<Vec<_>>().join(", ")
             };
             rows(&["name", "pools that can"], verdict::CAPABILITIES.iter().map(|name| [code(name), able(name)]))

@@ -16,12 +16,14 @@ mod caller;
 pub mod connector;
 pub mod deadpool;
 pub mod error;
+mod python;
 pub mod reference;
 mod registry;
 pub mod sqlalchemy;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 pub(crate) mod testing;
+pub mod trac;
 pub mod transaction;
 
 pub use caller::{Caller, Entered, caller};

@@ -7,6 +7,7 @@ use super::bb8::Bb8;
 use super::deadpool::Deadpool;
 use super::reference::{Plant, Planted, Reference};
 use super::sqlalchemy::{PoolClass, SqlAlchemy};
+use super::trac::Trac;
 
 /// The published pools and the reference pool: what `run` and `cargo test` use when none is named.
 #[must_use]
@@ -18,7 +19,10 @@ pub fn published() -> Vec<Arc<dyn Adapter>> {
 #[must_use]
 pub fn models() -> Vec<Arc<dyn Adapter>> {
     use PoolClass::{Null, Queue, SingletonThread, Static};
-    [Queue, Null, SingletonThread, Static].map(|class| Arc::new(SqlAlchemy(class)) as Arc<dyn Adapter>).into()
+    let sqlalchemy =
+        [Queue, Null, SingletonThread, Static].map(|class| Arc::new(SqlAlchemy(class)) as Arc<dyn Adapter>);
+    let trac = [Trac::Today, Trac::Of2006].map(|pool| Arc::new(pool) as Arc<dyn Adapter>);
+    sqlalchemy.into_iter().chain(trac).collect()
 }
 
 /// The pool of this name: a published one, `reference`, a model, or `planted:NAME`.

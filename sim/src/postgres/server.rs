@@ -261,6 +261,11 @@ impl Server {
         self.shared.signal(pid, Signals::CANCEL)
     }
 
+    /// `ALTER ROLE … CONNECTION LIMIT`, for sessions from now on; `None` is no limit.
+    pub fn limit_role(&self, role: &str, limit: Option<u32>) {
+        self.shared.registry.lock().role_limits.insert(role.to_owned(), limit);
+    }
+
     /// Each statement from now on takes so much longer (whole milliseconds), locks held. Zero: back to normal.
     pub fn slow_down(&self, by: Duration) {
         let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);

@@ -20,6 +20,8 @@ pub(super) struct Registry {
     pub(super) backends: BTreeMap<Pid, Arc<Backend>>,
     /// Slots taken.
     pub(super) slots: u32,
+    /// Connection limits of roles that were altered since the server was made; `None` is no limit.
+    pub(super) role_limits: BTreeMap<String, Option<u32>>,
 }
 
 fn refused(message: impl Into<std::borrow::Cow<'static, str>>) -> PgError {
@@ -69,7 +71,7 @@ impl Registry {
         if role.superuser {
             return Ok(true);
         }
-        if let Some(limit) = role.connection_limit
+        if let Some(limit) = self.role_limits.get(user).copied().unwrap_or(role.connection_limit)
             && self.count(|of, _| of == Some(user)) > limit
         {
             return Err(refused(format!("too many connections for role \"{user}\"")));

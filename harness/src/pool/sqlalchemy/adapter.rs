@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use tokio_postgres::Client;
 
 use super::base::{Config, PoolClass, ResetOnReturn};
-use super::dbapi::Dbapi;
 use super::engine::Engine;
 use super::fairy::Fairy;
+use crate::pool::python::psycopg2::{Dbapi, is_disconnect};
 use crate::pool::{
     Adapter, Capabilities, Connector, Detached, DetachedClient, Lease, Pool, PoolError, PoolErrorKind, Status,
 };
@@ -214,7 +214,9 @@ impl Lease for Checkout {
     }
 
     fn failed(&mut self, error: &tokio_postgres::Error) {
-        self.engine.statement_failed(&self.fairy, error);
+        if is_disconnect(error) {
+            self.engine.disconnected(&self.fairy);
+        }
     }
 
     async fn invalidate(mut self: Box<Self>) {

@@ -251,6 +251,14 @@ impl Pool {
         *self.invalidate_time.lock()
     }
 
+    /// How many wait in a QueuePool's queue.
+    pub(super) fn waiting(&self) -> usize {
+        match &self.kind {
+            Kind::Queue(pool) => pool.waiting(),
+            Kind::Null | Kind::SingletonThread(_) | Kind::Static(_) => 0,
+        }
+    }
+
     /// A QueuePool's counters; the others have none.
     pub(super) fn counters(&self) -> Option<Counters> {
         match &self.kind {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::base::{Config, Counters, Pool};
-use super::dbapi::is_disconnect;
 use super::error::Error;
 use super::events::Listener;
 use super::fairy::Fairy;
@@ -48,17 +47,8 @@ impl Engine {
         self.pool().connect().await
     }
 
-    /// What a `Connection` does when a statement failed: after a disconnect the generation is invalidated, in the *present*
-    /// pool, and the checkout ends. Answers whether it was a disconnect.
-    pub fn statement_failed(&self, fairy: &Fairy, error: &tokio_postgres::Error) -> bool {
-        if !is_disconnect(error) {
-            return false;
-        }
-        self.disconnected(fairy);
-        true
-    }
-
-    /// The same, for what is known to be a disconnect.
+    /// What a `Connection` does when a statement failed by a disconnect: the generation is invalidated, in the *present* pool,
+    /// and the checkout ends.
     pub fn disconnected(&self, fairy: &Fairy) {
         self.pool().invalidate(fairy.record().as_deref());
         fairy.invalidate(false);
@@ -82,6 +72,12 @@ impl Engine {
             former.extract_if(.., |pool| Arc::strong_count(pool) == 1).collect()
         };
         drop(garbage);
+    }
+
+    /// How many wait in a QueuePool's queue.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.pool().waiting()
     }
 
     /// A QueuePool's counters; the others have none.

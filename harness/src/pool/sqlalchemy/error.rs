@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::dbapi::DbapiError;
+use crate::pool::python::psycopg2::DbapiError;
 use crate::pool::{PoolError, PoolErrorKind};
 
 /// A failed checkout.

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::base::Pool;
-use super::dbapi::{Dbapi, DbapiError, Ending, is_disconnect};
 use super::error::Error;
 use super::events::EventKind;
 use super::flaw::Flaw;
 use super::record::Record;
+use crate::pool::python::psycopg2::{Dbapi, DbapiError, Ending};
 use crate::pool::{Caller, caller};
 
 /// A fairy's number, in the place of a weak reference's identity.
@@ -75,7 +75,7 @@ impl Fairy {
         let mut checking = Checking(Some(self));
         let mut attempts = 2;
         while attempts > 0 {
-            let fresh = record.take_fresh() && !self.pool.flawed(Flaw::PingsFresh);
+            let fresh = record.take_fresh() || self.pool.flawed(Flaw::NoPing);
             if fresh || !self.pool.config.pre_ping || self.ping().await? {
                 self.pool.events.emit(EventKind::Checkout, self.pid());
                 checking.0 = None;
@@ -99,9 +99,43 @@ impl Fairy {
         let Some(connection) = self.connection() else { return Ok(false) };
         match connection.ping().await {
             Ok(()) => Ok(true),
-            Err(DbapiError::AlreadyClosed) => Ok(false),
-            Err(DbapiError::Driver(error)) if is_disconnect(&error) => Ok(false),
+            Err(error) if error.is_disconnect() => Ok(false),
             Err(error) => Err(Error::Ping(error)),
+        }
+    }
+
+    /// `cursor().execute(statement)` of psycopg2, which begins a transaction if there is none. Answers the first value of the
+    /// first row, if there is one.
+    ///
+    /// # Errors
+    /// psycopg2's.
+    pub async fn execute(&self, statement: &str) -> Result<Option<String>, DbapiError> {
+        match self.connection() {
+            Some(connection) => connection.query(statement).await,
+            None => Err(DbapiError::AlreadyClosed),
+        }
+    }
+
+    /// `commit()`
+    ///
+    /// # Errors
+    /// psycopg2's.
+    pub async fn commit(&self) -> Result<(), DbapiError> {
+        self.end_transaction("COMMIT").await
+    }
+
+    /// `rollback()`
+    ///
+    /// # Errors
+    /// psycopg2's.
+    pub async fn rollback(&self) -> Result<(), DbapiError> {
+        self.end_transaction("ROLLBACK").await
+    }
+
+    async fn end_transaction(&self, statement: &str) -> Result<(), DbapiError> {
+        match self.connection() {
+            Some(connection) => connection.end_transaction(statement).await,
+            None => Err(DbapiError::AlreadyClosed),
         }
     }
 

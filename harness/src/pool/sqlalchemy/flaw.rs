@@ -14,14 +14,14 @@ pub enum Flaw {
     NoSoftInvalidation,
     /// An overflow connection is kept when it comes back.
     OverflowKept,
-    /// A failed connect wakes a waiter.
-    FailedConnectWakes,
+    /// A failed connect counts as a connection.
+    FailedConnectCounts,
     /// A returned connection is not rolled back.
     NoReset,
     /// A connection is recycled when it comes back, not when it is next checked out.
     RecycleAtCheckin,
-    /// A fresh connection is pinged, too.
-    PingsFresh,
+    /// `pre_ping` pings nobody.
+    NoPing,
     /// `checkin` is told before `reset`.
     CheckinBeforeReset,
     /// `detach` keeps the connection's place taken.
@@ -38,10 +38,10 @@ impl Flaw {
         Flaw::DisposeClosesCheckedOut,
         Flaw::NoSoftInvalidation,
         Flaw::OverflowKept,
-        Flaw::FailedConnectWakes,
+        Flaw::FailedConnectCounts,
         Flaw::NoReset,
         Flaw::RecycleAtCheckin,
-        Flaw::PingsFresh,
+        Flaw::NoPing,
         Flaw::CheckinBeforeReset,
         Flaw::DetachKeepsPlace,
         Flaw::LostIsLost,

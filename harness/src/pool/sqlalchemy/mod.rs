@@ -13,7 +13,6 @@
 //! | `record` | `_ConnectionRecord`, a place in a pool, whose connections come and go |
 //! | `queue_pool`, `queue` | QueuePool and its queue |
 //! | `singleton_thread_pool`, `static_pool` | the smaller ones; NullPool needs no file |
-//! | `dbapi` | what psycopg2 does: rollback, commit, ping, close |
 //! | `events` | the pool events, for listeners |
 //! | `adapter` | the pools under their names here, and the settings |
 //! | `flaw` | deliberate mistakes, which the comparison with the records must notice |
@@ -35,7 +34,6 @@
 
 mod adapter;
 mod base;
-mod dbapi;
 mod engine;
 mod error;
 mod events;
@@ -47,9 +45,9 @@ mod record;
 mod singleton_thread_pool;
 mod static_pool;
 
+pub use crate::pool::python::psycopg2::DbapiError;
 pub use adapter::{SqlAlchemy, VERSION};
 pub use base::{Config, Counters, PoolClass, ResetOnReturn};
-pub use dbapi::DbapiError;
 pub use engine::Engine;
 pub use error::Error;
 pub use events::{EventKind, Listener, PoolEvent};

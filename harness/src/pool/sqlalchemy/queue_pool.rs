@@ -102,6 +102,10 @@ impl QueuePool {
         *self.overflow.lock() = -i64::from(self.pool_size);
     }
 
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.waiting()
+    }
+
     pub(super) fn counters(&self) -> Counters {
         let (size, overflow) = (i64::from(self.pool_size), *self.overflow.lock());
         let checked_in = i64::try_from(self.queue.len()).unwrap_or(i64::MAX);
@@ -121,11 +125,10 @@ impl Counted<'_> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        if let Some(pool) = self.0 {
+        if let Some(pool) = self.0
+            && pool.flaw != Some(Flaw::FailedConnectCounts)
+        {
             pool.dec_overflow();
-            if pool.flaw == Some(Flaw::FailedConnectWakes) {
-                pool.queue.wake();
-            }
         }
     }
 }

@@ -6,11 +6,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::base::Pool;
-use super::dbapi::Dbapi;
 use super::error::Error;
 use super::events::EventKind;
 use super::fairy::{Fairy, FairyId};
 use super::flaw::Flaw;
+use crate::pool::python::psycopg2::Dbapi;
 
 /// A place in a pool.
 pub(super) struct Record {

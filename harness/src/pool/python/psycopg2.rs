@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use poolproof_sim::postgres::event::Pid;
 use tokio::task::JoinHandle;
-use tokio_postgres::Client;
 use tokio_postgres::error::Severity;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::pool::Connector;
 use crate::pool::connector::{Connection, identify};
@@ -18,7 +18,7 @@ use crate::pool::error::describe;
 use crate::pool::transaction::{TransactionStatus, TransactionWatch};
 
 /// An open connection.
-pub(super) struct Dbapi {
+pub(in crate::pool) struct Dbapi {
     client: Client,
     task: JoinHandle<()>,
     watch: Arc<TransactionWatch>,
@@ -49,8 +49,20 @@ impl fmt::Display for DbapiError {
 
 impl std::error::Error for DbapiError {}
 
-/// The psycopg2 dialect's `is_disconnect`: the connection is gone, not only the statement refused.
-pub(super) fn is_disconnect(error: &tokio_postgres::Error) -> bool {
+impl DbapiError {
+    /// The psycopg2 dialect's `is_disconnect`.
+    #[must_use]
+    pub fn is_disconnect(&self) -> bool {
+        match self {
+            DbapiError::AlreadyClosed => true,
+            DbapiError::InsideTransaction => false,
+            DbapiError::Driver(error) => is_disconnect(error),
+        }
+    }
+}
+
+/// Whether the connection is gone, and not only the statement refused.
+pub(in crate::pool) fn is_disconnect(error: &tokio_postgres::Error) -> bool {
     match error.as_db_error() {
         None => true,
         Some(error) => matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic)),
@@ -59,7 +71,7 @@ pub(super) fn is_disconnect(error: &tokio_postgres::Error) -> bool {
 
 /// What a rollback or commit has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(in crate::pool) enum Ending {
     /// Nothing is sent outside of a transaction.
     Nothing,
     /// A statement, and its answer.
@@ -69,22 +81,22 @@ pub(super) enum Ending {
 }
 
 impl Dbapi {
-    pub(super) async fn connect(connector: &Connector) -> Result<Arc<Dbapi>, tokio_postgres::Error> {
+    pub(in crate::pool) async fn connect(connector: &Connector) -> Result<Arc<Dbapi>, tokio_postgres::Error> {
         let (Connection { client, task }, watch) = connector.connect_watched().await?;
         let pid = identify(&client);
         Ok(Arc::new(Dbapi { client, task, watch, pid, closed: AtomicBool::new(false) }))
     }
 
-    pub(super) fn pid(&self) -> Pid {
+    pub(in crate::pool) fn pid(&self) -> Pid {
         self.pid
     }
 
-    pub(super) fn client(&self) -> &Client {
+    pub(in crate::pool) fn client(&self) -> &Client {
         &self.client
     }
 
     /// What `rollback()` or `commit()` will do. In the middle of a statement psycopg2 closes the connection.
-    pub(super) fn ending(&self) -> Ending {
+    pub(in crate::pool) fn ending(&self) -> Ending {
         if self.closed.load(Ordering::Relaxed) {
             return Ending::Closed;
         }
@@ -96,15 +108,40 @@ impl Dbapi {
     }
 
     /// Runs a statement.
-    pub(super) async fn execute(&self, statement: &str) -> Result<(), DbapiError> {
+    pub(in crate::pool) async fn execute(&self, statement: &str) -> Result<(), DbapiError> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(DbapiError::AlreadyClosed);
         }
         self.client.batch_execute(statement).await.map_err(DbapiError::Driver)
     }
 
+    /// `cursor().execute(statement)`: in a transaction, with a BEGIN before it if there is none. The first value of the first
+    /// row, if there is one.
+    pub(in crate::pool) async fn query(&self, statement: &str) -> Result<Option<String>, DbapiError> {
+        if self.ending() == Ending::Nothing {
+            self.execute("BEGIN").await?;
+        }
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(DbapiError::AlreadyClosed);
+        }
+        let messages = self.client.simple_query(statement).await.map_err(DbapiError::Driver)?;
+        Ok(messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        }))
+    }
+
+    /// `commit()` or `rollback()`: nothing outside of a transaction.
+    pub(in crate::pool) async fn end_transaction(&self, statement: &str) -> Result<(), DbapiError> {
+        match self.ending() {
+            Ending::Nothing => Ok(()),
+            Ending::Closed => Err(DbapiError::AlreadyClosed),
+            Ending::RoundTrip => self.execute(statement).await,
+        }
+    }
+
     /// The dialect's `do_ping`, which begins by setting `autocommit`.
-    pub(super) async fn ping(&self) -> Result<(), DbapiError> {
+    pub(in crate::pool) async fn ping(&self) -> Result<(), DbapiError> {
         if self.ending() == Ending::RoundTrip {
             return Err(DbapiError::InsideTransaction);
         }
@@ -112,7 +149,7 @@ impl Dbapi {
     }
 
     /// `close()`: Terminate and a FIN, at once. Whoever still has the connection gets errors.
-    pub(super) fn close(self: Arc<Self>) {
+    pub(in crate::pool) fn close(self: Arc<Self>) {
         self.closed.store(true, Ordering::Relaxed);
         if let Err(shared) = Arc::try_unwrap(self) {
             // The driver sends Terminate when its client is dropped; this one somebody has yet.

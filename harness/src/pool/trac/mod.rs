@@ -1,0 +1,25 @@
+//! Trac's connection pool (`trac/db/pool.py`), as it behaves: today's, and the one of 2006 from which others were forked.
+//!
+//! Both lend *a thread* its connection: a thread that has one and asks again gets the same, counted, and it goes back with the
+//! last return. [`crate::pool::caller`] is the thread. A lease that is lost is found by the collector (`__del__`), which
+//! returns it in the name of the thread that took it (today) or of the thread in which the collector runs (2006).
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `today` | 1.6: a process-wide pool; potentially long operations are done without the lock |
+//! | `of_2006` | trunk in March 2006, between 0.9 and 0.10: a lock around everything, dials included |
+//! | `adapter` | both under their names here, and the settings |
+//!
+//! Left out: psycopg2's implicit BEGIN (a scenario says `begin`), also that of 1.6's ping, which in reality leaves every reused
+//! connection in a transaction; several databases in one pool, and with them the replacement of another's connection;
+//! `shutdown`, which a process does not outlive.
+
+mod adapter;
+mod of_2006;
+mod today;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
+
+pub use adapter::Trac;
