@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::invariant::{Violation, Violations};
 use crate::pool::Capabilities;
-use crate::scenario::model::{Comparison, Declared, ErrorCheck, Excuse, Known, Operator, PoolSettings, Reset, Scenario};
+use crate::scenario::model::{
+    Comparison, Declared, ErrorCheck, Excuse, Known, Operator, PoolSettings, Reset, Scenario,
+};
 use crate::trace::Figures;
 
 /// What one run came to.
@@ -543,9 +545,8 @@ mod tests {
     #[test]
     fn an_expected_error_must_be_said_as_often_and_as_early() {
         use crate::trace::event::{ConnId, What};
-        let compared = |operator, value| {
-            Some(Comparison { unit: crate::scenario::model::FigureUnit::Count, operator, value })
-        };
+        let compared =
+            |operator, value| Some(Comparison { unit: crate::scenario::model::FigureUnit::Count, operator, value });
         let judged = |count, first| {
             let mut scenario = scenario();
             scenario.expect.errors.push(ErrorCheck { text: "limit of size 5".into(), count, first });

@@ -252,8 +252,15 @@ fn explain(out: &mut impl Write, pair: &Pair<'_>, judged: &Judged) -> Result<()>
 
 fn print_sum(out: &mut impl Write, results: &[(&Pair<'_>, Judged)], runs: usize) -> Result<()> {
     let count = |outcome| results.iter().filter(|(_, judged)| judged.expectation.outcome == outcome).count();
-    let all =
-        [Outcome::Pass, Outcome::Excused, Outcome::Known, Outcome::Told, Outcome::Unsupported, Outcome::Failed, Outcome::Unknown];
+    let all = [
+        Outcome::Pass,
+        Outcome::Excused,
+        Outcome::Known,
+        Outcome::Told,
+        Outcome::Unsupported,
+        Outcome::Failed,
+        Outcome::Unknown,
+    ];
     let counts = all.map(|outcome| (count(outcome), word(outcome)));
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
     writeln!(out, "\n{runs} runs: {}", counts.collect::<Vec<_>>().join(", "))?;

@@ -94,7 +94,13 @@ impl EventualRelease {
         let Some(conn) = view.conn(id) else { return };
         let at_rest = matches!(conn.state, None | Some(BackendState::Idle)) || conn.end != ClientEnd::Open;
         if !at_rest {
-            self.pending.push_back(Pending { due: now + self.bound, ended: now, actor, conn: id, fate: Fate::Returned });
+            self.pending.push_back(Pending {
+                due: now + self.bound,
+                ended: now,
+                actor,
+                conn: id,
+                fate: Fate::Returned,
+            });
         }
     }
 
@@ -220,7 +226,10 @@ impl Judge for EventualRelease {
     }
 
     fn wants(&self) -> Wants {
-        Wants { before: &[Kind::Released, Kind::Leaked, Kind::ActorEnd, Kind::AcquireEnd, Kind::Process, Kind::Phase], after: &[] }
+        Wants {
+            before: &[Kind::Released, Kind::Leaked, Kind::ActorEnd, Kind::AcquireEnd, Kind::Process, Kind::Phase],
+            after: &[],
+        }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {

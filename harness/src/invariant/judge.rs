@@ -351,7 +351,7 @@ impl Kind {
             What::Released { .. } => Kind::Released,
             What::Leaked { .. } | What::Lost { .. } | What::Kept { .. } => Kind::Leaked,
             What::Resumed { .. } => Kind::Resumed,
-            What::Raised { .. } => Kind::Raised,
+            What::Raised { .. } | What::Deadlocked { .. } => Kind::Raised,
             What::Job { .. } | What::Join { .. } => Kind::Job,
             What::ThreadBlocked { .. } | What::ThreadFree { .. } => Kind::Thread,
             What::Collected { .. } => Kind::Collected,

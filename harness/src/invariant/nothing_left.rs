@@ -79,7 +79,10 @@ impl Judge for NothingLeft {
     }
 
     fn wants(&self) -> Wants {
-        Wants { before: &[Kind::Task, Kind::Dial, Kind::PoolEnd, Kind::Process, Kind::ActorEnd, Kind::Phase], after: &[] }
+        Wants {
+            before: &[Kind::Task, Kind::Dial, Kind::PoolEnd, Kind::Process, Kind::ActorEnd, Kind::Phase],
+            after: &[],
+        }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {

@@ -38,6 +38,7 @@ pub(crate) const ABLE: Capabilities = Capabilities {
     fifo: true,
     lifo: true,
     unpooled: false,
+    per_thread: false,
     shared: false,
 };
 

@@ -190,7 +190,8 @@ fn app() -> impl Strategy<Value = App> {
         },
     );
     let processes = prop_oneof![9 => (1u32..5).prop_map(Processes::Fixed), 1 => Just(Processes::PerRequest)];
-    let process = (processes, option::of(1u32..900), any::<bool>());
+    let collector = (1u32..900, 0u32..9).prop_map(|(threshold, acquire)| Collector { threshold, acquire });
+    let process = (processes, option::of(collector), any::<bool>());
     (process, sizes, times, reset, order, any::<bool>()).prop_map(
         |(process, (max_size, min_idle, max_idle), times, reset_on_return, order, superuser)| App {
             processes: process.0,
@@ -245,7 +246,11 @@ fn work(spawns: Vec<String>) -> impl Strategy<Value = Step> {
         (0u32..20).prop_map(Action::Resize),
         select(vec![Action::Status, Action::Collect]),
         (1u32..900, 1u32..900).prop_map(|(a, b)| Action::Allocate { min: a.min(b), max: a.max(b) }),
-        (millis(900), "[a-z$]{0,9}").prop_map(|(after, payload)| Action::Put { queue: QUEUE.to_owned(), after, payload }),
+        (millis(900), "[a-z$]{0,9}").prop_map(|(after, payload)| Action::Put {
+            queue: QUEUE.to_owned(),
+            after,
+            payload
+        }),
         millis(900).prop_map(|after| Action::Abandon { after }),
     ];
     let spawn = (any::<proptest::sample::Index>(), any::<bool>()).prop_map(move |(index, wait)| match spawns.len() {
@@ -355,8 +360,8 @@ fn action(apps: IndexMap<String, App>, standby: bool) -> BoxedStrategy<FaultActi
         let pick = (select(names.clone()), any::<proptest::sample::Index>(), any::<bool>(), option::of(millis(9000)));
         pick.prop_map(move |(app, index, all, restart_after)| {
             let processes = usize::try_from(apps[&app].processes.fixed()).expect("it is small");
-            let process = (!all && processes > 0)
-                .then(|| u32::try_from(index.index(processes) + 1).expect("it is small"));
+            let process =
+                (!all && processes > 0).then(|| u32::try_from(index.index(processes) + 1).expect("it is small"));
             (app, process, restart_after)
         })
     };

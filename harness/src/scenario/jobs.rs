@@ -38,7 +38,9 @@ pub(super) fn queues(log: &Log<'_>, workloads: &IndexMap<String, Draft>, queues:
                     format!("nobody takes jobs of the queue `{name}`"),
                 )
                 .label("its jobs are never done")
-                .help(format!("a workload takes them by `arrive = {{ jobs = \"{name}\", workers = 4 }}` or by `take {name}`"))
+                .help(format!(
+                    "a workload takes them by `arrive = {{ jobs = \"{name}\", workers = 4 }}` or by `take {name}`"
+                ))
                 .warning(),
             );
         }

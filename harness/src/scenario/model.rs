@@ -157,14 +157,23 @@ pub struct Keepalive {
 pub struct App {
     /// Default one.
     pub processes: Processes,
-    /// After how many allocations its garbage collector runs; `None`: only when a step asks for it. Default `None`.
-    pub collector: Option<u32>,
+    /// When its garbage collector runs by itself; `None`: only when a step asks for it. Default `None`.
+    pub collector: Option<Collector>,
     /// Whether its driver lets other actors of the process run while one waits for the server. Default true.
     pub cooperative: bool,
     /// The role it connects as. Default `app`.
     pub user: String,
     /// Its pool's settings.
     pub pool: PoolSettings,
+}
+
+/// A garbage collector that runs by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Collector {
+    /// After so many allocations.
+    pub threshold: u32,
+    /// Allocations inside each acquire, where some pools hold a lock. Default 0.
+    pub acquire: u32,
 }
 
 /// The processes of an app.

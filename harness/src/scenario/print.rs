@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::model::{
-    Acknowledge, App, Auth, BackendFilter, Bound, BoundValue, Comparison, Direction, Expect, Fault, FaultAction,
-    FigureUnit, Keepalive, Network, Operator, Order, PoolSettings, Processes, Queue, Reset, Role, Scenario, Server,
-    ServerName, Standby, StopMode,
+    Acknowledge, App, Auth, BackendFilter, Bound, BoundValue, Collector, Comparison, Direction, Expect, Fault,
+    FaultAction, FigureUnit, Keepalive, Network, Operator, Order, PoolSettings, Processes, Queue, Reset, Role,
+    Scenario, Server, ServerName, Standby, StopMode,
 };
 use super::parse::DEFAULT_KEEPALIVE;
 use super::units::{print_bandwidth, print_duration};
@@ -257,8 +257,9 @@ fn print_app(file: &mut File, name: &str, app: &App) {
         Processes::Fixed(processes) => file.number_unless("processes", processes, 1),
         Processes::PerRequest => file.line("processes", "\"per request\""),
     }
-    if let Some(threshold) = app.collector {
-        file.line("collector", &format!("{{ threshold = {threshold} }}"));
+    if let Some(Collector { threshold, acquire }) = app.collector {
+        let acquire = if acquire == 0 { String::new() } else { format!(", acquire = {acquire}") };
+        file.line("collector", &format!("{{ threshold = {threshold}{acquire} }}"));
     }
     if !app.cooperative {
         file.line("cooperative", "false");

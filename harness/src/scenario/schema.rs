@@ -290,6 +290,8 @@ struct Collector {
     /// It runs after so many allocations (the step `allocate`).
     #[schemars(range(min = 1))]
     threshold: u32,
+    /// Allocations inside each acquire, where some pools hold a lock. Default 0.
+    acquire: Option<u32>,
 }
 
 #[derive(JsonSchema)]

@@ -111,7 +111,7 @@ pub const STEPS: &[StepKind] = &[
 
 /// The first words of steps.
 pub(super) const VERBS: [&str; 32] = [
-    "acquire", "sql", "prepared", "expect", "begin", "commit", "rollback", "hold", "release", "leak", "lose", "abandon",
-    "panic", "detach", "close", "new", "drop", "dispose", "collect", "allocate", "session", "flush", "remove", "put",
-    "take", "done", "join", "kill", "resize", "status", "spawn", "cancel",
+    "acquire", "sql", "prepared", "expect", "begin", "commit", "rollback", "hold", "release", "leak", "lose",
+    "abandon", "panic", "detach", "close", "new", "drop", "dispose", "collect", "allocate", "session", "flush",
+    "remove", "put", "take", "done", "join", "kill", "resize", "status", "spawn", "cancel",
 ];

@@ -359,6 +359,13 @@ pub enum What {
         /// Whether a step asked for it; it runs by itself at its threshold.
         asked: bool,
     },
+    /// The garbage collector ran inside an acquire, found a lost lease, and waits for the lock that the acquire holds.
+    Deadlocked {
+        /// Whose acquire.
+        actor: ActorId,
+        /// Whose lock.
+        pool: PoolId,
+    },
     /// Something failed on the application's side, before or after the database.
     Raised {
         /// Which.

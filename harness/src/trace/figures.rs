@@ -409,8 +409,16 @@ mod tests {
     #[test]
     fn names_are_known() {
         let figures = Figures::default();
-        let unmeasured = ["done_a_minute.first", "done_a_minute.last", "done_a_minute.least", "done_a_minute.most",
-            "recovery.first_success", "recovery.full_capacity", "recovery.quiet", "goodput_share"];
+        let unmeasured = [
+            "done_a_minute.first",
+            "done_a_minute.last",
+            "done_a_minute.least",
+            "done_a_minute.most",
+            "recovery.first_success",
+            "recovery.full_capacity",
+            "recovery.quiet",
+            "goodput_share",
+        ];
         for name in NAMES {
             assert!(figures.get(name).is_some() || unmeasured.contains(name), "{name}");
         }

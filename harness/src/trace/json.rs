@@ -65,6 +65,7 @@ fn name(what: &What) -> &'static str {
         What::Kept { .. } => "kept",
         What::Resumed { .. } => "resumed",
         What::Collected { .. } => "collected",
+        What::Deadlocked { .. } => "deadlocked",
         What::Raised { .. } => "raised",
         What::Job { .. } => "job",
         What::Join { .. } => "join",
@@ -121,7 +122,7 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
         | What::PoolClosed { pool }
         | What::PoolDropped { pool }
         | What::PoolDisposed { pool } => map.serialize_entry("pool", &pool.0),
-        What::PoolLost { actor, pool } => {
+        What::PoolLost { actor, pool } | What::Deadlocked { actor, pool } => {
             map.serialize_entry("actor", &actor.0)?;
             map.serialize_entry("pool", &pool.0)
         }

@@ -99,6 +99,7 @@ impl Story {
             | What::PoolLost { .. }
             | What::Collected { .. }
             | What::Raised { .. }
+            | What::Deadlocked { .. }
             | What::Job { .. }
             | What::Join { .. }
             | What::ThreadBlocked { .. }

@@ -606,6 +606,7 @@ impl View {
             | What::PoolLost { .. }
             | What::Collected { .. }
             | What::Raised { .. }
+            | What::Deadlocked { .. }
             | What::Job { .. }
             | What::Join { .. }
             | What::ThreadBlocked { .. }
@@ -859,7 +860,8 @@ impl View {
             self.release(id, conn);
         }
         let now = self.now;
-        self.lived = self.actors.remove(&id.0).and_then(|actor| Some((actor.workload?, now.saturating_sub(actor.since))));
+        self.lived =
+            self.actors.remove(&id.0).and_then(|actor| Some((actor.workload?, now.saturating_sub(actor.since))));
     }
 
     fn dial(&mut self, id: ConnId, pool: PoolId) {

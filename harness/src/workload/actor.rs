@@ -15,9 +15,9 @@ use rand_chacha::ChaCha8Rng;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::cancel::{Outcome, cancel_at};
+use super::jobs::Held;
 use super::panics::{self, PLANNED_PANIC};
 use super::process::ProcessContext;
-use super::jobs::Held;
 use super::program::{Code, Effect, Op, Program, Template, Values};
 use super::random;
 use super::session::InSession;
@@ -102,7 +102,12 @@ impl Hold {
 
 impl Actor {
     /// The actor that has arrived, in its process.
-    pub(super) fn new(arrived: Arrived, program: Arc<Program>, process: Arc<ProcessContext>, traffic: Arc<Shared>) -> Actor {
+    pub(super) fn new(
+        arrived: Arrived,
+        program: Arc<Program>,
+        process: Arc<ProcessContext>,
+        traffic: Arc<Shared>,
+    ) -> Actor {
         Actor {
             id: arrived.id,
             number: arrived.number,
@@ -229,11 +234,11 @@ impl Actor {
             Op::Lose => self.lose(),
             Op::LosePool => self.lose_pool(),
             Op::Collect => {
-                self.collect();
+                self.collect().await;
                 Ok(())
             }
             Op::Allocate { min, max } => {
-                self.allocate(*min, *max);
+                self.allocate(*min, *max).await;
                 Ok(())
             }
             Op::Put { queue, after, payload } => {
@@ -330,6 +335,11 @@ impl Actor {
             return Err(Failed);
         }
         let (pool_id, pool) = self.pool().ok_or(Failed)?;
+        if self.hangs_in_acquire(&*pool).await {
+            let _open = OpenAcquire::start(self.recorder(), self.id, pool_id);
+            self.recorder().record(What::Deadlocked { actor: self.id, pool: pool_id });
+            std::future::pending::<()>().await;
+        }
         let grip = take_lease(self.recorder(), &self.process, self.id, pool_id, &*pool, deadline).await?;
         self.in_transaction = false;
         self.grip = Some(grip);
@@ -412,11 +422,7 @@ impl Actor {
     }
 
     async fn hold(&mut self, min: Duration, max: Duration) {
-        let time = if min == max {
-            min
-        } else {
-            random::uniform(self.rng(), min, max)
-        };
+        let time = if min == max { min } else { random::uniform(self.rng(), min, max) };
         if time.is_zero() {
             // Nothing, but as an await: a loop of nothing must not keep the thread.
             tokio::task::yield_now().await;

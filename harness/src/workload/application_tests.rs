@@ -16,9 +16,13 @@ const HEAD: &str = "title = \"A test\"\nstory = \"A test.\"\n[server]\n\
 
 /// What a run tells of these things, in words, until the traffic is over.
 fn told(scenario: &str) -> Vec<String> {
+    told_with("reference", scenario)
+}
+
+fn told_with(pool: &str, scenario: &str) -> Vec<String> {
     let text = format!("{HEAD}{scenario}\n[expect]\nuntil = \"60s\"\n");
     let scenario = Arc::new(crate::scenario::parse("a test", &text).unwrap());
-    let spec = RunSpec { scenario, adapter: by_name("reference").unwrap(), seed: 1 };
+    let spec = RunSpec { scenario, adapter: by_name(pool).unwrap(), seed: 1 };
     let events = poolproof_sim::runtime::run(1, async move || {
         let options = Options { keep: true, ..Options::default() };
         drive(&spec, options).await.unwrap().recorder.events()
@@ -50,6 +54,7 @@ fn words(what: &What) -> Option<String> {
             };
             format!("job {} {change} {unfinished}", job.0)
         }
+        What::Deadlocked { actor, .. } => format!("{} deadlocked", actor.0),
         What::ThreadBlocked { actor, by } => format!("{} blocked by {}", actor.0, by.0),
         What::PoolLost { .. } => "pool lost".to_owned(),
         What::PoolDropped { .. } => "pool dropped".to_owned(),
@@ -174,8 +179,37 @@ fn the_collector_runs_at_its_threshold_and_when_it_is_asked() {
     );
     assert_eq!(
         story[1..],
-        ["1 loses 1", "collected 1 0 false", "1 releases 1", "pool lost", "collected 0 1 true", "pool dropped", "1 done"]
+        [
+            "1 loses 1",
+            "collected 1 0 false",
+            "1 releases 1",
+            "pool lost",
+            "collected 0 1 true",
+            "pool dropped",
+            "1 done"
+        ]
     );
+}
+
+#[test]
+fn a_collection_inside_an_acquire_hangs_a_pool_with_a_plain_lock() {
+    let run = |pool: &str| {
+        let story = told_with(
+            pool,
+            "[app.cgi]\nprocesses = \"per request\"\ncollector = { threshold = 100, acquire = 1 }\n\
+             [workload.page]\napp = \"cgi\"\narrive = { at = [\"1s\"] }\n\
+             steps = [\"acquire\", \"lose\", \"allocate 98\", \"acquire\", \"release\"]\n",
+        );
+        story.last().cloned()
+    };
+    assert_eq!(run("tracpool").as_deref(), Some("process 1 ends"));
+    let hung = told_with(
+        "tracpool2006",
+        "[app.cgi]\ncollector = { threshold = 100, acquire = 1 }\n\
+         [workload.page]\napp = \"cgi\"\narrive = { at = [\"1s\"] }\n\
+         steps = [\"acquire\", \"lose\", \"allocate 98\", \"acquire\", \"release\"]\n",
+    );
+    assert_eq!(hung[1..], ["1 loses 1", "1 deadlocked", "1 Killed"]);
 }
 
 #[test]

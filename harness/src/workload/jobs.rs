@@ -100,7 +100,8 @@ impl Actor {
 
     pub(super) async fn join(&mut self, place: usize) {
         let queue = self.queue(place);
-        let told = |over| What::Join { actor: self.id, queue: Arc::clone(&queue.name), unfinished: queue.unfinished(), over };
+        let told =
+            |over| What::Join { actor: self.id, queue: Arc::clone(&queue.name), unfinished: queue.unfinished(), over };
         self.traffic.recorder.record(told(false));
         loop {
             let changed = queue.changed();

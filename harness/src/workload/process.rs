@@ -17,7 +17,7 @@ use super::queue::Queue;
 use super::session::Session;
 use super::turn::Turn;
 use crate::pool::{Adapter, Caller, Connector, Lease, Pool};
-use crate::scenario::model::{App, PoolSettings};
+use crate::scenario::model::{App, Collector, PoolSettings};
 use crate::trace::event::{PoolId, ProcessId};
 
 /// What actors ask the world. One for all processes of a run.
@@ -50,8 +50,8 @@ pub struct ProcessContext {
     leaked: Mutex<Vec<Box<dyn Lease>>>,
     /// What actors lost in reference cycles.
     pub(super) garbage: Mutex<Garbage>,
-    /// After how many allocations the collector runs by itself.
-    pub(super) collector: Option<u32>,
+    /// When the collector runs by itself.
+    pub(super) collector: Option<Collector>,
     /// The sessions of threads that have one.
     sessions: Mutex<BTreeMap<Caller, Session>>,
     /// The queues that are in the process's memory, by their place in the file.
@@ -178,11 +178,7 @@ pub struct Processes {
 
 impl Default for Processes {
     fn default() -> Self {
-        Processes {
-            launcher: OnceLock::new(),
-            apps: Mutex::new(IndexMap::new()),
-            starts: watch::Sender::new(0),
-        }
+        Processes { launcher: OnceLock::new(), apps: Mutex::new(IndexMap::new()), starts: watch::Sender::new(0) }
     }
 }
 

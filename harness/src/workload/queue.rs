@@ -253,7 +253,12 @@ impl Queue {
 
     /// The job's actor failed: it comes again, if it may. Gives the job back if it is to be released after a time, and
     /// that time.
-    pub(super) fn retry(&self, recorder: &Recorder, mut job: Job, actor: ActorId) -> Result<Option<(Job, Duration)>, Job> {
+    pub(super) fn retry(
+        &self,
+        recorder: &Recorder,
+        mut job: Job,
+        actor: ActorId,
+    ) -> Result<Option<(Job, Duration)>, Job> {
         if job.attempt >= self.max_retries {
             return Err(job);
         }

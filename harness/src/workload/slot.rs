@@ -87,7 +87,8 @@ impl<F: Future<Output = ActorEnd> + Send> Slot<F> {
     ) {
         self.process.store(process.id.0, Ordering::Release);
         let mut state = self.state.lock();
-        state.occupant = Some(Occupant { actor, workload: Arc::clone(workload), since: Instant::now(), process, abandon });
+        state.occupant =
+            Some(Occupant { actor, workload: Arc::clone(workload), since: Instant::now(), process, abandon });
         state.future.set(Some(future));
     }
 

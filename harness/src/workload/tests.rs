@@ -14,8 +14,8 @@ use super::{PLANNED_PANIC, Probe, Traffic};
 use crate::pool::testing::{TestServer, settle};
 use crate::pool::{Adapter, Capabilities, Connector, Lease, Pool, PoolError, by_name};
 use crate::scenario::model::{
-    Action, App, Arrive, Auth, Cancel, Expect, Network, OnError, PoolSettings, Processes as Count, Scenario, Server, SocketOptions, Step,
-    Workload,
+    Action, App, Arrive, Auth, Cancel, Expect, Network, OnError, PoolSettings, Processes as Count, Scenario, Server,
+    SocketOptions, Step, Workload,
 };
 use crate::trace::What;
 use crate::trace::event::{Acquired, ActorEnd, ActorId, PoolId, ProcessId, SqlResult};
@@ -49,7 +49,15 @@ fn release() -> Step {
 }
 
 fn workload(arrive: Arrive, steps: Vec<Step>) -> Workload {
-    Workload { app: "web".into(), arrive, from: Duration::ZERO, until: None, steps, on_error: OnError::Stop, finally: Vec::new() }
+    Workload {
+        app: "web".into(),
+        arrive,
+        from: Duration::ZERO,
+        until: None,
+        steps,
+        on_error: OnError::Stop,
+        finally: Vec::new(),
+    }
 }
 
 fn once(steps: Vec<Step>) -> Workload {
@@ -162,12 +170,7 @@ impl Stage {
     }
 }
 
-async fn process(
-    server: &TestServer,
-    adapter: &Arc<dyn Adapter>,
-    app: &App,
-    seat: u32,
-) -> Arc<ProcessContext> {
+async fn process(server: &TestServer, adapter: &Arc<dyn Adapter>, app: &App, seat: u32) -> Arc<ProcessContext> {
     let hooks = WorldHooks { session: Box::new(|_| None), unread: Box::new(|_| 0) };
     let recorder = server.recorder().clone();
     let dialer = server.clone();

@@ -38,6 +38,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     fifo: true,
     lifo: true,
     unpooled: false,
+    per_thread: false,
     shared: false,
 };
 

@@ -8,7 +8,9 @@ use toml::de::DeValue;
 use super::Names;
 use super::server::scalar;
 use super::traffic::push_wrong;
-use crate::scenario::model::{Bound, BoundValue, Comparison, Declared, ErrorCheck, Excuse, Expect, FigureUnit, Known, Operator, SqlCheck};
+use crate::scenario::model::{
+    Bound, BoundValue, Comparison, Declared, ErrorCheck, Excuse, Expect, FigureUnit, Known, Operator, SqlCheck,
+};
 use crate::scenario::reader::{At, Log, Span, Value, suggest};
 use crate::scenario::report::Diagnostic;
 use crate::scenario::steps::Wrong;

@@ -449,7 +449,9 @@ impl Keys<'_, '_, '_, '_> {
                         "a process that comes with a request has no number",
                     )
                     .label("which one is meant?")
-                    .help("all processes of the app are meant without `process`; `app.kill` may choose by `older_than`"),
+                    .help(
+                        "all processes of the app are meant without `process`; `app.kill` may choose by `older_than`",
+                    ),
                 );
                 None
             }

@@ -13,8 +13,7 @@ pub(super) fn queues(value: &Value<'_, '_>, log: &Log<'_>, apps: &[&str]) -> Opt
     let mut queues = IndexMap::new();
     for (name, value) in value.named(log)? {
         plain_name(log, "a queue", name.value, &name.span);
-        let mut queue =
-            Queue { app: None, acknowledge: Acknowledge::Early, max_retries: 0, countdown: Duration::ZERO };
+        let mut queue = Queue { app: None, acknowledge: Acknowledge::Early, max_retries: 0, countdown: Duration::ZERO };
         if let Some(mut reader) = value.table(log) {
             if let Some(app) = reader.read_at("app", |v, log| v.words(log)) {
                 check_app(log, app.value, &app.span, apps.iter().copied());

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::arrive::{arrive, never_starts};
 use super::plain_name;
 use crate::scenario::model::{
-    Action, App, Arrive, Cancel, OnError, Order, PoolSettings, Processes, Reset, Step, Workload,
+    Action, App, Arrive, Cancel, Collector, OnError, Order, PoolSettings, Processes, Reset, Step, Workload,
 };
 use crate::scenario::reader::{At, Log, Reader, Span, Value, inside, suggest};
 use crate::scenario::report::Diagnostic;
@@ -84,14 +84,15 @@ fn processes(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Processes> {
 }
 
 /// `{ threshold = 700 }`, or `"never"`.
-fn collector(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Option<u32>> {
+fn collector(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Option<Collector>> {
     if let DeValue::String(_) = value.raw {
         return value.choice(log, &[("never", None)]);
     }
     let mut reader = value.table(log)?;
     let threshold = reader.need("threshold", |v, log| v.count(log, 1..=steps::MOST));
+    let acquire = reader.read("acquire", |v, log| v.count(log, 0..=steps::MOST)).unwrap_or_default();
     reader.finish();
-    Some(threshold)
+    Some(threshold.map(|threshold| Collector { threshold, acquire }))
 }
 
 fn pool_settings(mut reader: Reader<'_, '_, '_>) -> PoolSettings {

@@ -23,6 +23,9 @@ pub(super) fn line(what: &What) -> Option<Told> {
             let why = if *asked { "is asked to run" } else { "runs at its threshold" };
             (Worth::Turn, "collector", format!("{why}, and finds {found}"))
         }
+        What::Deadlocked { .. } => {
+            (Worth::Trouble, "collector", "runs inside an acquire, and waits for its own thread's lock".to_owned())
+        }
         What::Raised { class, message, .. } => (Worth::Trouble, "actor", format!("{class}: {message}")),
         What::Job { queue, change, unfinished, .. } => return Some(job(queue, change, *unfinished)),
         What::Join { queue, unfinished, over, .. } => {
@@ -43,7 +46,9 @@ pub(super) fn line(what: &What) -> Option<Told> {
 fn job(queue: &str, change: &JobChange, unfinished: u32) -> Told {
     match change {
         JobChange::Put { after, .. } if after.is_zero() => (Worth::Detail, "actor", format!("put a job in {queue}")),
-        JobChange::Put { after, .. } => (Worth::Detail, "actor", format!("put a job in {queue}, due in {}", exact(*after))),
+        JobChange::Put { after, .. } => {
+            (Worth::Detail, "actor", format!("put a job in {queue}, due in {}", exact(*after)))
+        }
         JobChange::Taken => (Worth::Detail, "actor", format!("took a job of {queue}")),
         JobChange::Done => (Worth::Detail, "actor", format!("has done its job of {queue}")),
         JobChange::DoneBadly => {
