@@ -82,9 +82,7 @@ class Interpreter:
         self.engine = self.make_engine(situation)
 
     def make_engine(self, situation):
-        settings = {
-            key if key in UNPREFIXED else f"pool_{key}": value for key, value in situation.pool.items()
-        }
+        settings = {key if key in UNPREFIXED else f"pool_{key}": value for key, value in situation.pool.items()}
         if settings.get("pool_reset_on_return") == "none":
             settings["pool_reset_on_return"] = None
         port = self.proxy.port if self.proxy else self.server.port
@@ -329,7 +327,7 @@ class Interpreter:
         return {"error": type(error).__name__, "text": text.strip().split("\n")[0].strip()}
 
     def close(self):
-        for worker, pending in self.pending.values():
+        for _, pending in self.pending.values():
             pending.done.wait(1)
         for worker in self.workers.values():
             worker.end()

@@ -70,7 +70,17 @@ class Template:
             account = pwd.getpwnam(self.user)
             os.chown(self.home, account.pw_uid, account.pw_gid)
         self.data = f"{self.home}/template"
-        initdb = [f"{self.bin}/initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-sync", "--wal-segsize=1"]
+        initdb = [
+            f"{self.bin}/initdb",
+            "-D",
+            self.data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "--no-sync",
+            "--wal-segsize=1",
+        ]
         self.run(*initdb)
 
     def run(self, *command):

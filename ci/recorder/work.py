@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 from . import interpreter, records, servers, situation
 
+# By the names that PyPI knows them by.
+LIBRARIES = ("SQLAlchemy", "psycopg2-binary", "Trac", "celery", "gevent", "psycogreen")
+
 OK, FAILED, SKIPPED = "ok", "FAILED", "skipped"
 
 
@@ -62,7 +65,7 @@ class Real:
         )
         if not self.record:
             steps = interpreter.run(one, server, role, recorded["steps"])
-            return compared(one.name, records.differences(recorded["steps"], steps))
+            return compared(one.name, records.differences(recorded["steps"], steps), recorded, server)
         steps = interpreter.run(one, server, role)
         records.write(one.name, versions(server, "SQLAlchemy", "psycopg2-binary"), steps)
         return Result(one.name, OK)
@@ -86,7 +89,7 @@ class Served:
         try:
             with servers.served(self.poolproof) as server:
                 steps = interpreter.run(one, server, "app", recorded["steps"])
-            return compared(one.name, records.differences(recorded["steps"], steps))
+                return compared(one.name, records.differences(recorded["steps"], steps), recorded, server)
         except interpreter.Unsupported as error:
             return Result(one.name, SKIPPED, str(error))
         except Exception:
@@ -105,10 +108,10 @@ def do_part(story, part, world, record):
         return Result(name, FAILED, traceback.format_exc())
     if record:
         return Result(name, OK, seen=seen)
-    recorded = records.read_story(story)["parts"].get(part.__name__)
-    if recorded is None:
+    recorded = records.read_story(story)
+    if part.__name__ not in recorded["parts"]:
         return unrecorded(name)
-    return compared(name, records.story_differences(recorded, seen))
+    return compared(name, records.story_differences(recorded["parts"][part.__name__], seen), recorded)
 
 
 def record_stories(results, server):
@@ -118,18 +121,28 @@ def record_stories(results, server):
         for result in results:
             if result.seen is not None and result.name.split("/")[0] == story:
                 parts[result.name.split("/")[1]] = result.seen
-        libraries = ("SQLAlchemy", "psycopg2-binary", "Trac", "celery", "gevent", "psycogreen")
-        records.write_story(story, versions(server, *libraries), parts)
+        records.write_story(story, versions(server, *LIBRARIES), parts)
 
 
 def unrecorded(name):
     return Result(name, FAILED, f"no record; `ci/truth --record {name}` makes it")
 
 
-def compared(name, differences):
-    return Result(name, FAILED, "\n".join(["", *differences])) if differences else Result(name, OK)
+def compared(name, differences, recorded, server=None):
+    """With the differences, the versions that are others than when it was recorded: they may be why."""
+    if not differences:
+        return Result(name, OK)
+    libraries = [library for library in LIBRARIES if recorded_as(library) in recorded]
+    for key, version in versions(server, *libraries).items():
+        if recorded[key] != version:
+            differences.append(f"recorded with {key} {recorded[key]}, seen with {version}")
+    return Result(name, FAILED, "\n".join(["", *differences]))
+
+
+def recorded_as(library):
+    return library.removesuffix("-binary").lower()
 
 
 def versions(server, *libraries):
-    installed = {library.removesuffix("-binary").lower(): importlib.metadata.version(library) for library in libraries}
-    return installed | {"postgres": servers.version(server.port)}
+    installed = {recorded_as(library): importlib.metadata.version(library) for library in libraries}
+    return installed | ({"postgres": servers.version(server.port)} if server else {})

@@ -454,6 +454,7 @@ mod tests {
     use super::*;
     use crate::invariant::testing::scenario;
     use crate::invariant::{Who, demand, no_lost_wakeup};
+    use crate::scenario::model::{Action, Arrive, OnError, Step, Workload};
 
     fn run(seed: u64, metas: &[&'static crate::invariant::Meta]) -> RunReport {
         let mut violations = Violations::default();
@@ -590,9 +591,20 @@ mod tests {
         let mut scenario = scenario();
         scenario.expect.needs = vec!["resize".into()];
         scenario.apps["web"].pool.reset_on_return = Reset::Discard;
-        let lacks = lacks(&scenario, &Capabilities::default());
-        assert_eq!(lacks, ["resize", "reset_discard"]);
-        assert_eq!(outcome(&scenario, &[RunReport::unsupported(1, lacks)]), Outcome::Unsupported);
+        let missing = lacks(&scenario, &Capabilities::default());
+        assert_eq!(missing, ["resize", "reset_discard"]);
+        assert_eq!(outcome(&scenario, &[RunReport::unsupported(1, missing)]), Outcome::Unsupported);
         assert!(CAPABILITIES.iter().all(|name| can(&Capabilities::default(), name) == Some(false)));
+
+        // What its steps do is needed as well, and told once.
+        let actions = [Action::Resize(3), Action::Detach, Action::Resize(4)];
+        let steps = Vec::from(actions.map(|action| Step { action, cancel: None }));
+        let (arrive, on_error) = (Arrive::Never, OnError::Stop);
+        let workload = Workload { app: "web".into(), arrive, from: Duration::ZERO, until: None, steps, on_error };
+        scenario.workloads.insert("changes".into(), workload);
+        assert_eq!(lacks(&scenario, &Capabilities::default()), ["resize", "reset_discard", "detach"]);
+        let able = Capabilities { resize: true, reset_discard: true, detach: true, ..Capabilities::default() };
+        assert!(lacks(&scenario, &able).is_empty());
+        assert_eq!(lacks(&scenario, &Capabilities { detach: false, ..able }), ["detach"]);
     }
 }

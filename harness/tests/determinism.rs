@@ -1,45 +1,36 @@
 //! The same run gives the same trace, byte for byte: every scenario with every published pool is a test of its own.
 //!
 //! The first seed is run four times: twice at once on two threads of this process, each beside the other (and beside
-//! other tests), and twice one after the other in a worker process. The full traces of all four are compared. Debug and
+//! other tests), and in two worker processes, each of its own. The full traces of all four are compared. Debug and
 //! release builds are compared by `ci/determinism`.
+
+mod cases;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Failed, Trial};
-use poolproof::cli::Engine;
-use poolproof::suite::{Case, Suite};
-
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+use libtest_mimic::{Failed, Trial};
+use poolproof::suite::Case;
 
 /// How many lines before the first difference are told.
 const CONTEXT: usize = 4;
 
 fn main() -> ExitCode {
-    let suite = Suite::start(Engine::standard());
-    let arguments = Arguments::from_args();
-    if let Err(error) = std::env::set_current_dir(ROOT) {
-        eprintln!("can't go to {ROOT}: {error}");
-        return ExitCode::FAILURE;
-    }
-    let cases = match suite.cases(Path::new("scenarios")) {
-        Ok(cases) => cases,
-        Err(mistakes) => {
-            eprintln!("{mistakes}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let supported = cases.into_iter().filter(|case| case.lacks().is_empty());
-    // The pool comes first, so that `cargo test SCENARIO::POOL` means the test of the verdict alone.
-    let trials = supported.map(|case| {
-        let name = format!("same_trace::{}::{}", case.pool(), case.stem());
-        Trial::test(name, move || same_trace(&case))
-    });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    cases::main(|cases| {
+        let supported = cases.into_iter().filter(|case| case.lacks().is_empty());
+        // The pool comes first, so that `cargo test SCENARIO::POOL` means the test of the verdict alone.
+        let mut trials: Vec<Trial> = supported
+            .map(|case| {
+                let name = format!("same_trace::{}::{}", case.pool(), case.stem());
+                Trial::test(name, move || same_trace(&case))
+            })
+            .collect();
+        trials.push(Trial::test("a_difference_is_found", a_difference_is_found));
+        trials
+    })
 }
 
 fn same_trace(case: &Case) -> Result<(), Failed> {
@@ -52,20 +43,23 @@ fn same_trace(case: &Case) -> Result<(), Failed> {
             scope.spawn(move || drop(case.run_here(seed, Some(path))));
         }
     });
-    let in_worker = ["first in a worker process", "second in a worker process"];
-    case.run(&[seed, seed], |place| Some(trace(in_worker[place])))?;
+    let workers = ["in a worker process", "in another worker process"];
+    for name in workers {
+        case.run(&[seed], |_| Some(trace(name)))?;
+    }
 
     let first = trace("on a thread");
     if fs::metadata(&first)?.len() == 0 {
         return Err("the trace is empty".into());
     }
-    for other in ["on another thread at the same time"].into_iter().chain(in_worker) {
-        let other = trace(other);
-        if !same_bytes(&first, &other)? {
-            return Err(first_difference(&first, &other)?.into());
-        }
+    for other in ["on another thread at the same time"].into_iter().chain(workers) {
+        same(&first, &trace(other))?;
     }
     Ok(())
+}
+
+fn same(a: &Path, b: &Path) -> Result<(), Failed> {
+    if same_bytes(a, b)? { Ok(()) } else { Err(first_difference(a, b)?.into()) }
 }
 
 fn same_bytes(a: &Path, b: &Path) -> Result<bool, Failed> {
@@ -85,7 +79,7 @@ fn same_bytes(a: &Path, b: &Path) -> Result<bool, Failed> {
 }
 
 /// The first line that differs, with those before it.
-fn first_difference(a: &PathBuf, b: &PathBuf) -> Result<String, Failed> {
+fn first_difference(a: &Path, b: &Path) -> Result<String, Failed> {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let (left, right) = (fs::read_to_string(a)?, fs::read_to_string(b)?);
     let (left, right): (Vec<&str>, Vec<&str>) = (left.lines().collect(), right.lines().collect());
@@ -98,4 +92,24 @@ fn first_difference(a: &PathBuf, b: &PathBuf) -> Result<String, Failed> {
     let _ = writeln!(text, "- {}\n    {}", left.get(same).unwrap_or(&end), name(a));
     let _ = writeln!(text, "+ {}\n    {}", right.get(same).unwrap_or(&end), name(b));
     Ok(text)
+}
+
+/// The comparison itself can fail, and says where.
+fn a_difference_is_found() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let [one, two, long] = ["one", "two", "long"].map(|name| folder.path().join(name));
+    let line = |time: u32| format!("{{\"at\":{time}}}\n");
+    // Longer than a reader's buffer, and different in one byte of the last line.
+    let lines: String = (0..2000).map(line).collect();
+    fs::write(&one, &lines)?;
+    fs::write(&two, lines.replace("1999", "1998"))?;
+    fs::write(&long, lines.clone() + &line(2000))?;
+    same(&one, &one)?;
+    for (other, told) in [(&two, "line 2000"), (&long, "line 2001")] {
+        match same(&one, other) {
+            Err(failed) if failed.message().is_some_and(|message| message.contains(told)) => {}
+            other => return Err(format!("expected a difference at {told}, got {other:?}").into()),
+        }
+    }
+    Ok(())
 }

@@ -4,6 +4,8 @@
 //! with the reviewed one under `snapshots/`; each can fail on its own. A pair that the pool can't do is told as ignored,
 //! with what it lacks. CONTRIBUTING.md says how to run and review.
 
+mod cases;
+
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -11,12 +13,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use poolproof::cli::Engine;
-use poolproof::suite::{Case, Suite};
-
-/// Where files are named from.
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+use libtest_mimic::{Completion, Failed, Trial};
+use poolproof::suite::Case;
 
 /// Reviewed texts that are not of a run: the diagnostics of scenario files.
 const OTHER_SNAPSHOTS: &[&str] = &["scenario"];
@@ -25,26 +23,14 @@ const OTHER_SNAPSHOTS: &[&str] = &["scenario"];
 const TOLD: usize = 8;
 
 fn main() -> ExitCode {
-    let suite = Suite::start(Engine::standard());
-    let arguments = Arguments::from_args();
-    // Paths in messages are then as a user at the workspace's root would type them.
-    if let Err(error) = std::env::set_current_dir(ROOT) {
-        eprintln!("can't go to {ROOT}: {error}");
-        return ExitCode::FAILURE;
-    }
-    let cases = match suite.cases(Path::new("scenarios")) {
-        Ok(cases) => cases,
-        Err(mistakes) => {
-            eprintln!("{mistakes}");
-            return ExitCode::FAILURE;
-        }
-    };
     quiet_snapshots();
-    let mut trials: Vec<Trial> = cases.iter().cloned().map(trial).collect();
-    let (of_names, of_snapshots) = (cases.clone(), cases);
-    trials.push(Trial::test("names_are_unique", move || names_are_unique(&of_names)));
-    trials.push(Trial::test("snapshots_have_no_orphans", move || snapshots_have_no_orphans(&of_snapshots)));
-    libtest_mimic::run(&arguments, trials).exit_code()
+    cases::main(|cases| {
+        let mut trials: Vec<Trial> = cases.iter().cloned().map(trial).collect();
+        let (of_names, of_snapshots) = (cases.clone(), cases);
+        trials.push(Trial::test("names_are_unique", move || names_are_unique(&of_names)));
+        trials.push(Trial::test("snapshots_have_no_orphans", move || snapshots_have_no_orphans(&of_snapshots)));
+        trials
+    })
 }
 
 fn name(case: &Case) -> String {
@@ -98,7 +84,7 @@ fn snapshot_folder(case: &Case) -> PathBuf {
 /// insta prints the difference, and leaves the new story beside the reviewed one.
 fn compare_story(case: &Case, story: &str) -> Result<(), String> {
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(Path::new(ROOT).join(snapshot_folder(case)));
+    settings.set_snapshot_path(Path::new(cases::ROOT).join(snapshot_folder(case)));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.set_input_file(case.path());

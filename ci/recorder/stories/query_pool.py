@@ -4,36 +4,8 @@ The author measured six queries: serial 24 s, 5 workers 8 s, 3 workers 9 s, 2 wo
 connection. Each case runs in a process of its own (query_pool_app.py), since gevent patches what all others use.
 """
 
-import json
-import subprocess
-import sys
-
 from . import durations
-
-
-class Case:
-    """A part that runs a case of the application on a server."""
-
-    def __init__(self, name):
-        self.__name__ = name
-
-    def __call__(self, world):
-        with world.server(f"query_pool_{self.__name__}") as server:
-            return run(self.__name__, server)
-
-
-def run(name, server):
-    """A case's observations."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "recorder.stories.query_pool_app", name, str(server.port)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=120,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{name}: {done.stderr}")
-    return json.loads(done.stdout)
+from .application import Case
 
 
 def which_durations(world):
@@ -52,11 +24,11 @@ def which_durations(world):
 
 PARTS = [
     which_durations,
-    Case("figures"),
-    Case("missing_close"),
-    Case("exception_in_a_query"),
-    Case("more_workers_than_connections"),
-    Case("more_workers_unpatched"),
-    Case("worker_killed"),
-    Case("not_cooperative"),
+    Case("query_pool_app", "figures"),
+    Case("query_pool_app", "missing_close"),
+    Case("query_pool_app", "exception_in_a_query"),
+    Case("query_pool_app", "more_workers_than_connections"),
+    Case("query_pool_app", "more_workers_unpatched"),
+    Case("query_pool_app", "worker_killed"),
+    Case("query_pool_app", "not_cooperative"),
 ]

@@ -46,9 +46,7 @@ def forget(failure):
 
 def by_minute(completed):
     """Tasks completed per minute, by the minute in which they were started."""
-    return [
-        sum(completed[start : start + CHECKS_A_MINUTE]) for start in range(0, len(completed), CHECKS_A_MINUTE)
-    ]
+    return [sum(completed[start : start + CHECKS_A_MINUTE]) for start in range(0, len(completed), CHECKS_A_MINUTE)]
 
 
 def leases_never_returned(world):
@@ -70,7 +68,7 @@ def leases_never_returned(world):
         observations = {
             "succeeded": outcomes.count("done"),
             "first_failure": outcomes.index(outcomes[-1]) + 1,
-            "waited_s": round(waited),
+            "waited_s": int(waited),
             "error": outcomes[-1],
             "backends": server.backends(),
             "status": engine.pool.status(),
@@ -160,6 +158,35 @@ def dispose_at_the_end(world):
             "backends_during_a_task": sorted(during),
             "backends_at_the_end": server.count(),
         }
+
+
+def dispose_hides_the_leak(world):
+    """(c) The author's cure on one engine whose tasks never return: the pool is never exhausted, the server will be."""
+    with world.server("dispose_hides_the_leak", max_connections=40) as server:
+        gc.disable()
+        engine = server.engine(pool_size=5, max_overflow=10, pool_timeout=0.05)
+        kept = []
+
+        def task():
+            connection = engine.connect()
+            kept.append(connection)
+            connection.execute(SELECT)
+            engine.dispose()
+            return "done"
+
+        outcomes = [in_thread(task) for _ in range(45)]
+        observations = {
+            "completed": outcomes.count("done"),
+            "error": outcomes[-1],
+            "backends": server.backends(),
+            "pool": engine.pool.status(),
+        }
+        kept.clear()
+        observations["when_nobody_refers_to_them"] = server.backends()
+        gc.collect()
+        observations["after_a_collection"] = server.backends()
+        gc.collect()
+        return observations | {"after_a_second_collection": server.backends(), "then": in_thread(task)}
 
 
 def dispose_with_one_lent(world):
@@ -350,6 +377,7 @@ PARTS = [
     some_leases_never_returned,
     an_engine_a_task,
     dispose_at_the_end,
+    dispose_hides_the_leak,
     dispose_with_one_lent,
     dispose_shared_by_tasks,
     restart_after_a_restore,

@@ -9,6 +9,9 @@ import sqlalchemy
 
 from .. import servers
 
+# Nothing may change for so long until it counts as settled.
+SETTLED_S = 0.4
+
 SETUP = (
     "CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL)",
     "INSERT INTO account VALUES (1, 100), (2, 100), (3, 100)",
@@ -88,12 +91,17 @@ class Watched:
             seen = dict(sorted(collections.Counter(state or "starting" for (state,) in rows).items()))
             if seen != last:
                 last, since = seen, time.monotonic()
-            elif time.monotonic() - since > 0.2:
+            elif time.monotonic() - since > SETTLED_S:
                 return seen
             time.sleep(0.02)
 
     def count(self):
         return sum(self.backends().values())
+
+
+def at_port(port):
+    """The same for a process that knows a port only."""
+    return Watched(servers.Served(port))
 
 
 def error(exception):

@@ -195,6 +195,8 @@ mod tests {
         case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
         // The client ends are gone; the server has not noticed.
         case.at(20).broken(1).releases(1, 1).closed(1).asks(3).open(3).gets(3, 3);
+        assert_eq!((case.view.totals.backends, case.view.totals.orphans), (3, 0), "it may be about to notice");
+        case.at(1_020).releases(3, 3);
         assert_eq!((case.view.totals.backends, case.view.totals.orphans), (3, 1));
         case.at(9_000).gone(1, terminated()).is_innocent();
         assert_eq!(case.view.totals.orphans, 0);

@@ -7,8 +7,8 @@
 //!
 //! Who waits for the answer to a check on his own connection is being served. Which acquire that is can't be seen from
 //! outside, so one is taken for each connection on which something runs, and for each that may be under a check whose
-//! question or answer was lost (see [`View::is_proven`]): such a connection is not idle, and room counts only while more
-//! wait than that.
+//! question or answer was lost (see [`View::is_proven`]): such a connection is not idle, and what else is idle, or room,
+//! counts only while more wait than that.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub struct NoLostWakeup {
     grace: Duration,
     // One violation for each wait: the waiter (by its start) that was told of last, by pool.
     told: Vec<(PoolId, Duration)>,
-    // When each pool's waiters were last no more than the checks that it may have under way while it had room.
+    // When each pool's waiters were last no more than the checks that it may have under way.
     checking: IntMap<u32, Duration>,
 }
 
@@ -50,8 +50,7 @@ impl NoLostWakeup {
             return;
         }
         // A condition that lasts must be looked at whenever it may end: before anything is excused.
-        let checks = pool.room_since.map_or(0, |_| pool.count(Class::Busy) + view.suspects(pool));
-        if checks >= pool.waiting {
+        if pool.count(Class::Busy) + view.suspects(pool) >= pool.waiting {
             self.checking.insert(id.0, now);
         }
         let Some(healthy) = view.healthy_since else {
@@ -60,7 +59,8 @@ impl NoLostWakeup {
         let Some((actor, waits)) = view.waiters(pool).next() else {
             return;
         };
-        let since = waits.max(healthy).max(pool.built_at);
+        let checking = self.checking.get(&id.0).copied().unwrap_or_default();
+        let since = waits.max(healthy).max(pool.built_at).max(checking);
         if now.saturating_sub(since) <= self.grace {
             return;
         }
@@ -75,8 +75,7 @@ impl NoLostWakeup {
                     let longest = pool.settings.acquire_timeout.unwrap_or(LONGEST_PAUSE);
                     last + (last.saturating_sub(first) + Duration::from_millis(200)).min(longest)
                 });
-                let checking = self.checking.get(&id.0).copied().unwrap_or_default();
-                let since = since.max(room).max(pause).max(view.refused_at.unwrap_or_default()).max(checking);
+                let since = since.max(room).max(pause).max(view.refused_at.unwrap_or_default());
                 if now.saturating_sub(since) <= self.grace {
                     return;
                 }
@@ -245,6 +244,31 @@ mod tests {
         checks_on_dead_flows(0, 20_000).is_innocent();
         checks_on_dead_flows(1, 3_900).is_innocent();
         checks_on_dead_flows(1, 20_000).violates(META.name, 1);
+    }
+
+    /// Two connections of before a silent death, and one that was opened since and is idle; of its waiters two may be
+    /// checking the old ones.
+    fn an_idle_one_beside_checks_on_dead_flows(waiters: u32) -> Case {
+        let mut scenario = scenario();
+        scenario.apps["web"].pool.max_size = 3;
+        scenario.faults = vec![fault(FaultAction::NetForget { older_than: None, app: None })];
+        let mut case = Case::of(&scenario);
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2).releases(1, 1).releases(2, 2);
+        case.at(100).fault(0, true).at(200).asks(3).open(3).gets(3, 3).releases(3, 3);
+        for actor in 0..waiters {
+            case.asks(4 + actor);
+        }
+        case.at(10_000).broken(1).closed(1).broken(2).closed(2);
+        for actor in 0..waiters {
+            case.gets(4 + actor, 3).releases(4 + actor, 3);
+        }
+        case
+    }
+
+    #[test]
+    fn an_idle_connection_counts_for_those_who_can_not_be_checking_another() {
+        an_idle_one_beside_checks_on_dead_flows(2).is_innocent();
+        an_idle_one_beside_checks_on_dead_flows(3).violates(META.name, 1);
     }
 
     #[test]

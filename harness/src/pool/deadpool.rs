@@ -204,57 +204,11 @@ impl DetachedClient for Taken {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::pool::connector::identify;
-    use crate::pool::testing::{Door, TestServer, settle, sql};
-
-    fn settings() -> PoolSettings {
-        PoolSettings { max_size: 2, acquire_timeout: Some(Duration::from_secs(5)), ..PoolSettings::default() }
-    }
+    use crate::pool::testing::{Door, TestServer, build, settings, settle};
 
     async fn pool(server: &TestServer, settings: &PoolSettings) -> Arc<dyn Pool> {
-        Deadpool.build(settings, server.connector()).await.unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_returned_connection_is_handed_out_again() {
-        let server = TestServer::new();
-        let pool = pool(&server, &settings()).await;
-        let mut lease = pool.acquire().await.unwrap();
-        sql(&mut lease, "SELECT 1").await.unwrap();
-        let first = identify(lease.client());
-        drop(lease);
-        let mut lease = pool.acquire().await.unwrap();
-        assert_eq!(identify(lease.client()), first);
-        assert_eq!(server.count(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_acquire_times_out_when_all_are_leased() {
-        let server = TestServer::new();
-        let pool = pool(&server, &settings()).await;
-        let _held = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
-        let began = tokio::time::Instant::now();
-        let error = pool.acquire().await.err().unwrap();
-        assert_eq!(error.kind, PoolErrorKind::Timeout);
-        assert!((Duration::from_secs(5)..Duration::from_millis(5005)).contains(&began.elapsed()));
-        assert_eq!(server.peak(), 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_broken_connection_is_replaced() {
-        let server = TestServer::new();
-        let pool = pool(&server, &settings()).await;
-        let mut lease = pool.acquire().await.unwrap();
-        let first = identify(lease.client());
-        server.kill(first);
-        settle().await;
-        drop(lease);
-        let mut lease = pool.acquire().await.unwrap();
-        assert_ne!(identify(lease.client()), first);
-        sql(&mut lease, "SELECT 1").await.unwrap();
+        build(&Deadpool, server, settings).await
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,9 @@ use crate::scenario::model::PoolSettings;
 pub mod bb8;
 mod caller;
 pub mod connector;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod contract;
 pub mod deadpool;
 pub mod error;
 mod python;

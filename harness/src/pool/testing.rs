@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 use tokio_postgres::Config;
 
 use super::connector::{Dialer, Dialling, Socket};
-use super::{Connector, Lease};
+use super::{Adapter, Connector, Lease, Pool};
+use crate::scenario::model::PoolSettings;
 use crate::trace::event::PoolId;
 use crate::trace::{Recorder, What};
 
@@ -285,6 +286,16 @@ impl TestServer {
         state.backends.remove(&pid);
         state.kills.remove(&pid);
     }
+}
+
+/// A small pool: two connections, five seconds for an acquire.
+pub(crate) fn settings() -> PoolSettings {
+    PoolSettings { max_size: 2, acquire_timeout: Some(Duration::from_secs(5)), ..PoolSettings::default() }
+}
+
+/// Builds a pool over the server.
+pub(crate) async fn build(adapter: &dyn Adapter, server: &TestServer, settings: &PoolSettings) -> Arc<dyn Pool> {
+    adapter.build(settings, server.connector()).await.unwrap()
 }
 
 /// Runs a statement on a lease.

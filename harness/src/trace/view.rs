@@ -1,11 +1,12 @@
 //! The world's counters as the truth has them: kept from the events alone, one step an event, no scan.
 //!
 //! What a connection *is* for its pool is its [`Class`]; every count is a count of a class. The server decides what is
-//! idle: a connection nobody holds, on which a statement runs (a check, a reset), is busy. A backend whose client end is
-//! gone is an orphan: it is the server's burden, not the pool's. After anything that may have cut a flow silently, no
+//! idle: a connection nobody holds, on which a statement runs (a check, a reset), is busy. A backend whose client end has
+//! been gone for [`ORPHANED_AFTER`] is an orphan: it is the server's burden, not the pool's. After anything that may have cut a flow silently, no
 //! connection is [`proven`](View::is_proven) until a statement on it was asked and answered: a pool may rightly be
 //! waiting for the answer to a check that the server never got, or that got lost on its way back.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,10 @@ use poolproof_sim::postgres::event::{BackendState, Lifecycle, Pid, ServerEvent};
 use super::event::{Acquired, ActorEnd, ActorId, ConnId, Phase, PoolId, ProcessId, SqlResult, What};
 use super::recorder::IntMap;
 use crate::scenario::model::{FaultAction, PoolSettings, Scenario, ServerName};
+
+/// How long a backend outlives its client's end until it counts as an orphan: the news of an ordinary close is on its
+/// way for a moment, too.
+pub const ORPHANED_AFTER: Duration = Duration::from_secs(1);
 
 /// What a connection is for its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +103,7 @@ pub struct ConnView {
     /// Transactions with writes that its backend committed.
     pub commits: u32,
     class: Class,
+    orphaned: bool,
     proven_epoch: u32,
     idle_links: Option<(u32, u32)>,
     member: u32,
@@ -272,7 +278,7 @@ pub struct Peaks {
     pub in_transaction: u32,
     /// Backends that wait for a lock.
     pub blocked: u32,
-    /// Backends whose client end is gone.
+    /// Backends whose client end has been gone for [`ORPHANED_AFTER`].
     pub orphans: u32,
     /// Acquires that wait.
     pub waiting: u32,
@@ -299,7 +305,7 @@ pub struct Totals {
     pub in_transaction: u32,
     /// Backends that wait for a lock.
     pub blocked: u32,
-    /// Backends whose client end is gone.
+    /// Backends whose client end has been gone for [`ORPHANED_AFTER`].
     pub orphans: u32,
 }
 
@@ -346,6 +352,8 @@ pub struct View {
     // A fault is active that may cut a flow at any time while it lasts.
     severed: bool,
     idle_flow_timeout: Option<Duration>,
+    // Connections whose client end went while the server had their backend, and when, until they count as orphans.
+    bereft: VecDeque<(Duration, ConnId)>,
     settings: Vec<(String, Arc<PoolSettings>)>,
 }
 
@@ -382,6 +390,7 @@ impl View {
             epoch: 0,
             severed: false,
             idle_flow_timeout: scenario.network.idle_flow_timeout,
+            bereft: VecDeque::new(),
             settings: scenario.apps.iter().map(|(name, app)| (name.clone(), Arc::new(app.pool.clone()))).collect(),
         }
     }
@@ -508,6 +517,7 @@ impl View {
     /// Takes the next event into account.
     pub fn apply(&mut self, at: Duration, what: &What) {
         self.now = at;
+        self.count_orphans();
         match what {
             What::Server { server, event } => self.server(server, event),
             What::AcquireStart { actor, pool } => self.acquire_start(*actor, *pool),
@@ -704,12 +714,13 @@ impl View {
             return;
         }
         let id = ConnId(backend.conn);
-        if self.conn(id).is_some_and(is_orphaned) {
+        if self.conn(id).is_some_and(|conn| conn.orphaned) {
             self.totals.orphans -= 1;
         }
         let now = self.now;
         self.change(id, |conn| {
             conn.state = None;
+            conn.orphaned = false;
             conn.heard_at = now;
         });
     }
@@ -889,6 +900,7 @@ impl View {
             heard_at: now,
             commits: 0,
             class: Class::Nothing,
+            orphaned: false,
             proven_epoch: epoch,
             idle_links: None,
             member: 0,
@@ -939,16 +951,30 @@ impl View {
     fn end_conn(&mut self, id: ConnId, end: ClientEnd) {
         let now = self.now;
         let Some(conn) = self.conn(id) else { return };
-        let orphaned = is_orphaned(conn);
+        if conn.end == ClientEnd::Open && conn.state.is_some() {
+            self.bereft.push_back((now, id));
+        }
         self.change(id, |conn| {
             conn.end = end;
             if end == ClientEnd::Broken {
                 conn.broken_at.get_or_insert(now);
             }
         });
-        if !orphaned && self.conn(id).is_some_and(is_orphaned) {
-            self.totals.orphans += 1;
-            self.peaks.orphans = self.peaks.orphans.max(self.totals.orphans);
+    }
+
+    /// Those whose backends are still there after [`ORPHANED_AFTER`] are orphans from now on.
+    fn count_orphans(&mut self) {
+        while let Some(&(since, id)) = self.bereft.front()
+            && self.now >= since + ORPHANED_AFTER
+        {
+            self.bereft.pop_front();
+            if let Some(conn) = slot(&mut self.conns, id.0)
+                && conn.state.is_some()
+            {
+                conn.orphaned = true;
+                self.totals.orphans += 1;
+                self.peaks.orphans = self.peaks.orphans.max(self.totals.orphans);
+            }
         }
     }
 
@@ -1200,11 +1226,6 @@ fn classify(conn: &ConnView) -> Class {
         (ClientEnd::Broken, false) if !conn.detached && !conn.former => Class::Broken,
         (ClientEnd::Broken | ClientEnd::Closed, false) => Class::Nothing,
     }
-}
-
-/// Whether the server still has a backend for it while its client's end is gone.
-fn is_orphaned(conn: &ConnView) -> bool {
-    conn.state.is_some() && matches!(conn.end, ClientEnd::Broken | ClientEnd::Closed)
 }
 
 fn in_transaction(state: BackendState) -> bool {

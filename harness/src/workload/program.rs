@@ -303,10 +303,47 @@ fn step_text(action: &Action) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
     const VALUES: Values<'static> = Values { actor: 12, process: 3, number: 7, payload: "x y" };
+
+    /// A scenario with these workloads, each a list of steps in TOML.
+    fn with_steps(workloads: &[&str]) -> Scenario {
+        let mut text = String::from("title = \"A test\"\nstory = \"A test.\"\n[app.web]\n[expect]\nuntil = \"1s\"\n");
+        for (number, steps) in workloads.iter().enumerate() {
+            let workload =
+                format!("[workload.w{number}]\napp = \"web\"\narrive = {{ every = \"1s\" }}\nsteps = {steps}\n");
+            text.push_str(&workload);
+        }
+        crate::scenario::parse("a test", &text).unwrap()
+    }
+
+    #[test]
+    fn steps_need_what_the_pool_is_asked_to_do() {
+        let needs_of = |workloads: &[&str]| Vec::from_iter(needs(&with_steps(workloads)));
+        assert!(
+            needs_of(&[r#"["acquire", "sql SELECT 1", "hold 1s", "release", "new pool", "drop pool"]"#]).is_empty()
+        );
+        assert_eq!(needs_of(&[r#"["close pool"]"#]), ["close"]);
+        assert_eq!(needs_of(&[r#"["resize 3"]"#]), ["resize"]);
+        assert_eq!(needs_of(&[r#"["acquire", "detach"]"#]), ["detach"]);
+        // Also inside a repetition, behind a `cancel`, in a later workload, and each once.
+        let nested =
+            r#"[{ repeat = 2, steps = ["acquire", { repeat = 2, steps = ["resize 2", "resize 3"] }, "release"] }]"#;
+        assert_eq!(needs_of(&[r#"["acquire", "release"]"#, nested]), ["resize"]);
+        assert_eq!(needs_of(&[r#"["cancel after 1ms: close pool"]"#, r#"["acquire", "detach"]"#]), ["close", "detach"]);
+    }
+
+    /// A need that [`crate::verdict::can`] does not know would make every pool unsupported.
+    #[test]
+    fn needs_are_capabilities() {
+        let all = with_steps(&[r#"["acquire", "resize 2", "detach", "close pool"]"#]);
+        let needs = needs(&all);
+        assert_eq!(needs.len(), 3);
+        assert!(needs.iter().all(|need| crate::verdict::CAPABILITIES.contains(need)), "{needs:?}");
+    }
 
     #[test]
     fn variables_are_filled_in_and_postgres_own_dollars_stay() {

@@ -101,6 +101,11 @@ impl Stream {
         })
     }
 
+    /// `close(2)` with `SO_LINGER` of 0 seconds: a RST, and what was not sent yet is lost.
+    pub fn abort(self) {
+        self.shared.with(|w| w.abort(self.id, self.end));
+    }
+
     /// Sets the socket's options, `setsockopt(2)`.
     pub fn set_options(&self, options: SocketOptions) {
         self.shared.with(|w| {

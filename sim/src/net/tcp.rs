@@ -526,6 +526,16 @@ impl World {
         self.make_gone(id, of, now);
     }
 
+    /// `close(2)` with linger 0.
+    pub(crate) fn abort(&mut self, id: FlowId, of: usize) {
+        let now = self.now();
+        let Some(flow) = self.flow(id) else { return };
+        if matches!(flow.ends[of].phase, Phase::Open | Phase::SynRcvd { .. }) {
+            self.send_rst(id, of, now);
+        }
+        self.make_gone(id, of, now);
+    }
+
     /// `shutdown(fd, SHUT_WR)`.
     pub(crate) fn shutdown_write(&mut self, id: FlowId, of: usize) {
         let now = self.now();

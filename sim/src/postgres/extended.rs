@@ -15,7 +15,7 @@ use super::error::{PgError, SqlState};
 use super::event::BackendState;
 use super::link::Socket;
 use super::session::{Connection, Stop};
-use super::sql::{Column, Framing, Prepared, Statement, Type, Value};
+use super::sql::{Column, Description, Framing, Prepared, Statement, Type, Value};
 use super::transaction::TransactionStatus;
 use super::wire::{self, Bare, Formats};
 
@@ -203,10 +203,11 @@ impl<S: Socket> Connection<S> {
         };
         self.begin_message(Some(statement.text()))?;
         self.refuse_in_failed(statement.allowed_in_failed())?;
-        self.lock_for_analysis(&statement, &parse.type_oids).await?;
+        self.lock_for_analysis(&statement, &parse.type_oids, true).await?;
         let description =
             self.engine(|engine, session, _| engine.describe(session, &statement, &parse.type_oids))??;
-        let prepared = Prepared { statement, parameters: description.parameters, from_sql: false };
+        let Description { parameters, columns } = description;
+        let prepared = Prepared { statement, parameters, columns, from_sql: false };
         if name.is_empty() {
             self.portals.unnamed_statement = Some(prepared);
         } else {
@@ -250,10 +251,12 @@ impl<S: Socket> Connection<S> {
         let portal_name = bind.portal_name.unwrap_or_default();
         let statement_name = bind.statement_name.unwrap_or_default();
         let found = self.find_statement(&statement_name)?;
-        let (statement, types) = match found {
-            Found::Empty => (None, Vec::new()),
-            Found::Statement(prepared) => (Some(prepared.statement), prepared.parameters),
+        let prepared = match found {
+            Found::Empty => None,
+            Found::Statement(prepared) => Some(prepared),
         };
+        let statement = prepared.as_ref().map(|prepared| prepared.statement.clone());
+        let types = prepared.as_ref().map_or(Vec::new(), |prepared| prepared.parameters.clone());
         self.begin_message(statement.as_ref().map(|statement| statement.text()))?;
 
         let (formats, count) = (&bind.parameter_format_codes, bind.parameters.len());
@@ -271,7 +274,7 @@ impl<S: Socket> Connection<S> {
             ))
             .into());
         }
-        let allowed = statement.as_ref().is_none_or(|statement| statement.allowed_in_failed());
+        let allowed = statement.as_ref().is_some_and(|statement| statement.allowed_in_failed());
         self.refuse_in_failed(allowed && count == 0)?;
         if !portal_name.is_empty() && self.portals.named.contains_key(&portal_name) {
             return Err(
@@ -289,8 +292,13 @@ impl<S: Socket> Connection<S> {
         }
         let formats = RawFormats(bind.result_column_format_codes);
         let oids: Vec<u32> = types.iter().map(|kind| kind.oid()).collect();
-        if let Some(statement) = &statement {
-            self.lock_for_analysis(statement, &oids).await?;
+        if let Some(prepared) = &prepared {
+            let statement = &prepared.statement;
+            self.lock_for_analysis(statement, &oids, false).await?;
+            self.engine(|engine, session, host| {
+                engine.same_result(session, prepared)?;
+                engine.plan_bound(host, session, statement, &oids, &parameters)
+            })??;
         }
         if formats.0.len() > 1
             && let Some(statement) = &statement
@@ -319,12 +327,16 @@ impl<S: Socket> Connection<S> {
     /// `exec_describe_statement_message` and `exec_describe_portal_message`
     pub(super) async fn describe(&mut self, describe: &Describe) -> Result<(), Stop> {
         let name = describe.name.as_deref().unwrap_or_default();
+        let mut prepared = None;
         let (statement, types, formats) = match describe.target_type {
             b'S' => {
                 self.begin_transaction()?;
                 match self.find_statement(name)? {
                     Found::Empty => (None, Vec::new(), None),
-                    Found::Statement(prepared) => (Some(prepared.statement), prepared.parameters, None),
+                    Found::Statement(found) => {
+                        let found = prepared.insert(found);
+                        (Some(found.statement.clone()), found.parameters.clone(), None)
+                    }
                 }
             }
             b'P' => {
@@ -347,7 +359,10 @@ impl<S: Socket> Connection<S> {
             let oids: Vec<u32> = types.iter().map(|kind| kind.oid()).collect();
             if formats.is_none() {
                 wire::parameter_description(&mut self.link.output, &types);
-                self.lock_for_analysis(&statement, &oids).await?;
+                self.lock_for_analysis(&statement, &oids, false).await?;
+            }
+            if let Some(prepared) = &prepared {
+                self.engine(|engine, session, _| engine.same_result(session, prepared))??;
             }
             columns = self.engine(|engine, session, _| engine.describe(session, &statement, &oids))??.columns;
         }
@@ -381,7 +396,7 @@ impl<S: Socket> Connection<S> {
             Progress::Fresh => {
                 self.announce(statement.text());
                 let (types, parameters) = fresh.expect("taken above");
-                let output = self.run_statement(&statement, &types, parameters).await?;
+                let output = self.run_statement(&statement, &types, parameters, &formats).await?;
                 self.send_notices(&output);
                 control = statement.is_transaction_control();
                 match output.rows {
@@ -390,7 +405,12 @@ impl<S: Socket> Connection<S> {
                         self.complete(output.tag);
                         return Ok(());
                     }
-                    Some(rows) => (rows.columns, rows.rows.into_iter(), output.tag),
+                    Some(mut rows) => {
+                        self.engine(|engine, _, _| {
+                            engine.name_relations(&rows.columns, &mut rows.rows, |at| formats.binary(at));
+                        })?;
+                        (rows.columns, rows.rows.into_iter(), output.tag)
+                    }
                 }
             }
             Progress::Rows { columns, rows, tag } => (columns, rows, tag),
@@ -413,21 +433,21 @@ impl<S: Socket> Connection<S> {
         rows.by_ref().take(sent).for_each(drop);
         let suspended = limit != 0 && sent == limit;
         self.finish_execute(control)?;
-        let is_select = tag.starts_with("SELECT ");
         if suspended {
             self.portals.get(&name)?.progress = Progress::Rows { columns, rows, tag };
             wire::bare(&mut self.link.output, Bare::PortalSuspended);
             self.announce_end(Ok(Arc::from("PortalSuspended")));
             return Ok(());
         }
-        // The tag of a SELECT counts the rows of this Execute alone.
-        let whole = limit == 0 && matches!(tag.strip_prefix("SELECT "), Some(count) if count == sent.to_string());
-        if is_select && let Ok(portal) = self.portals.get(&name) {
+        if tag.starts_with("SELECT ")
+            && let Ok(portal) = self.portals.get(&name)
+        {
             portal.progress = Progress::Exhausted;
         }
-        self.complete(match is_select && !whole {
-            true => Arc::from(format!("SELECT {sent}")),
-            false => tag,
+        // The tag counts the rows of this Execute alone.
+        self.complete(match tag.rsplit_once(' ') {
+            Some((word, count)) if count != sent.to_string() => Arc::from(format!("{word} {sent}")),
+            _ => tag,
         });
         Ok(())
     }
@@ -497,5 +517,6 @@ fn decode_parameter(portal: &str, index: usize, raw: Option<&[u8]>, kind: Type, 
         Ok(text) => text,
         Err(error) => return Err(context(wire::invalid_utf8(&raw[error.valid_up_to()..]), "")),
     };
-    Value::decode_text(kind, text).map_err(|error| context(error, " = '...'"))
+    let shown = if text.is_empty() { " = ''" } else { " = '...'" };
+    Value::decode_text(kind, text).map_err(|error| context(error, shown))
 }

@@ -3,10 +3,12 @@
 //! A simple query of several statements runs in one implicit transaction; an error ends it and the rest is not run
 //! (`exec_simple_query`). A query's RowDescription is sent when it begins to run, so it comes before the error of one that
 //! fails in a row or is ended while it waits; not before an error of analysis or planning, or of a statement that
-//! collects its rows first (RETURNING). Left out: rows are sent when the statement is complete, not while it runs, so
-//! those before the one that fails are not sent.
+//! collects its rows first (RETURNING). Rows are sent when the statement is complete, not while it runs; when one fails,
+//! those before it are sent then.
 
 use std::sync::Arc;
+
+use bytes::BytesMut;
 
 use super::activity::Signals;
 use super::error::{PgError, SqlState};
@@ -25,6 +27,21 @@ enum AtOnce {
     Done(Output, usize),
     /// It waits, its RowDescription written or not.
     Waits(Box<(Execution, Step, bool)>),
+}
+
+/// NOTICEs and WARNINGs, which a statement that returns rows raises while it makes them.
+fn write_notices(out: &mut BytesMut, output: &Output) {
+    for notice in &output.notices {
+        wire::report(out, notice);
+    }
+}
+
+fn write_rows_before_failure(out: &mut BytesMut, execution: &Execution, formats: &Formats) {
+    if let Some(columns) = execution.described() {
+        for row in execution.before_failure() {
+            wire::data_row(out, columns, row, formats);
+        }
+    }
 }
 
 impl<S: Socket> Connection<S> {
@@ -68,9 +85,15 @@ impl<S: Socket> Connection<S> {
                 AtOnce::Done(output, sent) => (output, sent),
                 AtOnce::Waits(waiting) => {
                     let (mut execution, step, described) = *waiting;
-                    let (output, described) = self.go_on(&mut execution, step, described).await?;
+                    let (mut output, described) = self.go_on(&mut execution, step, described, &Formats::Text).await?;
+                    if let Some(rows) = &mut output.rows {
+                        self.engine(|engine, _, _| engine.name_relations(&rows.columns, &mut rows.rows, |_| false))?;
+                    }
                     if let (Some(rows), false) = (&output.rows, described) {
                         wire::row_description(&mut self.link.output, &rows.columns, &Formats::Text);
+                    }
+                    if output.rows.is_some() {
+                        write_notices(&mut self.link.output, &output);
                     }
                     (output, 0)
                 }
@@ -81,8 +104,9 @@ impl<S: Socket> Connection<S> {
                     self.send().await?;
                 }
                 self.send_rows(&rows.columns, &rows.rows[sent..], &Formats::Text).await?;
+            } else {
+                self.send_notices(&output);
             }
-            self.send_notices(&output);
             self.check_signals()?;
             if ends {
                 self.commit()?;
@@ -109,15 +133,22 @@ impl<S: Socket> Connection<S> {
                 wire::row_description(&mut answer.link.output, columns, &Formats::Text);
             }
             let described = described.is_some();
-            let output = match step? {
+            if step.is_err() {
+                write_rows_before_failure(&mut answer.link.output, &execution, &Formats::Text);
+            }
+            let mut output = match step? {
                 Step::Done(output) if !slow => output,
                 step => return Ok(AtOnce::Waits(Box::new((execution, step, described)))),
             };
             let mut sent = 0;
+            if let Some(rows) = &mut output.rows {
+                engine.name_relations(&rows.columns, &mut rows.rows, |_| false);
+            }
             if let Some(rows) = &output.rows {
                 if !described {
                     wire::row_description(&mut answer.link.output, &rows.columns, &Formats::Text);
                 }
+                write_notices(&mut answer.link.output, &output);
                 for row in &rows.rows {
                     wire::data_row(&mut answer.link.output, &rows.columns, row, &Formats::Text);
                     sent += 1;
@@ -152,13 +183,17 @@ impl<S: Socket> Connection<S> {
         statement: &Arc<Statement>,
         types: &[Type],
         parameters: Vec<Value>,
+        formats: &Formats,
     ) -> Result<Output, Stop> {
         let (mut execution, step) = self.engine(|engine, session, host| {
             let mut execution = engine.start(session, statement, types, parameters);
             let step = engine.step(host, session, &mut execution);
             (execution, step)
         })?;
-        Ok(self.go_on(&mut execution, step?, true).await?.0)
+        if step.is_err() {
+            write_rows_before_failure(&mut self.link.output, &execution, formats);
+        }
+        Ok(self.go_on(&mut execution, step?, true, formats).await?.0)
     }
 
     /// Runs a statement to its end whose first step was made. Unless it is `described`, RowDescription is sent when
@@ -168,6 +203,7 @@ impl<S: Socket> Connection<S> {
         execution: &mut Execution,
         mut step: Step,
         mut described: bool,
+        formats: &Formats,
     ) -> Result<(Output, bool), Stop> {
         let output = loop {
             match step {
@@ -180,6 +216,9 @@ impl<S: Socket> Connection<S> {
                 wire::row_description(&mut self.link.output, columns, &Formats::Text);
                 described = true;
             }
+            if next.is_err() {
+                write_rows_before_failure(&mut self.link.output, execution, formats);
+            }
             step = next?;
         };
         if let Some(slowness) = self.shared.slowness() {
@@ -189,8 +228,13 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Parse analysis and the revalidation of a prepared statement lock its tables, for the rest of the transaction.
-    pub(super) async fn lock_for_analysis(&mut self, statement: &Arc<Statement>, oids: &[u32]) -> Result<(), Stop> {
-        while !self.engine(|engine, session, _| engine.lock_for_analysis(session, statement, oids))?? {
+    pub(super) async fn lock_for_analysis(
+        &mut self,
+        statement: &Arc<Statement>,
+        oids: &[u32],
+        of_parse: bool,
+    ) -> Result<(), Stop> {
+        while !self.engine(|engine, session, _| engine.lock_for_analysis(session, statement, oids, of_parse))?? {
             self.wait_for_lock().await?;
         }
         Ok(())
@@ -218,8 +262,9 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// DataRows; a large result is sent on its way as it grows. While the client does not read, a cancel request or
-    /// `statement_timeout` waits for its turn; it ends the statement at the next row.
+    /// DataRows; a large result is sent on its way as it grows. A cancel request ends the statement at the next row, also
+    /// while the client does not read: a blocked send tries again at each signal, and the kernel then takes a little more
+    /// than it tells a poll (observed). `statement_timeout` waits for its turn.
     pub(super) async fn send_rows(
         &mut self,
         columns: &[Column],
@@ -230,7 +275,7 @@ impl<S: Socket> Connection<S> {
             wire::data_row(&mut self.link.output, columns, row, formats);
             if self.link.is_full() {
                 self.link.flush();
-                self.send().await?;
+                self.send_unless(Signals::CANCEL).await?;
                 self.check_signals()?;
                 self.check_statement_deadline()?;
             }

@@ -240,6 +240,9 @@ impl<S: Socket> Connection<S> {
         if self.turn == Turn::Ready {
             self.idle_deadline = None;
         }
+        if self.backend.pending().has(Signals::CONFIG) {
+            self.reload()?;
+        }
         // Set before the message is looked at: a malformed one spoils its batch too.
         if matches!(frame.kind, b'P' | b'B' | b'D' | b'E' | b'C' | b'H') {
             self.turn = Turn::Batch;
@@ -321,13 +324,21 @@ impl<S: Socket> Connection<S> {
         Ok(())
     }
 
+    /// The configuration was reloaded: it holds from the next message on. Clients are told at ReadyForQuery.
+    fn reload(&mut self) -> Result<(), End> {
+        self.backend.take(Signals::CONFIG);
+        let timeouts = self.engine(|engine, session, _| {
+            engine.reload_session(session);
+            *session.settings_mut().timeouts()
+        })?;
+        self.settings_changed = true;
+        self.adopt_timeouts(timeouts);
+        Ok(())
+    }
+
     /// ParameterStatus of all that changed, and the session's timeouts as they are now.
     fn report_settings(&mut self) -> Result<(), End> {
-        let reload = self.backend.take(Signals::CONFIG);
-        let (reported, timeouts) = self.engine(|engine, session, _| {
-            if reload {
-                engine.reload_session(session);
-            }
+        let (reported, timeouts) = self.engine(|_, session, _| {
             let settings = session.settings_mut();
             (settings.take_reported(), *settings.timeouts())
         })?;
@@ -515,9 +526,18 @@ impl<S: Socket> Connection<S> {
     /// Sends what is due. While the client does not read, only the end of the session interrupts this, and without a
     /// word: `ProcessClientWriteInterrupt`.
     pub(super) async fn send(&mut self) -> Result<(), End> {
-        poll_fn(|cx| {
+        self.send_unless(Signals::NONE).await
+    }
+
+    /// As [`Connection::send`]; one of these signals ends it, with the rest still to be sent.
+    pub(super) async fn send_unless(&mut self, signals: Signals) -> Result<(), End> {
+        let mut before = None;
+        let sent = poll_fn(|cx| {
             if let Poll::Ready(sent) = self.link.poll_send(cx) {
                 return Poll::Ready(sent.map_err(End::from));
+            }
+            if before.is_none() {
+                before = Some(self.backend.activity.lock().wait.replace(("Client", "ClientWrite")));
             }
             self.backend.register(cx.waker());
             let pending = self.backend.pending();
@@ -525,10 +545,15 @@ impl<S: Socket> Connection<S> {
                 Some(End::Fatal(error)) => Poll::Ready(Err(End::Silent(Gone::Fatal(error.code)))),
                 Some(End::Quit(error)) => Poll::Ready(Err(End::Silent(Gone::Crash(error.code)))),
                 Some(end) => Poll::Ready(Err(end)),
+                None if pending.has(signals) => Poll::Ready(Ok(())),
                 None => Poll::Pending,
             }
         })
-        .await
+        .await;
+        if let Some(wait) = before {
+            self.backend.activity.lock().wait = wait;
+        }
+        sent
     }
 
     /// When `transaction_timeout` is due.

@@ -190,7 +190,10 @@ impl<S: Socket> Connection<S> {
             registry.admit_database(config, backend, superuser, &request.database).map_err(End::Fatal)?;
         }
         self.open_session(request)?;
-        let (settings, timeouts) = self.engine(|_, session, _| {
+        let (settings, timeouts) = self.engine(|engine, session, host| {
+            if host.in_recovery() {
+                engine.begin_in_recovery(session);
+            }
             let settings = session.settings_mut();
             (settings.report_all(), *settings.timeouts())
         })?;

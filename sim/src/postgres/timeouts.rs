@@ -119,7 +119,11 @@ impl<S: Socket> Connection<S> {
         let mut result = self.wait(wait).await;
         self.backend.activity.lock().wait = None;
         if let Err(Stop::Error(error) | Stop::End(End::Fatal(error))) = &mut result {
-            error.context = self.engine(|engine, session, _| engine.wait_context(session))?;
+            let (context, position) =
+                self.engine(|engine, session, _| (engine.wait_context(session), engine.wait_position(session)))?;
+            error.context = context;
+            // `pcb_error_callback` leaves the position out of cancellations.
+            error.position = position.filter(|_| error.code != SqlState::QUERY_CANCELED);
         }
         if matches!(result, Err(Stop::Error(_))) {
             self.engine(|engine, _, _| engine.give_up_wait(pid))?;

@@ -476,11 +476,12 @@ pub(super) fn row_description(out: &mut BytesMut, columns: &[Column], formats: &
         for (index, column) in columns.iter().enumerate() {
             out.put_slice(column.name.as_bytes());
             out.put_u8(0);
-            out.put_u32(0); // the table's oid and the column's number are not tracked
-            out.put_u16(0);
+            let (table, number) = column.origin.unwrap_or((0, 0));
+            out.put_u32(table);
+            out.put_i16(number);
             out.put_u32(column.kind.oid());
             out.put_i16(column.kind.size());
-            out.put_i32(-1);
+            out.put_i32(column.modifier);
             out.put_u16(u16::from(formats.binary(index)));
         }
     });

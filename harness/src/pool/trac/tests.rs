@@ -137,9 +137,10 @@ async fn today_another_connection_may_be_opened_while_one_is_rolled_back() {
     let mut first = take(&pool, 1).await.unwrap();
     sql(&mut first, "BEGIN").await.unwrap();
     let returning = tokio::spawn(give_back(first, 1));
-    // The return begins in a task of its own; its ROLLBACK is not answered yet.
-    tokio::task::yield_now().await;
-    tokio::task::yield_now().await;
+    while pool.status().unwrap().in_use != Some(0) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(pool.status().unwrap().idle, Some(0), "its ROLLBACK is not answered yet");
     let second = take(&pool, 2).await.unwrap();
     returning.await.unwrap();
     assert_eq!(server.count(), 2, "of a pool of one");

@@ -6,6 +6,8 @@ mod expr;
 mod modify;
 mod query;
 
+pub(super) use query::visit;
+
 use std::sync::Arc;
 
 use sqlparser::ast::{self, DataType};
@@ -15,7 +17,9 @@ use super::super::error::{PgError, SqlState};
 use super::super::event::Pid;
 use super::super::locks::{Mode, RelationId};
 use super::catalog::{Catalog, Relation, RelationKind};
+use super::eval::regclass_name;
 use super::plan::{Expr, Plan};
+use super::result::Column;
 use super::script::{Command, Source, Statement, at};
 use super::types::Type;
 use super::value::Value;
@@ -34,8 +38,16 @@ struct Named {
     table: Arc<str>,
     name: Arc<str>,
     kind: Type,
+    modifier: i32,
+    origin: Option<(RelationId, i16)>,
     /// Merged by USING into an earlier column: only reachable with its table's name.
     merged: bool,
+}
+
+impl Named {
+    fn shown(&self) -> Column {
+        Column { name: self.name.clone(), kind: self.kind, modifier: self.modifier, origin: self.origin }
+    }
 }
 
 /// A table of FROM.
@@ -63,7 +75,11 @@ pub(super) struct Binder<'a> {
     source: Source<'a>,
     parameters: Vec<Type>,
     scopes: Vec<Scope>,
-    locks: Vec<(RelationId, Mode)>,
+    locks: Vec<(RelationId, Mode, Option<u32>)>,
+    /// Quoted literals whose type is open, and where they stand.
+    literals: Vec<(String, Option<u32>)>,
+    /// References to columns: the depth of their scope, their index in it, and where they stand.
+    references: Vec<(usize, usize, Option<u32>)>,
     ctes: Vec<(String, ast::Query)>,
     /// Whether aggregates are allowed here; otherwise where we are, for the message.
     no_aggregates: Option<&'static str>,
@@ -98,7 +114,8 @@ pub(super) fn plan(
             format!("could not determine data type of parameter ${}", index + 1),
         ));
     }
-    Ok(Plan { parameters: binder.parameters, columns, locks: binder.locks, node })
+    let folds = node.can_fail_to_plan();
+    Ok(Plan { parameters: binder.parameters, columns, locks: binder.locks, folds, node })
 }
 
 /// An expression over a table's columns, for a column of a name and a type: DEFAULT, CHECK.
@@ -114,7 +131,10 @@ pub(super) fn table_expression(
     let mut binder = Binder::new(catalog, database, pid, text, &[])?;
     let named = columns
         .iter()
-        .map(|(name, kind)| Named { table: "".into(), name: name.clone(), kind: *kind, merged: false })
+        .map(|(name, kind)| {
+            let (name, kind) = (name.clone(), *kind);
+            Named { table: "".into(), name, kind, modifier: -1, origin: None, merged: false }
+        })
         .collect();
     binder.scopes.push(Scope { columns: named, tables: Vec::new() });
     binder.no_aggregates = Some("DEFAULT expressions");
@@ -333,6 +353,8 @@ impl<'a> Binder<'a> {
             parameters,
             scopes: Vec::new(),
             locks: Vec::new(),
+            literals: Vec::new(),
+            references: Vec::new(),
             ctes: Vec::new(),
             no_aggregates: None,
         })
@@ -351,9 +373,10 @@ impl<'a> Binder<'a> {
             let error = PgError::error(SqlState::UNDEFINED_TABLE, format!("relation \"{shown}\" does not exist"));
             return Err(at(error, self.position(name_span(name))));
         };
-        match self.locks.iter_mut().find(|(id, _)| *id == relation.id) {
-            Some((_, held)) => *held = (*held).max(mode),
-            None => self.locks.push((relation.id, mode)),
+        let position = self.position(name_span(name));
+        match self.locks.iter_mut().find(|(id, ..)| *id == relation.id) {
+            Some((_, held, _)) => *held = (*held).max(mode),
+            None => self.locks.push((relation.id, mode, position)),
         }
         Ok(relation)
     }
@@ -392,7 +415,25 @@ impl<'a> Binder<'a> {
         match expr {
             Expr::Const(Value::Null, _) => return Ok(Some(Expr::Const(Value::Null, kind))),
             Expr::Const(Value::Text(text), Type::Unknown) if kind != Type::Regclass => {
-                return Ok(Some(Expr::Const(Value::decode_text(kind, &text)?, kind)));
+                let value = Value::decode_text(kind, &text);
+                let value = value.map_err(|error| at(error, self.literal_position(&text)))?;
+                return Ok(Some(Expr::Const(value, kind)));
+            }
+            Expr::Const(Value::Text(name), Type::Unknown) => {
+                let found = match name.parse::<u32>() {
+                    Ok(id) => Some(id),
+                    Err(_) => {
+                        let (schema, bare) = regclass_name(&name);
+                        let found = self.catalog.find(self.database, self.pid, &bare, schema.as_deref());
+                        found.map(|relation| relation.id)
+                    }
+                };
+                let Some(id) = found else {
+                    let error =
+                        PgError::error(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"));
+                    return Err(at(error, self.literal_position(&name)));
+                };
+                return Ok(Some(Expr::Const(Value::Int(id.into()), kind)));
             }
             Expr::Param(index, Type::Unknown) => {
                 // The first use decided, if there was one.
@@ -414,6 +455,11 @@ impl<'a> Binder<'a> {
             precision: None,
             explicit: context == Context::Explicit,
         }))
+    }
+
+    /// Where a quoted literal stands; of several that are equal, the last one so far.
+    fn literal_position(&self, text: &str) -> Option<u32> {
+        self.literals.iter().rev().find(|(literal, _)| literal == text).and_then(|(_, position)| *position)
     }
 
     /// The expression as a value for a column.
@@ -494,6 +540,7 @@ pub(super) fn query_plan(
         parameters: binder.parameters,
         columns,
         locks: binder.locks,
+        folds: false,
         node: super::plan::Node::Select(Box::new(select)),
     })
 }

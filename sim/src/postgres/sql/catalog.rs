@@ -10,6 +10,7 @@ use super::super::event::Pid;
 use super::super::locks::{RelationId, Xid};
 use super::heap::Heap;
 use super::plan::Expr;
+use super::result::Column;
 use super::types::Type;
 use super::value::Value;
 
@@ -60,6 +61,29 @@ pub(super) struct Table {
     pub(super) unlogged: bool,
     /// Sequences of serial columns, dropped with it.
     pub(super) sequences: Vec<RelationId>,
+}
+
+impl Table {
+    /// Its columns as a query over it shows them. A dropped one keeps its place under a name that SQL text cannot have.
+    pub(super) fn shown(&self, id: RelationId) -> Vec<Column> {
+        let shown = |(index, column): (usize, &TableColumn)| Column {
+            name: if column.dropped { "".into() } else { column.name.clone() },
+            kind: column.kind,
+            modifier: modifier(column.limit, column.precision),
+            origin: i16::try_from(index + 1).ok().map(|number| (id, number)),
+        };
+        self.columns.iter().enumerate().map(shown).collect()
+    }
+}
+
+/// `atttypmod` of `varchar(n)` and `numeric(p, s)`; -1 for a type without limits.
+pub(super) fn modifier(limit: Option<u32>, precision: Option<(u32, u32)>) -> i32 {
+    let modifier = match (limit, precision) {
+        (Some(limit), _) => limit.saturating_add(4),
+        (None, Some((precision, scale))) => ((precision << 16) | scale) + 4,
+        (None, None) => return -1,
+    };
+    i32::try_from(modifier).unwrap_or(-1)
 }
 
 /// A sequence. Its value is not undone by ROLLBACK.

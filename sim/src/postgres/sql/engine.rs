@@ -14,7 +14,7 @@ use super::execute::Execution;
 use super::execute::command::isolation_of;
 use super::heap::{CommitNumber, Heap, RowLock};
 use super::host::Host;
-use super::result::{Description, Notification, StatementCost, Step};
+use super::result::{Column, Description, Notification, StatementCost, Step};
 use super::script::{self, Script, Statement};
 use super::session::{Savepoint, Session, SessionOptions, Transaction};
 use super::types::Type;
@@ -332,17 +332,52 @@ impl Engine {
         }
     }
 
+    /// Puts names in the place of object ids, in `regclass` columns that are shown as text (`regclassout`).
+    pub fn name_relations(&self, columns: &[Column], rows: &mut [Vec<Value>], is_binary: impl Fn(usize) -> bool) {
+        for at in (0..columns.len()).filter(|at| columns[*at].kind == Type::Regclass && !is_binary(*at)) {
+            for row in &mut *rows {
+                let id = match &row[at] {
+                    Value::Int(id) => u32::try_from(*id).ok(),
+                    _ => None,
+                };
+                if let Some(relation) = id.and_then(|id| self.catalog.get(id)) {
+                    row[at] = Value::Text(relation.name.clone());
+                }
+            }
+        }
+    }
+
     pub(super) fn begin_transaction(&mut self, host: &dyn Host, session: &mut Session) {
         session.settings.begin();
+        let in_recovery = session.began_in_recovery && self.follow_recovery(host, session);
         let (now, start) = host.now();
         session.transaction = Transaction {
             start_us: now,
             statement_us: now,
             start,
             isolation: session.default_isolation,
-            read_only: session.default_read_only,
+            read_only: session.default_read_only || in_recovery,
             ..Transaction::default()
         };
+    }
+
+    /// A session of a standby begins a transaction: it is read-only until the standby was promoted.
+    fn follow_recovery(&self, host: &dyn Host, session: &mut Session) -> bool {
+        let in_recovery = host.in_recovery();
+        if in_recovery {
+            session.settings.set_internal("transaction_read_only", "on", Scope::Local);
+        } else if session.settings.get("in_hot_standby").is_ok_and(|value| value == "on") {
+            session.settings.set_internal("in_hot_standby", "off", Scope::Session);
+            session.settings_touched = true;
+        }
+        in_recovery
+    }
+
+    /// The session begins on a standby.
+    pub fn begin_in_recovery(&self, session: &mut Session) {
+        session.began_in_recovery = true;
+        session.settings.set_internal("in_hot_standby", "on", Scope::Session);
+        session.settings.commit();
     }
 
     /// At the end of a simple query, at Sync, and after the Execute of a transaction-control statement: commits an
@@ -824,6 +859,12 @@ impl Engine {
             }
             ("transaction_read_only", Some(value)) => {
                 let off = super::value::parse_bool(value) == Some(false);
+                if off && session.began_in_recovery && session.settings.get("in_hot_standby")? == "on" {
+                    return Err(PgError::error(
+                        SqlState::FEATURE_NOT_SUPPORTED,
+                        "cannot set transaction read-write mode during recovery",
+                    ));
+                }
                 if off && session.transaction.read_only {
                     if session.transaction.savepoints.last().is_some_and(|savepoint| savepoint.read_only) {
                         return Err(PgError::error(

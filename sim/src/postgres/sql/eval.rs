@@ -292,7 +292,7 @@ fn arithmetic(how: Operator, left: &Value, right: &Value, kind: Type) -> Result<
 }
 
 /// `a.b` or `b`, as `::regclass` reads it.
-fn regclass_name(name: &str) -> (Option<String>, String) {
+pub(super) fn regclass_name(name: &str) -> (Option<String>, String) {
     let part = |part: &str| match part.strip_prefix('"').and_then(|p| p.strip_suffix('"')) {
         Some(quoted) => quoted.replace("\"\"", "\""),
         None => part.to_lowercase(),

@@ -23,8 +23,8 @@ use super::heap::View;
 use super::host::Host;
 use super::plan::{CachedPlan, Node, Plan};
 use super::result::{Column, Description, Output, Rows, Step};
-use super::script::{Command, Statement};
-use super::session::{Doing, Session};
+use super::script::{Command, Statement, at};
+use super::session::{Doing, Prepared, Session};
 use super::types::Type;
 use super::value::Value;
 
@@ -52,6 +52,8 @@ pub struct Execution {
     inner: Option<Box<Execution>>,
     /// A SELECT whose executor has started: its RowDescription is due, whatever happens next.
     described: bool,
+    /// The rows of a SELECT before the one that failed.
+    before_failure: Vec<Vec<Value>>,
 }
 
 impl Execution {
@@ -72,6 +74,7 @@ impl Execution {
             result: None,
             inner: None,
             described: false,
+            before_failure: Vec::new(),
         }
     }
 
@@ -82,7 +85,17 @@ impl Execution {
     pub fn described(&self) -> Option<&Arc<[Column]>> {
         self.plan.as_ref().filter(|_| self.described)?.columns.as_ref()
     }
+
+    /// The rows of a SELECT that failed in a later one: PostgreSQL has sent them by then. (Not those of one that sorts,
+    /// groups or filters; there the error comes first here. PostgreSQL sends what passed WHERE before.)
+    #[must_use]
+    pub fn before_failure(&self) -> &[Vec<Value>] {
+        &self.before_failure
+    }
 }
+
+/// Tries of a query in search of the row that failed.
+const TRIES: u32 = 24;
 
 /// A statement's result before notices and settings are added.
 pub(super) struct Outcome {
@@ -143,7 +156,7 @@ impl Engine {
 
     /// The table locks that parse analysis takes, and that planning takes again of a prepared statement. False: one is
     /// to be waited for; ask again once the session's pid was in [`Engine::take_granted`]. To be called as
-    /// [`Engine::describe`] is.
+    /// [`Engine::describe`] is. Errors of a wait have a position only in parse analysis.
     ///
     /// # Errors
     /// As [`Engine::describe`].
@@ -152,6 +165,7 @@ impl Engine {
         session: &mut Session,
         statement: &Statement,
         hints: &[u32],
+        of_parse: bool,
     ) -> Result<bool, PgError> {
         if !matches!(
             statement.command,
@@ -160,14 +174,45 @@ impl Engine {
             return Ok(true);
         }
         let plan = self.plan(session, statement, hints)?;
-        for (id, mode) in &plan.locks {
-            match self.lock_relation(session, *id, *mode) {
-                Ok(()) => (),
-                Err(Stop::Wait) => return Ok(false),
-                Err(Stop::Error(error)) => return Err(*error),
-            }
+        match self.lock_in_analysis(session, &plan, of_parse) {
+            Ok(()) => Ok(true),
+            Err(Stop::Wait) => Ok(false),
+            Err(Stop::Error(error)) => Err(*error),
         }
-        Ok(true)
+    }
+
+    fn lock_in_analysis(&mut self, session: &mut Session, plan: &Plan, of_parse: bool) -> Flow<()> {
+        for (id, mode, position) in &plan.locks {
+            session.lock_position = position.filter(|_| of_parse);
+            self.lock_relation(session, *id, *mode).map_err(|stop| match stop {
+                Stop::Error(error) => Stop::Error(Box::new(at(*error, session.lock_position))),
+                Stop::Wait => Stop::Wait,
+            })?;
+        }
+        session.lock_position = None;
+        Ok(())
+    }
+
+    /// Whether a prepared statement still returns the columns that it returned when it was prepared
+    /// (`RevalidateCachedQuery`).
+    ///
+    /// # Errors
+    /// 0A000 when a change of a table made them others; what analysis finds wrong with it now.
+    pub fn same_result(&mut self, session: &Session, prepared: &Prepared) -> Result<(), PgError> {
+        let Some(before) = &prepared.columns else { return Ok(()) };
+        let hints: Vec<u32> = prepared.parameters.iter().map(|kind| kind.oid()).collect();
+        let now = self.describe_statement(session, &prepared.statement, &hints)?.columns;
+        let same = now.is_some_and(|now| {
+            Arc::ptr_eq(&now, before)
+                || (now.len() == before.len() && now.iter().zip(before.iter()).all(|(a, b)| a.looks_like(b)))
+        });
+        match same {
+            true => Ok(()),
+            false => Err(PgError::error(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "cached plan must not change result type",
+            )),
+        }
     }
 
     /// A heavyweight lock for the transaction.
@@ -203,6 +248,12 @@ impl Engine {
             }
             Err(Stop::Wait) => Err(Stop::Wait),
         }
+    }
+
+    /// Where in the text the table stands that parse analysis waits for.
+    #[must_use]
+    pub fn wait_position(&self, session: &Session) -> Option<u32> {
+        session.lock_position
     }
 
     /// The CONTEXT of an error that ends the session's wait: what it was doing to which row. None unless it waits for
@@ -302,15 +353,14 @@ impl Engine {
             Some(plan) => plan.clone(),
             None => {
                 let plan = self.plan(session, &exec.statement, &exec.hints)?;
-                for (id, mode) in &plan.locks {
-                    self.lock_relation(session, *id, *mode)?;
-                }
+                self.lock_in_analysis(session, &plan, exec.hints.is_empty())?;
                 if plan.parameters.len() > exec.parameters.len() {
-                    return Err(PgError::error(
-                        SqlState::UNDEFINED_PARAMETER,
-                        format!("there is no parameter ${}", exec.parameters.len() + 1),
-                    )
-                    .into());
+                    let name = format!("${}", exec.parameters.len() + 1);
+                    let text = &exec.statement.text;
+                    let position = text.find(&name).map(|at| text[..at].chars().count() + 1);
+                    let error =
+                        PgError::error(SqlState::UNDEFINED_PARAMETER, format!("there is no parameter {name}"));
+                    return Err(at(error, position.and_then(|position| u32::try_from(position).ok())).into());
                 }
                 self.check_writable(host, session, &plan)?;
                 exec.plan = Some(plan.clone());
@@ -325,15 +375,29 @@ impl Engine {
                 view
             }
         };
-        let Execution { journal, notices, parameters, changes, applied, affected, rows, rows_read, described, .. } =
-            exec;
+        let Execution {
+            journal,
+            notices,
+            parameters,
+            changes,
+            applied,
+            affected,
+            rows,
+            rows_read,
+            described,
+            before_failure,
+            ..
+        } = exec;
         let mut context = Context { engine: self, session, host, parameters, view, journal, rows_read: 0, notices };
         match &plan.node {
             Node::Select(select) => {
                 let found = match context.select(select, None, None) {
                     Err(Stop::Error(error)) => {
                         // An error of constants alone is the planner's, who folds them before anything is described.
-                        *described |= !context.fails_to_plan(select);
+                        *described |= context.fails_to_plan(select).is_none();
+                        if *described {
+                            *before_failure = context.rows_before_failure(select);
+                        }
                         return Err(Stop::Error(error));
                     }
                     found => {
@@ -377,6 +441,32 @@ impl Engine {
                 Ok(Outcome { tag, rows })
             }
         }
+    }
+
+    /// What the planner of a bound statement finds: an error that its constants and parameters alone make.
+    ///
+    /// # Errors
+    /// That one.
+    pub fn plan_bound(
+        &mut self,
+        host: &dyn Host,
+        session: &mut Session,
+        statement: &Statement,
+        hints: &[u32],
+        parameters: &[Value],
+    ) -> Result<(), PgError> {
+        if !matches!(statement.command, Command::Select(_) | Command::Insert(_) | Command::Update(_)) {
+            return Ok(());
+        }
+        let plan = self.plan(session, statement, hints)?;
+        if !plan.folds {
+            return Ok(());
+        }
+        let view = View { snapshot: self.commits, pid: session.pid, command: session.transaction.command };
+        let (mut journal, mut notices) = (Journal::default(), Vec::new());
+        let (journal, notices) = (&mut journal, &mut notices);
+        let mut context = Context { engine: self, session, host, parameters, view, journal, rows_read: 0, notices };
+        context.node_fails_to_plan(&plan.node).map_or(Ok(()), |error| Err(*error))
     }
 
     /// What a statement that begins now sees.

@@ -29,8 +29,10 @@ pub(super) struct Plan {
     pub(super) parameters: Vec<Type>,
     /// What it returns.
     pub(super) columns: Option<Arc<[Column]>>,
-    /// The relations to lock before anything is read, in the order of the text.
-    pub(super) locks: Vec<(RelationId, Mode)>,
+    /// The relations to lock before anything is read, in the order of the text, and where they stand there.
+    pub(super) locks: Vec<(RelationId, Mode, Option<u32>)>,
+    /// Whether its constants or parameters can make it fail before it runs.
+    pub(super) folds: bool,
     pub(super) node: Node,
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::error::PgError;
 use super::super::event::Pid;
+use super::super::locks::RelationId;
 use super::types::Type;
 use super::value::Value;
 
@@ -45,6 +46,22 @@ pub struct Rows {
 pub struct Column {
     pub name: Arc<str>,
     pub kind: Type,
+    /// The type's modifier (`atttypmod`), -1 for none.
+    pub modifier: i32,
+    /// The table and the number of the column that it shows unchanged.
+    pub origin: Option<(RelationId, i16)>,
+}
+
+impl Column {
+    /// A column that no table has.
+    pub(super) fn new(name: impl Into<Arc<str>>, kind: Type) -> Column {
+        Column { name: name.into(), kind, modifier: -1, origin: None }
+    }
+
+    /// The same result, wherever it comes from (`equalTupleDescs`, as far as clients see it).
+    pub(super) fn looks_like(&self, other: &Column) -> bool {
+        (&self.name, self.kind, self.modifier) == (&other.name, other.kind, other.modifier)
+    }
 }
 
 /// What is known of a statement before it runs (ParameterDescription, RowDescription or NoData).

@@ -34,6 +34,8 @@ pub struct Prepared {
     pub statement: Arc<Statement>,
     /// The types of its parameters.
     pub parameters: Vec<Type>,
+    /// The columns of its result as they were when it was prepared.
+    pub columns: Option<Arc<[Column]>>,
     /// Made by SQL PREPARE, not by Parse.
     pub from_sql: bool,
 }
@@ -139,6 +141,8 @@ pub struct Session {
     pub(super) settings_touched: bool,
     pub(super) default_isolation: Isolation,
     pub(super) default_read_only: bool,
+    /// Its server was a standby when it began.
+    pub(super) began_in_recovery: bool,
     pub(super) block: Block,
     pub(super) pipelined: bool,
     pub(super) transaction: Transaction,
@@ -159,6 +163,8 @@ pub struct Session {
     pub(super) waits_for: Option<Xid>,
     /// The tuple lock that keeps its place in a row's queue.
     pub(super) row_queue: Option<(Tag, Mode)>,
+    /// Where in the text the table stands that parse analysis waits for.
+    pub(super) lock_position: Option<u32>,
     /// What it waits for that end for: the CONTEXT of an error meanwhile.
     pub(super) doing: Option<Doing>,
 }
@@ -189,6 +195,7 @@ impl Session {
             settings_touched: false,
             default_isolation: Isolation::ReadCommitted,
             default_read_only: false,
+            began_in_recovery: false,
             block: Block::Idle,
             pipelined: false,
             transaction: Transaction::default(),
@@ -202,6 +209,7 @@ impl Session {
             advisory: BTreeMap::new(),
             waits_for: None,
             row_queue: None,
+            lock_position: None,
             doing: None,
         }
     }

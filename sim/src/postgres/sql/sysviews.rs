@@ -1,11 +1,11 @@
 //! `pg_catalog`: the tables and views that pools, drivers and people at a prompt look at. Columns that nothing here has a
 //! meaning for are left out, so that a query for one fails instead of getting an invented answer.
 
-use super::super::event::Pid;
-use super::super::locks::{LockRow, Tag, ctid};
-use super::catalog::{Relation, RelationKind};
+use super::super::event::{BackendState, Pid};
+use super::super::locks::{LockRow, Mode, Tag, ctid};
+use super::catalog::{Relation, RelationKind, modifier};
 use super::engine::Engine;
-use super::host::Host;
+use super::host::{ActivityRow, Host};
 use super::session::Session;
 use super::types::Type;
 use super::value::{Value, text};
@@ -190,7 +190,7 @@ impl View {
     pub(super) fn rows(self, engine: &Engine, session: &Session, host: &dyn Host) -> Vec<Vec<Value>> {
         match self {
             View::StatActivity => activity(engine, session, host),
-            View::Locks => engine.locks.rows().iter().map(lock).collect(),
+            View::Locks => locks(engine, session, host),
             View::Settings => session
                 .settings
                 .all(session.superuser())
@@ -242,7 +242,14 @@ impl View {
                     ]
                 })
                 .collect(),
-            View::Class => visible(engine, session).map(class).collect(),
+            View::Class => {
+                // Other sessions' temporary tables have rows, too.
+                let committed = |relation: &&Relation| {
+                    relation.database == session.database
+                        && (relation.visible(session.pid) || (relation.temporary.is_some() && relation.made_by.is_none()))
+                };
+                engine.catalog.iter().filter(committed).map(class).collect()
+            }
             View::Namespace => [(PG_CATALOG, "pg_catalog"), (PUBLIC, "public"), (PG_TEMP, "pg_temp_1")]
                 .into_iter()
                 .map(|(oid, name)| vec![number(oid), text(name)])
@@ -339,6 +346,31 @@ fn activity(engine: &Engine, session: &Session, host: &dyn Host) -> Vec<Vec<Valu
         .collect()
 }
 
+/// The lock table's rows, and the lock that each transaction holds on its own virtual id until it ends or fails.
+fn locks(engine: &Engine, session: &Session, host: &dyn Host) -> Vec<Vec<Value>> {
+    let in_transaction = |row: &ActivityRow| {
+        (row.xact_start.is_some() && row.state != Some(BackendState::IdleInTransactionAborted)) || row.pid == session.pid
+    };
+    let activity = host.activity();
+    let own_ids = activity.iter().filter(|row| in_transaction(row)).map(|row| {
+        let mut columns = vec![Value::Null; View::Locks.columns().len()];
+        let id = virtual_transaction(row.pid);
+        for (at, value) in [
+            (0, text("virtualxid")),
+            (5, text(id.as_str())),
+            (10, text(id.as_str())),
+            (11, number(row.pid)),
+            (12, text(Mode::Exclusive.as_str())),
+            (13, Value::Bool(true)),
+            (14, Value::Bool(true)),
+        ] {
+            columns[at] = value;
+        }
+        columns
+    });
+    own_ids.chain(engine.locks.rows().iter().map(lock)).collect()
+}
+
 fn virtual_transaction(pid: Pid) -> String {
     format!("{pid}/1")
 }
@@ -427,18 +459,13 @@ fn attributes(relation: &Relation) -> Vec<Vec<Value>> {
             } else {
                 Value::Text(column.name.clone())
             };
-            let modifier = match (column.limit, column.precision) {
-                (Some(limit), _) => i64::from(limit) + 4,
-                (None, Some((precision, scale))) => i64::from((precision << 16) | scale) + 4,
-                _ => -1,
-            };
             vec![
                 number(relation.id),
                 name,
                 number(if column.dropped { 0 } else { column.kind.oid() }),
                 number(column.kind.size()),
                 number(place),
-                number(modifier),
+                number(modifier(column.limit, column.precision)),
                 Value::Bool(column.not_null),
                 Value::Bool(column.default.is_some()),
                 Value::Bool(column.dropped),

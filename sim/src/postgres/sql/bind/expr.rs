@@ -51,6 +51,10 @@ fn operator(op: &BinaryOperator) -> Option<(Operator, &'static str)> {
     })
 }
 
+fn compared_as(kind: Type) -> Type {
+    if kind == Type::Varchar { Type::Text } else { kind }
+}
+
 /// Whether values of the two types have an order among each other.
 fn comparable(left: Type, right: Type) -> bool {
     let class = |kind: Type| match kind {
@@ -253,7 +257,10 @@ impl Binder<'_> {
             ast::Value::SingleQuotedString(string)
             | ast::Value::EscapedStringLiteral(string)
             | ast::Value::UnicodeStringLiteral(string)
-            | ast::Value::NationalStringLiteral(string) => Expr::Const(text(string.as_str()), Type::Unknown),
+            | ast::Value::NationalStringLiteral(string) => {
+                self.literals.push((string.clone(), self.position(span)));
+                Expr::Const(text(string.as_str()), Type::Unknown)
+            }
             ast::Value::DollarQuotedString(string) => Expr::Const(text(string.value.as_str()), Type::Unknown),
             ast::Value::Boolean(value) => Expr::Const(Value::Bool(*value), Type::Bool),
             ast::Value::Null => Expr::Const(Value::Null, Type::Unknown),
@@ -280,7 +287,9 @@ impl Binder<'_> {
                         PgError::error(SqlState::AMBIGUOUS_COLUMN, format!("column reference \"{name}\" is ambiguous"));
                     return Err(at(error, self.position(span)));
                 }
-                return Ok(Expr::Column { level, index, kind: column.kind });
+                let (kind, depth) = (column.kind, self.scopes.len() - 1 - level);
+                self.references.push((depth, index, self.position(span)));
+                return Ok(Expr::Column { level, index, kind });
             }
             if let Some(table) = &table_name
                 && scope.tables.iter().any(|from| *from.alias == **table)
@@ -354,12 +363,13 @@ impl Binder<'_> {
         let (left_kind, right_kind) = (left.kind(), right.kind());
         let (left, right) = match (left_kind, right_kind) {
             (Type::Unknown, Type::Unknown) => (self.settle(left)?, self.settle(right)?),
+            // There is no operator of varchar: it is compared as text.
             (Type::Unknown, kind) => (
-                self.coerce(left, kind, Context::Implicit)?.ok_or_else(|| no_operator(left_kind, symbol, kind))?,
+                self.coerce(left, compared_as(kind), Context::Implicit)?.ok_or_else(|| no_operator(left_kind, symbol, kind))?,
                 right,
             ),
             (kind, Type::Unknown) => {
-                let right = self.coerce(right, kind, Context::Implicit)?;
+                let right = self.coerce(right, compared_as(kind), Context::Implicit)?;
                 (left, right.ok_or_else(|| no_operator(kind, symbol, right_kind))?)
             }
             _ => (left, right),

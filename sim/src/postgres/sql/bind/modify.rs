@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sqlparser::ast::{self, AssignmentTarget, SetExpr};
+use sqlparser::ast::{self, AssignmentTarget, SetExpr, Spanned};
 
 use super::super::super::locks::{Mode, RelationId};
 use super::super::catalog::{Table, TableColumn};
@@ -37,16 +37,11 @@ impl<'a> Binder<'a> {
     fn table_scope(&mut self, id: RelationId, alias: &str) -> Scope {
         let table = self.table_of(id);
         let alias: Arc<str> = alias.into();
-        let columns = table
-            .columns
-            .iter()
-            .map(|column| Named {
-                table: alias.clone(),
-                name: if column.dropped { "".into() } else { column.name.clone() },
-                kind: column.kind,
-                merged: false,
-            })
-            .collect::<Vec<_>>();
+        let named = |column: Column| {
+            let Column { name, kind, modifier, origin } = column;
+            Named { table: alias.clone(), name, kind, modifier, origin, merged: false }
+        };
+        let columns = table.shown(id).into_iter().map(named).collect::<Vec<_>>();
         let width = columns.len();
         Scope { columns, tables: vec![From { alias, id: Some(id), offset: 0, width }] }
     }
@@ -144,9 +139,10 @@ impl<'a> Binder<'a> {
             targets
         };
         let explicit = !insert.columns.is_empty();
-        let check = |given: usize| -> Result<(), PgError> {
+        let check = |given: usize, first_extra: Option<u32>| -> Result<(), PgError> {
             if given > targets.len() {
-                return Err(PgError::error(SqlState::SYNTAX_ERROR, "INSERT has more expressions than target columns"));
+                let message = "INSERT has more expressions than target columns";
+                return Err(at(PgError::error(SqlState::SYNTAX_ERROR, message), first_extra));
             }
             if given < targets.len() && explicit {
                 return Err(PgError::error(SqlState::SYNTAX_ERROR, "INSERT has more target columns than expressions"));
@@ -163,7 +159,7 @@ impl<'a> Binder<'a> {
                     self.scopes.push(Scope::default());
                     self.no_aggregates = Some("VALUES");
                     for row in &values.rows {
-                        check(row.len())?;
+                        check(row.len(), row.get(targets.len()).and_then(|expr| self.position(expr.span())))?;
                         let mut bound: Vec<Expr> = table.columns.iter().map(default_of).collect();
                         for (expr, target) in row.iter().zip(&targets) {
                             if !is_default(expr) {
@@ -179,7 +175,7 @@ impl<'a> Binder<'a> {
                 }
                 _ => {
                     let select = self.query(query)?;
-                    check(select.columns.len())?;
+                    check(select.columns.len(), None)?;
                     let mut bound: Vec<Expr> = table.columns.iter().map(default_of).collect();
                     for (index, target) in targets.iter().enumerate().take(select.columns.len()) {
                         let column = Expr::Column { level: 0, index, kind: select.columns[index].kind };

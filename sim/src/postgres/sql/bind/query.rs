@@ -9,6 +9,7 @@ use super::super::heap::RowLock;
 use super::super::plan::{
     Access, Aggregate, Expr, Grouping, RowLocking, RowPatience, Select, SetOperation, SortKey, Source,
 };
+use super::super::catalog::modifier;
 use super::super::result::Column;
 use super::super::script::{KEY_SHARE, NO_KEY, at};
 use super::super::sysviews;
@@ -124,7 +125,7 @@ pub(super) fn uses_row(expr: &Expr) -> bool {
 }
 
 /// Calls `look` with the expression and all its parts.
-pub(super) fn visit(expr: &Expr, look: &mut dyn FnMut(&Expr)) {
+pub(in super::super) fn visit(expr: &Expr, look: &mut dyn FnMut(&Expr)) {
     look(expr);
     let _ = map_children(expr.clone(), &mut |child| {
         visit(&child, look);
@@ -261,7 +262,7 @@ impl Binder<'_> {
             let mut exprs = exprs.into_iter();
             casts.0.extend(exprs.next());
             casts.1.extend(exprs.next());
-            columns.push(Column { name: a.name.clone(), kind });
+            columns.push(Column::new(a.name.clone(), kind));
         }
         let columns: Arc<[Column]> = columns.into();
         let wrap = |select: Select, output: Vec<Expr>, columns: &Arc<[Column]>| Select {
@@ -314,7 +315,7 @@ impl Binder<'_> {
         let mut unified = Vec::new();
         for (index, column) in columns_of.into_iter().enumerate() {
             let (exprs, kind) = self.unify(column, "VALUES")?;
-            columns.push(Column { name: format!("column{}", index + 1).into(), kind });
+            columns.push(Column::new(format!("column{}", index + 1), kind));
             unified.push(exprs.into_iter());
         }
         let count = values.rows.len();
@@ -443,7 +444,7 @@ impl Binder<'_> {
         alias: Option<&ast::TableAlias>,
         name: &str,
         id: Option<super::RelationId>,
-        columns: Vec<(Arc<str>, Type)>,
+        columns: Vec<Column>,
         single: bool,
     ) -> Result<(), PgError> {
         let shown: Arc<str> = alias.map_or_else(|| name.into(), |alias| fold(&alias.name).into());
@@ -457,14 +458,15 @@ impl Binder<'_> {
         let renamed: Vec<Arc<str>> = alias
             .map(|alias| alias.columns.iter().map(|column| fold(&column.name).into()).collect())
             .unwrap_or_default();
-        for (index, (column, kind)) in columns.into_iter().enumerate() {
+        for (index, column) in columns.into_iter().enumerate() {
             let name = match renamed.get(index) {
                 Some(renamed) => renamed.clone(),
                 // A function of one column is named after its alias.
                 None if single => shown.clone(),
-                None => column,
+                None => column.name,
             };
-            scope.columns.push(Named { table: shown.clone(), name, kind, merged: false });
+            let Column { kind, modifier, origin, .. } = column;
+            scope.columns.push(Named { table: shown.clone(), name, kind, modifier, origin, merged: false });
         }
         Ok(())
     }
@@ -484,15 +486,15 @@ impl Binder<'_> {
                     self.scopes = scopes;
                     self.ctes.extend(later);
                     let plan = plan?;
-                    let columns = plan.columns.iter().map(|column| (column.name.clone(), column.kind)).collect();
+                    let columns = plan.columns.to_vec();
                     self.declare(alias.as_ref(), &bare, None, columns, false)?;
                     return Ok(Source::Query(Box::new(plan)));
                 }
                 if schema.as_deref().is_none_or(|schema| schema == "pg_catalog")
                     && let Some(view) = sysviews::View::find(&bare)
                 {
-                    let columns: Vec<(Arc<str>, Type)> =
-                        view.columns().iter().map(|(name, kind)| (Arc::from(*name), *kind)).collect();
+                    let columns: Vec<Column> =
+                        view.columns().iter().map(|(name, kind)| Column::new(*name, *kind)).collect();
                     let width = columns.len();
                     self.declare(alias.as_ref(), &bare, None, columns, false)?;
                     return Ok(Source::System { view, width });
@@ -504,12 +506,7 @@ impl Binder<'_> {
                 let id = relation.id;
                 let table = relation.table().expect("it was checked to be a table");
                 let width = table.columns.len();
-                let columns: Vec<(Arc<str>, Type)> = table
-                    .columns
-                    .iter()
-                    // A dropped column keeps its place under a name that SQL text cannot have.
-                    .map(|column| (if column.dropped { "".into() } else { column.name.clone() }, column.kind))
-                    .collect();
+                let columns = table.shown(id);
                 self.declare(alias.as_ref(), &bare, Some(id), columns, false)?;
                 Ok(Source::Table { id, access: Access::All, width })
             }
@@ -523,7 +520,7 @@ impl Binder<'_> {
                     }
                 }
                 let (source, kind) = self.table_function(&bare, exprs, name_span(name))?;
-                self.declare(alias.as_ref(), &bare, None, vec![(bare.as_str().into(), kind)], true)?;
+                self.declare(alias.as_ref(), &bare, None, vec![Column::new(bare.as_str(), kind)], true)?;
                 Ok(source)
             }
             TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. }
@@ -531,7 +528,7 @@ impl Binder<'_> {
             {
                 let array = self.expr(&array_exprs[0])?;
                 let (source, kind) = self.table_function("unnest", vec![array], sqlparser::tokenizer::Span::empty())?;
-                self.declare(alias.as_ref(), "unnest", None, vec![("unnest".into(), kind)], true)?;
+                self.declare(alias.as_ref(), "unnest", None, vec![Column::new("unnest", kind)], true)?;
                 Ok(source)
             }
             TableFactor::Derived { lateral: false, subquery, alias, .. } => {
@@ -544,7 +541,7 @@ impl Binder<'_> {
                 let plan = self.query(subquery);
                 self.scopes.extend(ours);
                 let plan = plan?;
-                let columns = plan.columns.iter().map(|column| (column.name.clone(), column.kind)).collect();
+                let columns = plan.columns.to_vec();
                 self.declare(Some(alias), "", None, columns, false)?;
                 Ok(Source::Query(Box::new(plan)))
             }
@@ -666,7 +663,7 @@ impl Binder<'_> {
                 _ => name,
             };
             Output {
-                columns: vec![Column { name: shown.into(), kind }],
+                columns: vec![Column::new(shown, kind)],
                 exprs: vec![Expr::Column { level: 0, index: 0, kind }],
             }
         } else {
@@ -809,7 +806,7 @@ impl Binder<'_> {
                     }
                     for (index, column) in scope.columns.iter().enumerate() {
                         if !column.name.is_empty() && !column.merged {
-                            columns.push(Column { name: column.name.clone(), kind: column.kind });
+                            columns.push(column.shown());
                             exprs.push(Expr::Column { level: 0, index, kind: column.kind });
                         }
                     }
@@ -828,7 +825,7 @@ impl Binder<'_> {
                     for index in from.offset..from.offset + from.width {
                         let column = &scope.columns[index];
                         if !column.name.is_empty() {
-                            columns.push(Column { name: column.name.clone(), kind: column.kind });
+                            columns.push(column.shown());
                             exprs.push(Expr::Column { level: 0, index, kind: column.kind });
                         }
                     }
@@ -837,10 +834,24 @@ impl Binder<'_> {
                 _ => return Err(PgError::unsupported("this form of output column")),
             };
             let expr = self.settle(expr)?;
-            columns.push(Column { name: name.into(), kind: expr.kind() });
+            columns.push(self.shown(name, &expr));
             exprs.push(expr);
         }
         Ok(Output { columns, exprs })
+    }
+
+    /// An output column, with what RowDescription tells of where it comes from (`markTargetListOrigins`).
+    fn shown(&self, name: String, expr: &Expr) -> Column {
+        let mut column = Column::new(name, expr.kind());
+        match expr {
+            Expr::Column { level, index, .. } => {
+                let named = &self.scopes[self.scopes.len() - 1 - level].columns[*index];
+                (column.modifier, column.origin) = (named.modifier, named.origin);
+            }
+            Expr::Cast { limit, precision, .. } => column.modifier = modifier(*limit, *precision),
+            _ => {}
+        }
+        column
     }
 
     /// The output column that an ORDER BY item names or counts.
@@ -921,13 +932,16 @@ impl Binder<'_> {
             Expr::Column { level: 0, index, .. } => {
                 let scope = self.scopes.last().expect("a query has a scope");
                 let column = &scope.columns[index];
-                Err(PgError::error(
+                let depth = self.scopes.len() - 1;
+                let reference = self.references.iter().find(|(at, of, _)| (*at, *of) == (depth, index));
+                let error = PgError::error(
                     SqlState::GROUPING_ERROR,
                     format!(
                         "column \"{}.{}\" must appear in the GROUP BY clause or be used in an aggregate function",
                         column.table, column.name
                     ),
-                ))
+                );
+                Err(at(error, reference.and_then(|(.., position)| *position)))
             }
             Expr::Subquery(_, ref plan, _) if correlated(&plan.0) => {
                 Err(PgError::unsupported("correlated subqueries in grouped queries"))

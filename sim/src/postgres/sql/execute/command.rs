@@ -12,7 +12,7 @@ use super::super::engine::Engine;
 use super::super::eval::{Context, Env, Flow};
 use super::super::host::Host;
 use super::super::plan::Node;
-use super::super::result::{Column, Rows};
+use super::super::result::{Column, Description, Rows};
 use super::super::session::{Cursor, Prepared, Session};
 use super::super::types::Type;
 use super::super::utility::{Count, Discard, SetValue, TransactionCommand, Utility};
@@ -20,7 +20,7 @@ use super::super::value::{Value, text};
 use super::{Execution, Outcome};
 
 fn one_text_column(name: &str) -> Arc<[Column]> {
-    Arc::from([Column { name: name.into(), kind: Type::Text }])
+    Arc::from([Column::new(name, Type::Text)])
 }
 
 fn no_prepared(name: &str) -> PgError {
@@ -46,7 +46,7 @@ impl Engine {
             Utility::ShowAll => Some(
                 ["name", "setting", "description"]
                     .iter()
-                    .map(|name| Column { name: (*name).into(), kind: Type::Text })
+                    .map(|name| Column::new(*name, Type::Text))
                     .collect(),
             ),
             Utility::Execute { name, .. } => {
@@ -179,14 +179,15 @@ impl Engine {
                     .into());
                 }
                 let hints: Vec<u32> = types.iter().map(|kind| kind.oid()).collect();
-                let parameters = self.describe_statement(session, statement, &hints)?.parameters;
-                session
-                    .prepared
-                    .insert(name.clone(), Prepared { statement: statement.clone(), parameters, from_sql: true });
+                let Description { parameters, columns } = self.describe_statement(session, statement, &hints)?;
+                let prepared = Prepared { statement: statement.clone(), parameters, columns, from_sql: true };
+                session.prepared.insert(name.clone(), prepared);
                 tag("PREPARE")
             }
             Utility::Execute { name, arguments } => {
                 let prepared = session.prepared.get(name).ok_or_else(|| no_prepared(name))?.clone();
+                // `ExecuteQuery` looks at arguments only when the statement has parameters.
+                let arguments = if prepared.parameters.is_empty() { &[] } else { &arguments[..] };
                 if arguments.len() != prepared.parameters.len() {
                     return Err(PgError::error(
                         SqlState::SYNTAX_ERROR,
@@ -195,6 +196,7 @@ impl Engine {
                     .detail(format!("Expected {} parameters but got {}.", prepared.parameters.len(), arguments.len()))
                     .into());
                 }
+                self.same_result(session, &prepared)?;
                 let text = exec.statement.text.clone();
                 let exprs = bind::arguments(
                     &self.catalog,
@@ -243,7 +245,7 @@ impl Engine {
                     .into());
                 }
                 let plan = self.plan(session, query, &[])?;
-                for (id, mode) in &plan.locks {
+                for (id, mode, _) in &plan.locks {
                     self.lock_relation(session, *id, *mode)?;
                 }
                 let Node::Select(select) = &plan.node else { unreachable!("it is a query") };

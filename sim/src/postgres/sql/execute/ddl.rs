@@ -263,7 +263,7 @@ impl Engine {
         let mut columns: Vec<TableColumn> = Vec::new();
         if let Some(query) = &create.query {
             let plan = bind::query_plan(&self.catalog, &session.database, session.pid, &text, query)?;
-            for (id, mode) in &plan.locks {
+            for (id, mode, _) in &plan.locks {
                 self.lock_relation(session, *id, *mode)?;
             }
             let Node::Select(select) = &plan.node else { unreachable!("it is a query") };

@@ -1,55 +1,98 @@
 //! Whether a query fails in the planner already, which evaluates constant expressions once (`eval_const_expressions`).
 //!
-//! A failing constant therefore is an error without RowDescription, where the same error in a row comes after it. Only
-//! asked of a query that has failed. Left out: such a constant fails here when a row needs it, and there always.
+//! A failing constant therefore is an error without RowDescription, where the same error in a row comes after it; in the
+//! extended protocol Bind fails with it, and a parameter is a constant there. Of a simple query it is only asked when that
+//! has failed. Left out: such a constant of a simple query fails here when a row needs it, and there always; and the
+//! generic plan that a prepared statement may get after five executions, which knows no parameters.
 
+use super::super::bind::visit;
 use super::super::eval::{Context, Env, Stop};
 use super::super::functions::Function;
-use super::super::plan::{Expr, Select, Source};
+use super::super::plan::{Expr, InsertSource, Node, Select, Source};
 use super::super::value::Value;
+use super::PgError;
 
 /// What the planner makes of an expression.
 enum Folded {
     /// It is known only when it runs.
     Unknown,
     Constant(Value),
-    Fails,
+    Fails(Box<PgError>),
+}
+
+impl Node {
+    /// Whether it has a constant expression that could fail: with nothing computed there is nothing to fold.
+    pub(in super::super) fn can_fail_to_plan(&self) -> bool {
+        let computes = |expr: &Expr| {
+            let mut found = false;
+            visit(expr, &mut |part| {
+                found |= matches!(part, Expr::Arithmetic(..) | Expr::Negate(..) | Expr::Cast { .. } | Expr::Call(..));
+            });
+            found
+        };
+        match self {
+            Node::Select(select) => select.output.iter().chain(&select.filter).any(computes),
+            Node::Insert(insert) => match &insert.rows {
+                InsertSource::Rows(rows) => rows.iter().flatten().any(computes),
+                InsertSource::Query(select, _) => select.output.iter().chain(&select.filter).any(computes),
+            },
+            Node::Update(update) => update.assignments.iter().any(|(_, expr)| computes(expr)),
+            Node::Delete(_) => false,
+        }
+    }
 }
 
 impl Context<'_> {
-    /// Whether an expression of the query, or of a subquery in FROM, is constant and fails.
-    pub(super) fn fails_to_plan(&mut self, select: &Select) -> bool {
-        let fails = |context: &mut Self, exprs: &[Expr]| exprs.iter().any(|expr| context.fails(expr));
-        fails(self, &select.output)
-            || select.filter.as_ref().is_some_and(|filter| self.fails(filter))
-            || select.grouping.as_ref().is_some_and(|grouping| {
-                fails(self, &grouping.keys) || grouping.having.as_ref().is_some_and(|having| self.fails(having))
-            })
-            || self.source_fails_to_plan(&select.source)
-            || select.union.iter().any(|(_, other)| self.fails_to_plan(other))
-    }
-
-    fn source_fails_to_plan(&mut self, source: &Source) -> bool {
-        match source {
-            Source::Query(select) => self.fails_to_plan(select),
-            Source::Values { rows, .. } => rows.iter().flatten().any(|expr| self.fails(expr)),
-            Source::Join { left, right, on, .. } => {
-                self.source_fails_to_plan(left)
-                    || self.source_fails_to_plan(right)
-                    || on.as_ref().is_some_and(|on| self.fails(on))
-            }
-            _ => false,
+    /// The error of a constant expression of the statement.
+    pub(super) fn node_fails_to_plan(&mut self, node: &Node) -> Option<Box<PgError>> {
+        match node {
+            Node::Select(select) => self.fails_to_plan(select),
+            Node::Insert(insert) => match &insert.rows {
+                InsertSource::Rows(rows) => rows.iter().flatten().find_map(|expr| self.fails(expr)),
+                InsertSource::Query(select, _) => self.fails_to_plan(select),
+            },
+            Node::Update(update) => update.assignments.iter().find_map(|(_, expr)| self.fails(expr)),
+            Node::Delete(_) => None,
         }
     }
 
-    fn fails(&mut self, expr: &Expr) -> bool {
-        matches!(self.fold(expr), Folded::Fails)
+    /// The error of a constant expression of the query, or of a subquery in FROM.
+    pub(super) fn fails_to_plan(&mut self, select: &Select) -> Option<Box<PgError>> {
+        let of_exprs = select.output.iter().chain(&select.filter).find_map(|expr| self.fails(expr));
+        of_exprs
+            .or_else(|| {
+                let grouping = select.grouping.as_ref()?;
+                grouping.keys.iter().chain(&grouping.having).find_map(|expr| self.fails(expr))
+            })
+            .or_else(|| self.source_fails_to_plan(&select.source))
+            .or_else(|| select.union.iter().find_map(|(_, other)| self.fails_to_plan(other)))
+    }
+
+    fn source_fails_to_plan(&mut self, source: &Source) -> Option<Box<PgError>> {
+        match source {
+            Source::Query(select) => self.fails_to_plan(select),
+            Source::Values { rows, .. } => rows.iter().flatten().find_map(|expr| self.fails(expr)),
+            Source::Join { left, right, on, .. } => self
+                .source_fails_to_plan(left)
+                .or_else(|| self.source_fails_to_plan(right))
+                .or_else(|| on.as_ref().and_then(|on| self.fails(on))),
+            _ => None,
+        }
+    }
+
+    fn fails(&mut self, expr: &Expr) -> Option<Box<PgError>> {
+        match self.fold(expr) {
+            Folded::Fails(error) => Some(error),
+            _ => None,
+        }
     }
 
     fn fold(&mut self, expr: &Expr) -> Folded {
         let parts: Vec<&Expr> = match expr {
             Expr::Const(value, _) => return Folded::Constant(value.clone()),
-            Expr::Param(..) | Expr::Column { .. } | Expr::Aggregate(_) | Expr::Subquery(..) => return Folded::Unknown,
+            // A plan of its own is made for the values (a custom plan).
+            Expr::Param(index, _) => return Folded::Constant(self.parameters.get(*index).cloned().unwrap_or(Value::Null)),
+            Expr::Column { .. } | Expr::Aggregate(_) | Expr::Subquery(..) => return Folded::Unknown,
             // What comes after the part that decides is not looked at.
             Expr::And(parts) => return self.fold_until(parts, expr, &Value::Bool(false)),
             Expr::Or(parts) => return self.fold_until(parts, expr, &Value::Bool(true)),
@@ -63,12 +106,9 @@ impl Context<'_> {
                 return Folded::Constant(Value::Null);
             }
             Expr::Case { operand, arms, .. } => {
-                if operand.as_ref().is_some_and(|operand| self.fails(operand))
-                    || arms.first().is_some_and(|(test, _)| self.fails(test))
-                {
-                    return Folded::Fails;
-                }
-                return Folded::Unknown;
+                let first = operand.as_deref().into_iter().chain(arms.first().map(|(test, _)| test));
+                let failed = first.into_iter().find_map(|expr| self.fails(expr));
+                return failed.map_or(Folded::Unknown, Folded::Fails);
             }
             Expr::Not(a) | Expr::Negate(a, _) | Expr::IsNull(a, _) | Expr::IsBool(a, ..) => vec![a],
             Expr::Cast { expr, .. } => vec![expr],
@@ -84,7 +124,7 @@ impl Context<'_> {
         let mut constant = !matches!(expr, Expr::Call(function, ..) if !is_immutable(*function));
         for part in parts {
             match self.fold(part) {
-                Folded::Fails => return Folded::Fails,
+                Folded::Fails(error) => return Folded::Fails(error),
                 Folded::Unknown => constant = false,
                 Folded::Constant(_) => (),
             }
@@ -96,7 +136,7 @@ impl Context<'_> {
         let mut constant = true;
         for part in parts {
             match self.fold(part) {
-                Folded::Fails => return Folded::Fails,
+                Folded::Fails(error) => return Folded::Fails(error),
                 Folded::Unknown => constant = false,
                 Folded::Constant(value) if value == *decides => return Folded::Constant(value),
                 Folded::Constant(_) => (),
@@ -108,7 +148,7 @@ impl Context<'_> {
     fn evaluate(&mut self, expr: &Expr) -> Folded {
         match self.eval(expr, &Env { row: &[], outer: None }) {
             Ok(value) => Folded::Constant(value),
-            Err(Stop::Error(_)) => Folded::Fails,
+            Err(Stop::Error(error)) => Folded::Fails(error),
             Err(Stop::Wait) => Folded::Unknown,
         }
     }

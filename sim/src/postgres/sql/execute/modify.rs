@@ -165,6 +165,10 @@ impl Context<'_> {
 
     fn insert(&mut self, id: RelationId, values: &[Value], conflict: Option<&Conflict>) -> Flow<Option<Vec<Value>>> {
         self.check_row(id, values)?;
+        if conflict.is_none() {
+            // `heap_insert` begins with it; ON CONFLICT looks at the indexes before.
+            self.engine.assign_xid(self.session);
+        }
         loop {
             let only = match conflict {
                 Some(conflict) if !conflict.indexes.is_empty() => Some(&conflict.indexes[..]),

@@ -428,6 +428,8 @@ impl Context<'_> {
             };
             let in_the_way = row.lockers.iter().find(|l| l.pid != me && l.strength.conflicts(strength)).copied();
             if let Some(Locker { xid, .. }) = in_the_way {
+                // One of several lockers already: it does not queue behind those who wait for it.
+                let is_locker = row.lockers.iter().any(|locker| locker.pid == me);
                 match patience {
                     RowPatience::SkipLocked => return Ok(RowOutcome::Skipped),
                     RowPatience::NoWait => {
@@ -448,12 +450,17 @@ impl Context<'_> {
                     RowLock::Update => Mode::AccessExclusive,
                 };
                 let tag = Tag::Tuple(id, tuple);
-                if self.session.row_queue != Some((tag, mode)) {
+                let doing = doing(id, tuple);
+                if matches!(doing, Doing::Updating(..) | Doing::Deleting(..)) {
+                    // `heap_update` and `heap_delete` begin with it.
+                    self.engine.assign_xid(self.session);
+                }
+                if !is_locker && self.session.row_queue != Some((tag, mode)) {
                     self.engine.leave_row_queue(self.session);
                     self.engine.lock(me, tag, mode)?;
                     self.session.row_queue = Some((tag, mode));
                 }
-                self.engine.wait_for(self.session, xid, Some(doing(id, tuple)))?;
+                self.engine.wait_for(self.session, xid, Some(doing))?;
                 continue;
             }
             // What others are about to write is not there yet; a lock may go along with it (FOR KEY SHARE).
@@ -495,6 +502,28 @@ impl Context<'_> {
             self.engine.leave_row_queue(self.session);
             return Ok(outcome);
         }
+    }
+
+    /// The rows before the one that fails, of a query that hands its rows out as it reads them. Found by asking for
+    /// fewer, since an error has no place.
+    pub(super) fn rows_before_failure(&mut self, select: &Select) -> Vec<Vec<Value>> {
+        let (mut good, mut rows) = (0, Vec::new());
+        let mut step = 1;
+        let mut growing = true;
+        for _ in 0..super::TRIES {
+            match self.select(select, None, Some(good + step)) {
+                Ok(found) if found.len() == good + step => {
+                    (good, rows) = (found.len(), found);
+                    step = if growing { step * 2 } else { (step / 2).max(1) };
+                }
+                _ if step == 1 => break,
+                _ => {
+                    growing = false;
+                    step /= 2;
+                }
+            }
+        }
+        rows
     }
 
     fn group(&mut self, grouping: &Grouping, tuples: Vec<Tuple>, outer: Option<&Env<'_>>) -> Flow<Vec<Tuple>> {
