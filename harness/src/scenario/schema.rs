@@ -471,29 +471,17 @@ enum Step {
     Text(String),
     /// A repetition.
     Repetition(Repetition),
-    /// As long as a queue has jobs.
-    While(While),
 }
 
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes files")]
 struct Repetition {
-    /// How often.
+    /// How often. Either this or `while`.
     #[schemars(range(min = 1))]
-    repeat: u32,
-    /// What is repeated.
-    steps: Vec<Step>,
-    /// When the whole repetition is cancelled: "after 10ms", "at poll 2". Default never.
-    cancel: Option<String>,
-}
-
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-#[expect(dead_code, reason = "it describes files")]
-struct While {
-    /// The queue: as long as it has jobs to take.
-    r#while: String,
+    repeat: Option<u32>,
+    /// As long as this queue has jobs to take.
+    r#while: Option<String>,
     /// What is repeated.
     steps: Vec<Step>,
     /// When the whole repetition is cancelled: "after 10ms", "at poll 2". Default never.
