@@ -600,7 +600,15 @@ mod tests {
         let actions = [Action::Resize(3), Action::Detach, Action::Resize(4)];
         let steps = Vec::from(actions.map(|action| Step { action, cancel: None }));
         let (arrive, on_error) = (Arrive::Never, OnError::Stop);
-        let workload = Workload { app: "web".into(), arrive, from: Duration::ZERO, until: None, steps, on_error };
+        let workload = Workload {
+            app: "web".into(),
+            arrive,
+            from: Duration::ZERO,
+            until: None,
+            steps,
+            on_error,
+            finally: Vec::new(),
+        };
         scenario.workloads.insert("changes".into(), workload);
         assert_eq!(lacks(&scenario, &Capabilities::default()), ["resize", "reset_discard", "detach"]);
         let able = Capabilities { resize: true, reset_discard: true, detach: true, ..Capabilities::default() };

@@ -21,8 +21,8 @@ pub const META: Meta = Meta {
 /// Judges [`META`], as far as it can be seen from inside.
 pub struct NoStall {
     bound: Duration,
-    // Who can't run, whose statement is in the way, and since when.
-    blocked: Vec<(ActorId, ActorId, Duration)>,
+    // Who can't run, and since when.
+    blocked: Vec<(ActorId, Duration)>,
 }
 
 impl NoStall {
@@ -34,15 +34,13 @@ impl NoStall {
 
     fn free(&mut self, actor: ActorId, now: Duration, out: &mut Violations) {
         let Some(place) = self.blocked.iter().position(|(blocked, ..)| *blocked == actor) else { return };
-        let (_, by, since) = self.blocked.swap_remove(place);
+        let (_, since) = self.blocked.swap_remove(place);
         let took = now.saturating_sub(since);
         if took > self.bound {
             out.add(&META, || {
-                let sentence = format!(
-                    "it could not run for {}: a statement of actor {} blocked the only thread of their process",
-                    seconds(took),
-                    by.0
-                );
+                let took = seconds(took);
+                let sentence =
+                    format!("it could not run for {took}: others' statements blocked the only thread of their process");
                 Violation::new(&META, now, Who::Actor(actor), sentence)
             });
         }
@@ -60,7 +58,7 @@ impl Judge for NoStall {
 
     fn before(&mut self, event: &Event, _view: &View, out: &mut Violations) {
         match &event.what {
-            What::ThreadBlocked { actor, by } => self.blocked.push((*actor, *by, event.at)),
+            What::ThreadBlocked { actor } => self.blocked.push((*actor, event.at)),
             What::ThreadFree { actor } | What::ActorEnd { actor, .. } if !self.blocked.is_empty() => {
                 self.free(*actor, event.at, out);
             }
@@ -89,7 +87,7 @@ mod tests {
     fn one_statement_blocks_the_thread_of_all() {
         let blocked = |until: u64| {
             let mut case = Case::new();
-            case.at(10).happens(What::ThreadBlocked { actor: ActorId(2), by: ActorId(1) });
+            case.at(10).happens(What::ThreadBlocked { actor: ActorId(2) });
             case.at(until).happens(What::ThreadFree { actor: ActorId(2) });
             case
         };

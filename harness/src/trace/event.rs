@@ -403,8 +403,6 @@ pub enum What {
     ThreadBlocked {
         /// Who can't.
         actor: ActorId,
-        /// Whose statement.
-        by: ActorId,
     },
     /// It can go on.
     ThreadFree {

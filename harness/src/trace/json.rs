@@ -232,11 +232,7 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
             map.serialize_entry("unfinished", unfinished)?;
             map.serialize_entry("over", over)
         }
-        What::ThreadBlocked { actor, by } => {
-            map.serialize_entry("actor", &actor.0)?;
-            map.serialize_entry("by", &by.0)
-        }
-        What::ThreadFree { actor } => map.serialize_entry("actor", &actor.0),
+        What::ThreadBlocked { actor } | What::ThreadFree { actor } => map.serialize_entry("actor", &actor.0),
         What::StepCancelled { actor, step } => {
             map.serialize_entry("actor", &actor.0)?;
             map.serialize_entry("step", &**step)

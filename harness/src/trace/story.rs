@@ -26,6 +26,8 @@ use crate::scenario::model::PoolSettings;
 const EVENT_LINES: usize = 38;
 /// The most lines that are kept while a run goes on.
 const KEPT: usize = 400;
+/// So many violations of an invariant have a line each.
+const SINGLE_VIOLATIONS: usize = 3;
 /// An acquire that took at least this long is worth telling.
 const LONG_WAIT: Duration = Duration::from_millis(100);
 
@@ -303,8 +305,14 @@ impl Story {
             self.told += 1;
             let who = violation.who.to_string();
             let conn = violation.conn.map_or_else(String::new, |ConnId(id)| format!(", connection {id}"));
-            // Told in full at the end: here it only has its place.
-            self.fold(at, Worth::Turn, "VIOLATION".into(), &format!("{} ({who}{conn})", violation.invariant), view);
+            // Told in full at the end: here it only has its place. After the first few there is nothing new in more.
+            let same =
+                violations.list()[..self.told].iter().filter(|told| told.invariant == violation.invariant).count();
+            let text = match same {
+                ..=SINGLE_VIOLATIONS => format!("{} ({who}{conn})", violation.invariant),
+                _ => format!("{}, again", violation.invariant),
+            };
+            self.fold(at, Worth::Turn, "VIOLATION".into(), &text, view);
         }
     }
 

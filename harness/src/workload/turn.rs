@@ -5,8 +5,6 @@
 //! greenlets with it. Waiting for a pool's queue and sleeping are Python's, patched, and block nobody. Left out: the time
 //! that a dial blocks, and tasks of the pool itself.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::trace::event::ActorId;
@@ -16,23 +14,19 @@ use crate::trace::{Recorder, What};
 #[derive(Default)]
 pub(super) struct Turn {
     thread: Mutex<()>,
-    holder: AtomicU32,
 }
 
 impl Turn {
     /// Waits until the actor can run; it has the thread until what this returns is dropped.
     pub(super) async fn of(&self, actor: ActorId, recorder: &Recorder) -> MutexGuard<'_, ()> {
-        let guard = match self.thread.try_lock() {
+        match self.thread.try_lock() {
             Ok(guard) => guard,
             Err(_) => {
-                let by = ActorId(self.holder.load(Ordering::Acquire));
-                recorder.record(What::ThreadBlocked { actor, by });
+                recorder.record(What::ThreadBlocked { actor });
                 let guard = self.thread.lock().await;
                 recorder.record(What::ThreadFree { actor });
                 guard
             }
-        };
-        self.holder.store(actor.0, Ordering::Release);
-        guard
+        }
     }
 }

@@ -291,6 +291,14 @@ fn repetition(value: &Value<'_, '_>, log: &Log<'_>, depth: usize) -> Option<Draf
     reader.span = value.span.clone();
     // As often as a number says, or as long as a queue has jobs.
     let queue = reader.read("while", |v, log| v.words(log).map(str::to_owned));
+    if queue.is_some()
+        && let Some(repeat) = reader.take("repeat")
+    {
+        log.push(
+            Diagnostic::new("scenario::bad_value", repeat.key_span, "a repetition has either `repeat` or `while`")
+                .label("not both"),
+        );
+    }
     let times = match &queue {
         Some(_) => None,
         None => reader.need("repeat", |v, log| v.count(log, 1..=steps::MOST)),
