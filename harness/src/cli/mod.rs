@@ -10,7 +10,7 @@ pub(crate) mod job;
 mod list;
 mod new;
 pub(crate) mod outcome;
-mod run;
+pub(crate) mod run;
 mod schema;
 mod serve;
 mod show;

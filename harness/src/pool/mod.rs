@@ -100,6 +100,12 @@ pub trait Pool: Send + Sync + 'static {
     /// Changes `max_size`. Only called with [`Capabilities::resize`].
     fn resize(&self, _max_size: u32) {}
 
+    /// Whether an acquire holds a lock that its own thread can't take again: a garbage collector that runs inside it and
+    /// finds a lost lease then waits for ever. Of models of pools that are not Rust.
+    fn holds_plain_lock(&self) -> bool {
+        false
+    }
+
     /// Lets go of all connections, and goes on empty: idle ones are closed now, leased ones are the former pool's and
     /// don't come back to this one (SQLAlchemy's `Engine.dispose()`). Only called with [`Capabilities::dispose`].
     async fn dispose(&self) {}
@@ -195,6 +201,8 @@ pub struct Capabilities {
     /// Its driver learns that a connection broke only by using it, as libpq's users do: what broke while it was idle is not
     /// known to be broken. Nothing needs it.
     pub unaware: bool,
+    /// Lends a thread that has a connection the same one again, by its documentation. Nothing needs it.
+    pub per_thread: bool,
     /// Lends one connection to several at once, by its documentation: no lease is exclusive. Nothing needs it.
     pub shared: bool,
 }

@@ -39,6 +39,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     lifo: true,
     unpooled: false,
     unaware: false,
+    per_thread: false,
     shared: false,
 };
 
