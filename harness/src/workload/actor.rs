@@ -263,7 +263,7 @@ impl Actor {
             }
             Op::While { queue, steps } => {
                 while self.has_jobs(*queue) {
-                    self.run_nested(steps).await?;
+                    self.repeat(1, steps).await?;
                 }
                 Ok(())
             }

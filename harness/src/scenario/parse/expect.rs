@@ -211,8 +211,8 @@ fn declared(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<D
 fn error(value: &Value<'_, '_>, log: &Log<'_>) -> Option<ErrorCheck> {
     let mut reader = value.table(log)?;
     let text = reader.need("text", |v, log| v.words(log));
-    let count = reader.read("count", compared);
-    let first = reader.read("first", compared);
+    let count = reader.read("count", |v, log| compared(v, log, None));
+    let first = reader.read("first", |v, log| compared(v, log, None));
     reader.finish();
     Some(ErrorCheck { text: text?.trim().to_owned(), count, first })
 }
