@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use poolproof_sim::net::Host;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::pool::{Adapter, Connector};
+use crate::scenario::model;
 use crate::trace::event::{PoolId, ProcessId};
 use crate::trace::{Recorder, What};
-use crate::workload::{ProcessContext, Processes, Traffic, WorldHooks};
+use crate::workload::{Launcher, ProcessContext, Processes, Traffic, WorldHooks};
 use crate::world::SimWorld;
 use crate::world::sim::HostDialer;
 
@@ -53,6 +56,7 @@ impl Drop for Restart {
 
 struct Occupant {
     id: ProcessId,
+    since: Instant,
     host: Host,
     alive: Arc<AtomicBool>,
 }
@@ -75,7 +79,7 @@ impl Apps {
     pub async fn start_all(&self) {
         let scenario = Arc::clone(&self.world.scenario);
         for (app, settings) in &scenario.apps {
-            for seat in 0..settings.processes {
+            for seat in 0..settings.processes.fixed() {
                 self.start(app, seat).await;
             }
         }
@@ -83,8 +87,8 @@ impl Apps {
 
     /// Starts a process: builds its pool, again and again as a supervisor would, until that succeeds or the process is
     /// killed.
-    pub async fn start(&self, app: &str, seat: u32) {
-        let Some(settings) = self.world.scenario.apps.get(app) else { return };
+    pub async fn start(&self, app: &str, seat: u32) -> Option<Arc<ProcessContext>> {
+        let settings = self.world.scenario.apps.get(app)?;
         // What comes after the traffic (the probe of capacity, the closing) must find all processes that there will be.
         while !self.frozen.load(Ordering::Relaxed) {
             let id = self.recorder.next_process();
@@ -92,7 +96,7 @@ impl Apps {
             let host = {
                 let mut seats = self.seats.lock();
                 let host = self.world.respawn(app, seat);
-                let occupant = Occupant { id, host: host.clone(), alive: Arc::clone(&alive) };
+                let occupant = Occupant { id, since: Instant::now(), host: host.clone(), alive: Arc::clone(&alive) };
                 seats.insert((app.to_owned(), seat), occupant);
                 host
             };
@@ -110,31 +114,36 @@ impl Apps {
             self.recorder.record(What::PoolBuilt { pool, process: id, max_size, own: false });
             let built = self.adapter.build(&settings.pool, connector_for(pool)).await;
             if !alive.load(Ordering::Relaxed) {
-                return; // Killed meanwhile; whoever killed it starts the next one.
+                return None; // Killed meanwhile; whoever killed it starts the next one.
             }
             match built {
                 Ok(handle) => {
-                    self.processes.started(ProcessContext::new(
+                    let process = ProcessContext::new(
                         id,
                         name,
                         seat,
                         Arc::clone(&self.adapter),
-                        settings.pool.clone(),
+                        settings,
                         Box::new(connector_for),
                         Arc::clone(&self.hooks),
                         (pool, handle),
-                    ));
-                    return;
+                    );
+                    self.processes.started(Arc::clone(&process));
+                    return Some(process);
                 }
                 Err(error) => {
                     self.recorder.record(What::PoolFailed { pool, process: id, message: error.message.into() });
                     self.recorder.record(What::ProcessEnd { process: id });
                     // It is dead already: nobody can kill it during the pause, and start a second one in its seat.
                     self.seats.lock().remove(&(app.to_owned(), seat));
+                    if settings.processes == model::Processes::PerRequest {
+                        return None; // The request fails; the next one comes with the next process.
+                    }
                     tokio::time::sleep(SUPERVISOR_PAUSE).await;
                 }
             }
         }
+        None
     }
 
     /// A restart is due: it counts as pending until what this returns is dropped.
@@ -179,11 +188,17 @@ impl Apps {
         self.processes.all()
     }
 
-    /// The seats of an app, or one of them (counted from 1, as in the file).
+    /// The seats of an app in which a process is, or one of them (counted from 1, as in the file), if it is at least this
+    /// old.
     #[must_use]
-    pub fn seats(&self, app: &str, process: Option<u32>) -> Vec<u32> {
-        let count = self.world.scenario.apps.get(app).map_or(0, |app| app.processes);
-        (0..count).filter(|seat| process.is_none_or(|process| process == seat + 1)).collect()
+    pub fn seats(&self, app: &str, process: Option<u32>, older_than: Option<Duration>) -> Vec<u32> {
+        let seats = self.seats.lock();
+        let of_app = seats.iter().filter(|((of, seat), occupant)| {
+            of == app
+                && process.is_none_or(|process| process == seat + 1)
+                && older_than.is_none_or(|age| occupant.since.elapsed() >= age)
+        });
+        of_app.map(|((_, seat), _)| *seat).collect()
     }
 
     /// SIGKILL: the kernel closes the process's sockets, and nothing of it runs any more. With `power_loss` its host
@@ -199,10 +214,41 @@ impl Apps {
             occupant.host.kill_sockets();
         }
         if let Some(process) = traffic.abort_process(occupant.id) {
-            drop(process.take_leaked());
+            drop(process.take_memory());
             drop(process.take_shared_pool());
         }
         self.recorder.record(What::ProcessEnd { process: occupant.id });
         true
+    }
+}
+
+#[async_trait]
+impl Launcher for Apps {
+    async fn launch(&self, app: &str) -> Option<Arc<ProcessContext>> {
+        // The end of the traffic waits for it.
+        let _under_way = self.restart_due();
+        let seat = {
+            let seats = self.seats.lock();
+            (0..).find(|seat| !seats.contains_key(&(app.to_owned(), *seat)))?
+        };
+        self.start(app, seat).await
+    }
+
+    fn end(&self, process: &Arc<ProcessContext>) {
+        let place = (process.app.to_string(), process.seat);
+        let mut seats = self.seats.lock();
+        let Some(occupant) = seats.get(&place).filter(|occupant| occupant.id == process.id) else {
+            return; // Killed.
+        };
+        occupant.alive.store(false, Ordering::Relaxed);
+        seats.remove(&place);
+        drop(seats);
+        let _live_no_more = self.processes.ended(process.id);
+        if let Some((pool, handle)) = process.take_shared_pool() {
+            self.recorder.record(What::PoolDropped { pool });
+            drop(handle);
+        }
+        drop(process.take_memory());
+        self.recorder.record(What::ProcessEnd { process: process.id });
     }
 }

@@ -5,7 +5,7 @@
 //! them is recorded; who is right is judged from the record alone.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use poolproof_sim::postgres::event::{Observer, ServerEvent};
@@ -21,7 +21,7 @@ use crate::trace::story::Head;
 use crate::trace::view::PoolView;
 use crate::trace::{Recorder, What};
 use crate::verdict::{self, RunReport};
-use crate::workload::{Probe, ProcessContext, Processes, Traffic, WorldHooks};
+use crate::workload::{Launcher, Probe, ProcessContext, Processes, Traffic, WorldHooks};
 use crate::world::SimWorld;
 use crate::world::faults::Target;
 use crate::world::schedule::play;
@@ -120,6 +120,8 @@ pub async fn drive(spec: &RunSpec, options: Options) -> Result<Driven, String> {
         Arc::clone(&processes),
         hooks,
     ));
+    let launcher: Weak<dyn Launcher> = Arc::downgrade(&(Arc::clone(&apps) as Arc<dyn Launcher>));
+    processes.set_launcher(launcher);
     apps.start_all().await;
     let traffic = Arc::new(Traffic::start(scenario, spec.seed, recorder.clone(), Arc::clone(&processes), origin));
     let target = Target { world: Arc::clone(&world), apps: Arc::clone(&apps), traffic: Arc::clone(&traffic) };
@@ -215,7 +217,7 @@ async fn closing_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>], t
     }
     // What applications leaked goes with their memory: until then it keeps tasks of the pool alive that no pool can end.
     for process in processes {
-        drop(process.take_leaked());
+        drop(process.take_memory());
     }
     let world = Arc::clone(&target.world);
     drop(target);

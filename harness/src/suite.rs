@@ -12,6 +12,7 @@ use crate::cli::Engine;
 use crate::cli::files::{self, ScenarioFile};
 use crate::cli::job::Job;
 use crate::cli::outcome::Judged;
+use crate::cli::run::pools_of;
 use crate::pool::Adapter;
 use crate::report::Told;
 use crate::scenario::model::Scenario;
@@ -33,17 +34,19 @@ impl Suite {
         Suite { engine }
     }
 
-    /// Every scenario file below a folder with every published pool, in the order of the files' paths.
+    /// Every scenario file below a folder with the pools that its story is about, or with every published one, in the
+    /// order of the files' paths.
     ///
     /// # Errors
     /// Text for people: the folder can't be read, or files have mistakes, each told with its place.
     pub fn cases(&self, folder: &Path) -> Result<Vec<Case>, String> {
         let files = files::read_all(&self.engine, &[folder.to_owned()]).map_err(|failure| failure.to_string())?;
-        let pools = (self.engine.published)();
-        let pairs = files.iter().flat_map(|file| pools.iter().map(move |adapter| (file, adapter)));
-        Ok(pairs
-            .map(|(file, adapter)| Case { engine: self.engine, file: file.clone(), adapter: Arc::clone(adapter) })
-            .collect())
+        let mut cases = Vec::new();
+        for file in files {
+            let pools = pools_of(&self.engine, &[], &file.scenario).map_err(|failure| failure.to_string())?;
+            cases.extend(pools.into_iter().map(|adapter| Case { engine: self.engine, file: file.clone(), adapter }));
+        }
+        Ok(cases)
     }
 }
 

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::invariant::{Violation, Violations};
 use crate::pool::Capabilities;
-use crate::scenario::model::{Comparison, Excuse, Known, Operator, PoolSettings, Reset, Scenario};
+use crate::scenario::model::{
+    Comparison, Declared, ErrorCheck, Excuse, Known, Operator, PoolSettings, Reset, Scenario,
+};
 use crate::trace::Figures;
 
 /// What one run came to.
@@ -86,6 +88,8 @@ pub enum Outcome {
     Excused,
     /// As expected: the known bugs showed, and nothing else.
     Known,
+    /// As expected: the story violates what it declares, and nothing else.
+    Told,
     /// The pool can't do what the scenario needs. Neither passed nor failed.
     Unsupported,
     /// Not as expected.
@@ -121,6 +125,7 @@ impl Expectation {
             Outcome::Pass => "as expected: every invariant held".to_owned(),
             Outcome::Excused => "as expected: only what the scenario excuses was violated".to_owned(),
             Outcome::Known => "as expected: the known bug showed, and nothing else".to_owned(),
+            Outcome::Told => "as expected: the story violates what it declares, and nothing else".to_owned(),
             Outcome::Unsupported => "unsupported".to_owned(),
             Outcome::Failed => "NOT as expected".to_owned(),
             Outcome::Unknown => "unknown".to_owned(),
@@ -137,6 +142,7 @@ impl Expectation {
 struct Grants<'a> {
     excuses: Vec<&'a Excuse>,
     known: Vec<&'a Known>,
+    declared: Vec<&'a Declared>,
 }
 
 impl<'a> Grants<'a> {
@@ -153,7 +159,17 @@ impl<'a> Grants<'a> {
         Grants {
             excuses: excuses.filter(|excuse| excuse.pool.as_deref().is_none_or(|only| only == pool)).collect(),
             known,
+            declared: scenario
+                .expect
+                .violations
+                .iter()
+                .filter(|declared| declared.pool.as_deref().is_none_or(|only| only == pool))
+                .collect(),
         }
+    }
+
+    fn declared(&self, invariant: &str) -> Option<&'a Declared> {
+        self.declared.iter().find(|declared| declared.invariant == invariant).copied()
     }
 
     fn excuse(&self, invariant: &str) -> Option<&'a Excuse> {
@@ -206,7 +222,9 @@ pub fn judge_seeds(scenario: &Scenario, pool: &str, version: &str, runs: &[RunRe
         }
         let mut has_known = false;
         for (&invariant, &count) in &run.counts {
-            if let Some(bug) = grants.known(invariant) {
+            if grants.declared(invariant).is_some() {
+                // That it shows with every seed is asked below.
+            } else if let Some(bug) = grants.known(invariant) {
                 has_known = true;
                 shown.entry(&bug.violates).or_default().push(seed);
             } else if let Some(excuse) = grants.excuse(invariant) {
@@ -215,9 +233,20 @@ pub fn judge_seeds(scenario: &Scenario, pool: &str, version: &str, runs: &[RunRe
                 reasons.push(unexpected(run, invariant, count));
             }
         }
+        for declared in &grants.declared {
+            if !run.counts.contains_key(declared.invariant.as_str()) {
+                reasons.push(format!(
+                    "seed {seed}: {} held, but the story is that it is violated: {}",
+                    declared.invariant, declared.because
+                ));
+            }
+        }
         reasons.extend(run.wrong_sql.iter().map(|wrong| format!("seed {seed}: {wrong}")));
         // What a known bug does to the figures is its own affair.
         if !has_known {
+            for check in &scenario.expect.errors {
+                reasons.extend(wrong_error(&run.figures, check).map(|wrong| format!("seed {seed}: {wrong}")));
+            }
             for (name, comparison) in &scenario.expect.figures {
                 reasons.extend(
                     compare(run.figures.get(name), *comparison).map(|wrong| format!("seed {seed}: {name} {wrong}")),
@@ -238,6 +267,9 @@ pub fn judge_seeds(scenario: &Scenario, pool: &str, version: &str, runs: &[RunRe
                     bug.violates, bug.link
                 )),
             }
+        }
+        for declared in &grants.declared {
+            notes.push(format!("{} is violated because {}", declared.invariant, declared.because));
         }
         for excuse in &grants.excuses {
             match excused.get(excuse.invariant.as_str()) {
@@ -264,6 +296,8 @@ pub fn judge_seeds(scenario: &Scenario, pool: &str, version: &str, runs: &[RunRe
         Outcome::Unsupported
     } else if !shown.is_empty() {
         Outcome::Known
+    } else if !grants.declared.is_empty() {
+        Outcome::Told
     } else if !excused.is_empty() {
         Outcome::Excused
     } else {
@@ -298,6 +332,23 @@ fn unexpected(run: &RunReport, invariant: &str, count: u64) -> String {
     match first {
         Some(first) => format!("seed {}: violates {first}{times}", run.seed),
         None => format!("seed {}: violates {invariant}{times}", run.seed),
+    }
+}
+
+/// What is wrong with an expected error, if anything.
+fn wrong_error(figures: &Figures, check: &ErrorCheck) -> Option<String> {
+    let text = &check.text;
+    let Some(seen) = figures.texts.with(text) else {
+        let none = check.count.is_some_and(|count| compare(Some(0.0), count).is_none());
+        return (!none).then(|| format!("no error said \"{text}\""));
+    };
+    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+    let count = check.count.and_then(|count| compare(Some(seen.count as f64), count));
+    let first = check.first.and_then(|first| compare(Some(seen.first.as_secs_f64()), first));
+    match (count, first) {
+        (Some(wrong), _) => Some(format!("the count of the error \"{text}\" {wrong}")),
+        (None, Some(wrong)) => Some(format!("the first time of the error \"{text}\", in seconds, {wrong}")),
+        (None, None) => None,
     }
 }
 
@@ -479,6 +530,45 @@ mod tests {
     }
 
     #[test]
+    fn what_a_story_declares_must_show_with_every_seed_and_nothing_else() {
+        let mut scenario = scenario();
+        let because = "the application leaks".to_owned();
+        scenario.expect.violations.push(Declared { invariant: "demand".into(), pool: None, because });
+        let shown = |seed| run(seed, &[&demand::META]);
+        assert_eq!(outcome(&scenario, &[shown(1), shown(2)]), Outcome::Told);
+        assert_eq!(outcome(&scenario, &[shown(1), run(2, &[])]), Outcome::Failed);
+        assert_eq!(outcome(&scenario, &[run(1, &[&demand::META, &no_lost_wakeup::META])]), Outcome::Failed);
+        scenario.expect.violations[0].pool = Some("deadpool".into());
+        assert_eq!(outcome(&scenario, &[shown(1)]), Outcome::Failed, "it is declared for another pool");
+        assert_eq!(outcome(&scenario, &[run(1, &[])]), Outcome::Pass);
+    }
+
+    #[test]
+    fn an_expected_error_must_be_said_as_often_and_as_early() {
+        use crate::trace::event::{ConnId, What};
+        let compared =
+            |operator, value| Some(Comparison { unit: crate::scenario::model::FigureUnit::Count, operator, value });
+        let judged = |count, first| {
+            let mut scenario = scenario();
+            scenario.expect.errors.push(ErrorCheck { text: "limit of size 5".into(), count, first });
+            let mut report = run(1, &[]);
+            let message = "QueuePool limit of size 5 overflow 10 reached".into();
+            let what = What::DialFailed { conn: ConnId(1), message, code: None };
+            report.figures.texts.take(Duration::from_secs(75), &what);
+            outcome(&scenario, &[report])
+        };
+        assert_eq!(judged(None, None), Outcome::Pass);
+        assert_eq!(judged(compared(Operator::Equal, 1.0), compared(Operator::AtMost, 75.0)), Outcome::Pass);
+        assert_eq!(judged(compared(Operator::Equal, 2.0), None), Outcome::Failed);
+        assert_eq!(judged(None, compared(Operator::Below, 75.0)), Outcome::Failed);
+        let mut scenario = scenario();
+        scenario.expect.errors.push(ErrorCheck { text: "never said".into(), count: None, first: None });
+        assert_eq!(outcome(&scenario, &[run(1, &[])]), Outcome::Failed);
+        scenario.expect.errors[0].count = compared(Operator::Equal, 0.0);
+        assert_eq!(outcome(&scenario, &[run(1, &[])]), Outcome::Pass);
+    }
+
+    #[test]
     fn figures_and_queries_are_compared() {
         let mut scenario = scenario();
         let comparison =
@@ -510,7 +600,15 @@ mod tests {
         let actions = [Action::Resize(3), Action::Detach, Action::Resize(4)];
         let steps = Vec::from(actions.map(|action| Step { action, cancel: None }));
         let (arrive, on_error) = (Arrive::Never, OnError::Stop);
-        let workload = Workload { app: "web".into(), arrive, from: Duration::ZERO, until: None, steps, on_error };
+        let workload = Workload {
+            app: "web".into(),
+            arrive,
+            from: Duration::ZERO,
+            until: None,
+            steps,
+            on_error,
+            finally: Vec::new(),
+        };
         scenario.workloads.insert("changes".into(), workload);
         assert_eq!(lacks(&scenario, &Capabilities::default()), ["resize", "reset_discard", "detach"]);
         let able = Capabilities { resize: true, reset_discard: true, detach: true, ..Capabilities::default() };

@@ -87,8 +87,14 @@ fn what_is_not_there_is_one_clear_sentence() {
         (&["run"][..], "error: can't read scenarios: no such file or directory\n"),
         (&["check", "b.toml"], "error: can't read b.toml: no such file or directory\n"),
         (&["check", "empty"], "error: there is no scenario file (.toml) in empty\n"),
-        (&["run", "a.toml", "--pool", "bb9"], "error: there is no pool bb9 (did you mean bb8?): there are bb8, "),
-        (&["show", "a.toml", "--pool", "nothing"], "error: there is no pool nothing: there are bb8, "),
+        (
+            &["run", "a.toml", "--pool", "bb9"],
+            "error: there is no pool bb9 (did you mean bb8?); `poolproof list pools` names all\n",
+        ),
+        (
+            &["show", "a.toml", "--pool", "nothing"],
+            "error: there is no pool nothing; `poolproof list pools` names all\n",
+        ),
         (
             &["serve", "a.toml", "--listen", "0.0.0.0:5433"],
             "error: 0.0.0.0 is not a loopback address: the simulated server asks nobody",
@@ -152,6 +158,14 @@ fn lists_are_for_people_and_for_tools() {
         let json: serde_json::Value = serde_json::from_str(&out(&output)).unwrap();
         assert!(json.as_array().unwrap().len() > 1);
     }
+    // A planted bug says what it is, instead of the reference pool's mapping over and over.
+    let output = out(&poolproof(folder.path(), &["list", "pools"]));
+    let churn = output.lines().find(|line| line.starts_with("planted:churn")).unwrap();
+    assert!(
+        churn.ends_with("reference with a bug that violates demand: every returned connection is closed"),
+        "{churn}"
+    );
+    assert_eq!(output.matches("shorter by up to a tenth").count(), 1);
 }
 
 #[test]
@@ -166,6 +180,36 @@ fn a_reader_who_goes_away_is_no_panic() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     assert_eq!(err(&output), "");
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_leaves_no_half_written_file() {
+    use rustix::process::{Pid, Signal, kill_process};
+    // Busy for much longer than this test.
+    let busy = GOOD.replace("at = [\"1s\"]", "workers = 100").replace("until = \"5s\"", "until = \"10h\"");
+    let folder = folder_with(&[("a.toml", &busy)]);
+    let names = || {
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_poolproof"))
+            .args(["run", "a.toml", "--pool", "reference", "--trace", "t.jsonl"])
+            .current_dir(folder.path())
+            .spawn()
+            .unwrap();
+        // The trace is under way, beside its place.
+        while names().len() == 1 {
+            assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        assert_eq!(names(), ["a.toml"]);
+    }
 }
 
 #[test]

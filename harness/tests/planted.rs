@@ -233,7 +233,9 @@ fn every_scenario_shows_a_planted_bug() -> Result<(), String> {
 
 /// Without any one invariant's check, this fails.
 fn every_invariant_catches_a_planted_bug() -> Result<(), String> {
-    let mut caught: BTreeMap<&str, Vec<&str>> = invariant::names().into_iter().map(|name| (name, Vec::new())).collect();
+    // Whether an application's jobs are done is no pool's to break: scenarios/seeds has stories that do.
+    let of_pools = invariant::names().into_iter().filter(|name| *name != invariant::jobs_done::META.name);
+    let mut caught: BTreeMap<&str, Vec<&str>> = of_pools.map(|name| (name, Vec::new())).collect();
     for plant in Plant::all() {
         if found(plant).as_ref()?.contains_key(plant.violates()) {
             caught.get_mut(plant.violates()).unwrap().push(plant.name());

@@ -82,7 +82,7 @@ fn gives(from: &str, to: &str, code: &str, at: &str) {
         invariants: &["recovery", "demand"],
         pools: &["bb8"],
         capabilities: &["idle_timeout"],
-        figures: &["peak_connections", "errors.*"],
+        figures: &["peak_connections", "wait.worst", "errors.*"],
     };
     let report = check("t.toml", &text, &names).report;
     let found: Vec<_> = report.diagnostics().iter().map(|d| (d.code, &text[d.span.clone()])).collect();
@@ -118,6 +118,7 @@ fn each_mistake_is_found_at_its_place() {
         (app, "app.web = {}\nseeds = \"8..=1\"", "scenario::bad_value", "\"8..=1\""),
         (steps, "", "scenario::empty", "[]"),
         (steps, "\"release\"", "scenario::lease", "\"release\""),
+        (steps, "\"aquire\", \"release\"", "scenario::bad_step", "aquire"),
         (steps, "\"sql SELECT 1\"", "scenario::lease", "\"sql SELECT 1\""),
         (steps, "\"acquire\", 'acquire'", "scenario::lease", "'acquire'"),
         (steps, "\"acquire\", \"leak\", \"begin\"", "scenario::lease", "\"begin\""),
@@ -134,6 +135,8 @@ fn each_mistake_is_found_at_its_place() {
         (end, &also("expect.holds = [\"recovery within 1\"]"), "scenario::bad_bound", "1"),
         (end, &also("expect.holds = [\"demand of 3\"]"), "scenario::bad_bound", "of"),
         (end, &also("expect.needs = [\"idle\"]"), "scenario::undefined_capability", "\"idle\""),
+        (end, &also("expect.figures.peak_connections = \"<= 2s\""), "scenario::bad_comparison", "2s"),
+        (end, &also("expect.figures.wait.worst = \"<= 2\""), "scenario::bad_comparison", "2"),
         (end, &also("expect.figures.peek = \"= 1\""), "scenario::undefined_figure", "peek"),
         (end, &also("expect.figures.errors.timeout = \"1\""), "scenario::bad_comparison", "1"),
         (end, &also("expect.figures.errors.timeout = \"<= x\""), "scenario::bad_comparison", "x"),

@@ -39,6 +39,32 @@ fn the_tables_are_current() {
     assert!(kept == current, "{} is old: run this test with POOLPROOF_UPDATE_README=1", path().display());
 }
 
+/// The story that README.md shows is the reviewed one, and its table of invariants that of the program.
+/// `POOLPROOF_UPDATE_README=1` writes both anew.
+#[test]
+fn the_readme_shows_what_is_so() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let path = root.join("README.md");
+    let kept = std::fs::read_to_string(&path).unwrap();
+    let snapshot = std::fs::read_to_string(root.join("snapshots/faults/connect_silent/bb8.snap")).unwrap();
+    let (_, story) = snapshot.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")).unwrap();
+    let mut invariants = "| invariant | meaning |\n| --- | --- |\n".to_owned();
+    for meta in invariant::all() {
+        let _ = writeln!(invariants, "| {} | {} |", meta.name, meta.meaning);
+    }
+    let mut current = kept.clone();
+    for (mark, text) in [("story", format!("```text\n{}\n```\n", story.trim_end())), ("invariants", invariants)] {
+        let (before, rest) = current.split_once(&format!("<!-- {mark}:begin -->\n")).expect("README.md has the mark");
+        let (_, after) = rest.split_once(&format!("<!-- {mark}:end -->")).expect("the mark has an end");
+        current = format!("{before}<!-- {mark}:begin -->\n{text}<!-- {mark}:end -->{after}");
+    }
+    if std::env::var_os("POOLPROOF_UPDATE_README").is_some() {
+        std::fs::write(&path, current).unwrap();
+        return;
+    }
+    assert!(kept == current, "{} is old: run this test with POOLPROOF_UPDATE_README=1", path.display());
+}
+
 #[test]
 fn every_example_is_a_scenario_without_a_mistake() {
     let text = std::fs::read_to_string(path()).unwrap();

@@ -70,7 +70,7 @@ fn test(case: &Case) -> Result<(), Failed> {
         && let Err(message) = compare_story(case, &first.story)
     {
         let _ = writeln!(wrong, "the story of seed {} is not the reviewed one: {message}", first.report.seed);
-        let _ = writeln!(wrong, "review: cargo insta review --workspace-root .");
+        let _ = writeln!(wrong, "review: cargo insta review");
         let _ = writeln!(wrong, "replay: {}", case.replay(first.report.seed));
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong.into()) }

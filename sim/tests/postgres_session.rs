@@ -226,6 +226,37 @@ async fn row_limits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_rows_before_a_failing_row_are_sent() {
+    const FAILS: &str = "E ERROR 22012 division by zero";
+    let (server, _) = server(quick()).await;
+    let mut raw = Raw::connect(&server).await;
+    let failing = "SELECT 10 / (n - 3) FROM generate_series(1, 5) g(n)";
+    assert_eq!(raw.query(failing).await, ["T 1", "D -5", "D -10", FAILS, "Z I"]);
+    raw.query("BEGIN").await;
+    assert_eq!(raw.query(failing).await, ["T 1", "D -5", "D -10", FAILS, "Z E"]);
+    raw.query("ROLLBACK").await;
+    for (limits, expected) in [
+        (&[0][..], &["D -5", "D -10", FAILS][..]),
+        (&[1, 1, 1], &["D -5", "s", "D -10", "s", FAILS]),
+        (&[2, 0], &["D -5", "D -10", "s", FAILS]),
+        (&[3], &["D -5", "D -10", FAILS]),
+        (&[1, 0], &["D -5", "s", "D -10", FAILS]),
+        // Nobody asked for the row that fails.
+        (&[2], &["D -5", "D -10", "s"]),
+    ] {
+        let mut messages = vec![parse("", failing), bind("", "", &[], &[], &[])];
+        messages.extend(limits.iter().map(|&limit| execute("", limit)));
+        messages.push(sync());
+        assert_eq!(raw.exchange(&messages).await, [&["1", "2"][..], expected, &["Z I"]].concat(), "{limits:?}");
+    }
+    // What comes first in the row takes its time first.
+    let began = tokio::time::Instant::now();
+    let slow = "SELECT pg_sleep(0.3), 10 / (n - 1) FROM generate_series(1, 1) g(n)";
+    assert_eq!(raw.query(slow).await, ["T 2", FAILS, "Z I"]);
+    assert_eq!(began.elapsed(), Duration::from_millis(300));
+}
+
+#[tokio::test(start_paused = true)]
 async fn portals_end_with_their_transaction() {
     let (server, _) = server(quick()).await;
     let mut raw = Raw::connect(&server).await;

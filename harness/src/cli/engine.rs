@@ -75,7 +75,7 @@ impl Engine {
                 invariant::all().iter().map(|meta| Named { name: meta.name, meaning: meta.meaning }).collect()
             },
             capabilities: || verdict::CAPABILITIES.to_vec(),
-            figures: || [trace::figures::NAMES, &["errors.*"]].concat(),
+            figures: || [trace::figures::NAMES, &["errors.*", "took.*"]].concat(),
             schema: scenario::schema::schema,
             serve: |scenario, listen| serve::serve(scenario, listen, |line| eprintln!("{line}")),
         }

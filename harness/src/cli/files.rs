@@ -1,9 +1,10 @@
 //! Scenario files found and read, and files written whole or not at all.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 use super::engine::Engine;
 use super::error::{Failure, Result};
@@ -45,7 +46,7 @@ pub(super) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         }
     }
     // The same file by two ways is one file; its first place counts.
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     found.retain(|path| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
     Ok(found)
 }
@@ -106,6 +107,48 @@ pub(crate) fn read_all(engine: &Engine, paths: &[PathBuf]) -> Result<Vec<Scenari
     if wrong.is_empty() { Ok(files) } else { Err(Failure::Files(wrong)) }
 }
 
+/// The temporary names of files that are not whole yet. A signal removes them.
+static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on Ctrl-C and SIGTERM remove what is not whole, and end the process.
+fn clean_up_after_signals() {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
+        std::thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+            // Without it files may be left behind, and nothing else.
+            if let Ok(code) = runtime.and_then(|runtime| runtime.block_on(signalled())) {
+                for path in &*unfinished() {
+                    let _gone_already = fs::remove_file(path);
+                }
+                std::process::exit(code);
+            }
+        });
+    });
+}
+
+/// Waits for a signal that asks to end; the exit code that a shell would give for it.
+async fn signalled() -> io::Result<i32> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(tokio::select! {
+            _ = interrupt.recv() => 130,
+            _ = terminate.recv() => 143,
+        })
+    }
+    #[cfg(not(unix))]
+    {
+        tokio::signal::ctrl_c().await?;
+        Ok(130)
+    }
+}
+
 /// A file that takes its place only when it is whole: until then it has another name, beside it.
 pub(super) struct Whole {
     target: PathBuf,
@@ -122,6 +165,8 @@ impl Whole {
         hidden.push(name);
         hidden.push(format!(".{}.tmp", std::process::id()));
         let whole = Whole { target: target.to_owned(), temporary: target.with_file_name(hidden), done: false };
+        clean_up_after_signals();
+        unfinished().insert(whole.temporary.clone());
         File::create(&whole.temporary).map_err(|error| Failure::io("write", target, &error))?;
         Ok(whole)
     }
@@ -158,6 +203,7 @@ impl Drop for Whole {
         if !self.done {
             let _gone_already = fs::remove_file(&self.temporary);
         }
+        unfinished().remove(&self.temporary);
     }
 }
 

@@ -78,18 +78,19 @@ fn entries(engine: &Engine, what: Listed) -> Vec<Entry> {
         Listed::Pools => (engine.pools)()
             .iter()
             .map(|adapter| {
-                let settings = adapter.mapping().iter();
-                let models = adapter.models();
+                let (about, models) = (adapter.about(), adapter.models());
+                let settings = if about.is_none() { adapter.mapping() } else { &[] };
+                let meaning = about.unwrap_or_else(|| match models {
+                    None => "how the common settings become its own:".to_owned(),
+                    Some(library) => format!("a model of {library}; how the common settings become its own:"),
+                });
                 Entry {
                     name: adapter.name().to_owned(),
                     version: Some(version_text(&**adapter)),
                     models,
-                    meaning: match models {
-                        None => "how the common settings become its own:".to_owned(),
-                        Some(library) => format!("a model of {library}; how the common settings become its own:"),
-                    },
+                    meaning,
                     can: Some(can(engine, &adapter.capabilities())),
-                    settings: settings.map(|&(name, becomes)| Setting { name, becomes }).collect(),
+                    settings: settings.iter().map(|&(name, becomes)| Setting { name, becomes }).collect(),
                 }
             })
             .collect(),

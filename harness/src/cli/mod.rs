@@ -10,7 +10,7 @@ pub(crate) mod job;
 mod list;
 mod new;
 pub(crate) mod outcome;
-mod run;
+pub(crate) mod run;
 mod schema;
 mod serve;
 mod show;
@@ -45,7 +45,7 @@ const EXAMPLES: &str = "\
 Examples:
   poolproof run                                     every scenario in ./scenarios against every pool
   poolproof run scenarios/faults --pool bb8         one folder, one pool
-  poolproof show scenarios/seeds/restart.toml --pool bb8 --seed 7
+  poolproof show scenarios/faults/server_crash.toml --pool bb8 --seed 7
   poolproof new my-restart                          a file to start from
 
 Exit codes:
@@ -75,7 +75,7 @@ enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  poolproof run scenarios/faults/restart_fast.toml --pool bb8 --seed 7 --trace a.jsonl
+  poolproof run scenarios/faults/server_restart_fast.toml --pool bb8 --seed 7 --trace a.jsonl
   poolproof run --seeds 1..1000 --jobs 2 --json > results.json")]
 struct RunArgs {
     /// Scenario files, and folders with them
@@ -129,7 +129,7 @@ struct CheckArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  poolproof show scenarios/faults/restart_fast.toml --pool bb8 --seed 7")]
+  poolproof show scenarios/faults/server_restart_fast.toml --pool bb8 --seed 7")]
 struct ShowArgs {
     /// The scenario file
     file: PathBuf,
@@ -176,7 +176,7 @@ struct NewArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  poolproof serve scenarios/seeds/restart.toml --listen 127.0.0.1:5433 &
+  poolproof serve scenarios/faults/slow_server.toml --listen 127.0.0.1:5433 &
   psql -h 127.0.0.1 -p 5433 -U app app")]
 struct ServeArgs {
     /// The scenario file

@@ -57,7 +57,7 @@ impl Judged {
         let more = match self.expectation.outcome {
             Outcome::Pass | Outcome::Unknown => String::new(),
             Outcome::Unsupported => self.lacks.join(", "),
-            Outcome::Excused | Outcome::Known | Outcome::Failed => self.violated.join(", "),
+            Outcome::Excused | Outcome::Known | Outcome::Told | Outcome::Failed => self.violated.join(", "),
         };
         if more.is_empty() { word.to_owned() } else { format!("{word}: {more}") }
     }
@@ -69,6 +69,7 @@ pub(super) fn word(outcome: Outcome) -> &'static str {
         Outcome::Pass => "pass",
         Outcome::Excused => "excused",
         Outcome::Known => "known",
+        Outcome::Told => "told",
         Outcome::Unsupported => "unsupported",
         Outcome::Failed => "FAILED",
         Outcome::Unknown => "UNKNOWN",

@@ -19,6 +19,7 @@ use super::{RunArgs, RunLimits};
 use crate::campaign::{self, Options};
 use crate::pool::{Adapter, PUBLISHED};
 use crate::report::Told;
+use crate::scenario::model::Scenario;
 use crate::trace::figures::NAMES;
 use crate::verdict::{Outcome, Verdict};
 use crate::worker::Limits;
@@ -40,10 +41,11 @@ struct Pair<'a> {
 
 pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
     let files = files::read_all(engine, &args.paths)?;
-    let adapters = pools(engine, &args.pools.names)?;
+    let adapters = files.iter().map(|file| pools_of(engine, &args.pools.names, &file.scenario));
+    let adapters = adapters.collect::<Result<Vec<_>>>()?;
     let (mut pairs, mut jobs, mut places) = (Vec::new(), Vec::new(), Vec::new());
-    for file in &files {
-        for adapter in &adapters {
+    for (file, adapters) in files.iter().zip(&adapters) {
+        for adapter in adapters {
             let (seeds, all_seeds) = seeds(args, file);
             for seed in seeds {
                 places.push(pairs.len());
@@ -92,6 +94,11 @@ pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
     Ok(if expected { Code::Expected } else { Code::Unexpected })
 }
 
+/// The pools to run a file with: those that were asked for, those that its story is about, or all that are published.
+pub(crate) fn pools_of(engine: &Engine, asked: &[String], scenario: &Scenario) -> Result<Vec<Arc<dyn Adapter>>> {
+    pools(engine, if asked.is_empty() { &scenario.pools } else { asked })
+}
+
 /// The pools of these names, or all that are published.
 pub(super) fn pools(engine: &Engine, names: &[String]) -> Result<Vec<Arc<dyn Adapter>>> {
     let all = (engine.pools)();
@@ -109,7 +116,7 @@ pub(super) fn pools(engine: &Engine, names: &[String]) -> Result<Vec<Arc<dyn Ada
             let near = known.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
             let hint = near.filter(|near| strsim::jaro(near, name) > 0.7);
             let hint = hint.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
-            return Err(Failure::sentence(format!("there is no pool {name}{hint}: there are {}", known.join(", "))));
+            return Err(Failure::sentence(format!("there is no pool {name}{hint}; `poolproof list pools` names all")));
         };
         if !chosen.iter().any(|other| other.name() == name) {
             chosen.push(Arc::clone(adapter));
@@ -249,11 +256,19 @@ fn explain(out: &mut impl Write, pair: &Pair<'_>, judged: &Judged) -> Result<()>
 
 fn print_sum(out: &mut impl Write, results: &[(&Pair<'_>, Judged)], runs: usize) -> Result<()> {
     let count = |outcome| results.iter().filter(|(_, judged)| judged.expectation.outcome == outcome).count();
-    let all =
-        [Outcome::Pass, Outcome::Excused, Outcome::Known, Outcome::Unsupported, Outcome::Failed, Outcome::Unknown];
+    let all = [
+        Outcome::Pass,
+        Outcome::Excused,
+        Outcome::Known,
+        Outcome::Told,
+        Outcome::Unsupported,
+        Outcome::Failed,
+        Outcome::Unknown,
+    ];
     let counts = all.map(|outcome| (count(outcome), word(outcome)));
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
-    writeln!(out, "\n{runs} runs: {}", counts.collect::<Vec<_>>().join(", "))?;
+    let word = if runs == 1 { "run" } else { "runs" };
+    writeln!(out, "\n{runs} {word}: {}", counts.collect::<Vec<_>>().join(", "))?;
     Ok(())
 }
 

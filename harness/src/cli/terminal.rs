@@ -25,7 +25,7 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 pub(super) fn style_of(outcome: Outcome) -> Style {
     match outcome {
         Outcome::Pass => GOOD,
-        Outcome::Excused | Outcome::Known | Outcome::Unsupported => SO_SO,
+        Outcome::Excused | Outcome::Known | Outcome::Told | Outcome::Unsupported => SO_SO,
         Outcome::Failed | Outcome::Unknown => BAD,
     }
 }

@@ -28,6 +28,7 @@ pub const META: Meta = Meta {
 /// Judges [`META`].
 pub struct CleanHandOut {
     discards: bool,
+    per_thread: bool,
     on_its_way: Duration,
     // What a connection had at its first hand-out, if anything.
     at_first: IntMap<u32, SessionReport>,
@@ -39,6 +40,7 @@ impl CleanHandOut {
     pub fn new(terms: &Terms) -> CleanHandOut {
         CleanHandOut {
             discards: terms.capabilities.reset_discard,
+            per_thread: terms.capabilities.per_thread,
             on_its_way: terms.round_trip + TIMER_SLACK,
             at_first: IntMap::default(),
         }
@@ -88,6 +90,10 @@ impl Judge for CleanHandOut {
         let (Some(conn), Some(pool), Some(report)) = (view.conn(*id), view.pool(*pool), session) else {
             return;
         };
+        if self.per_thread && conn.lease == Some(*actor) {
+            // The thread has it already, with its transaction: it was lost, and is lent again.
+            return;
+        }
         let promised = self.discards && pool.settings.reset_on_return == Reset::Discard;
         if report.state == BackendState::Idle && *unread == 0 && !(promised && has_any(report)) {
             return;

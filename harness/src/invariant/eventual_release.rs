@@ -5,8 +5,10 @@
 //! is open; or it was handed out again, or its client end or its backend is gone. While an abandoned statement runs, the
 //! pool can do nothing: the bound starts anew when it has ended. Where the flow may be silently dead, or the world is
 //! faulty, nothing is judged. A connection that was never handed out again although the capacity probe asked for all of
-//! them and did not get them was lost by the pool. A leaked lease is told as well: the application never gives it back,
-//! which a scenario that leaks excuses.
+//! them and did not get them was lost by the pool. What the
+//! application keeps from the pool is told as well, since a story may be about it: a lease that it leaked, one that it
+//! lost in a reference cycle and that no collection has found within the bound, and one that its thread's session keeps
+//! after the actor's end.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -34,8 +36,10 @@ pub struct EventualRelease {
     bound: Duration,
     // Ends of leases that left something behind, by the time at which it must be gone.
     pending: VecDeque<Pending>,
-    // Leaked leases whose actors have not ended, and those whose have.
+    // Leaked leases whose actors have not ended.
     leaked: Vec<(ActorId, ConnId)>,
+    // Kept by a session and told of: the connection, and since when it has been leased.
+    kept: Vec<(ConnId, Option<Duration>)>,
     // Pools whose capacity probe did not get all it asked for.
     short: Vec<PoolId>,
     capacity_since: Option<Duration>,
@@ -47,7 +51,16 @@ struct Pending {
     ended: Duration,
     actor: ActorId,
     conn: ConnId,
-    leaked: bool,
+    fate: Fate,
+}
+
+/// How a lease ended, or why it didn't.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Returned,
+    Leaked,
+    Lost,
+    Kept,
 }
 
 impl EventualRelease {
@@ -61,6 +74,7 @@ impl EventualRelease {
             bound: terms.within(META.name, Duration::from_secs(5)),
             pending: VecDeque::new(),
             leaked: Vec::new(),
+            kept: Vec::new(),
             short: Vec::new(),
             capacity_since: None,
         }
@@ -80,8 +94,19 @@ impl EventualRelease {
         let Some(conn) = view.conn(id) else { return };
         let at_rest = matches!(conn.state, None | Some(BackendState::Idle)) || conn.end != ClientEnd::Open;
         if !at_rest {
-            self.pending.push_back(Pending { due: now + self.bound, ended: now, actor, conn: id, leaked: false });
+            self.pending.push_back(Pending {
+                due: now + self.bound,
+                ended: now,
+                actor,
+                conn: id,
+                fate: Fate::Returned,
+            });
         }
+    }
+
+    /// The application keeps a lease from here on.
+    fn keeps(&mut self, actor: ActorId, conn: ConnId, now: Duration, fate: Fate) {
+        self.pending.push_back(Pending { due: now + self.bound, ended: now, actor, conn, fate });
     }
 
     fn settle(&mut self, now: Duration, view: &View, out: &mut Violations) {
@@ -101,16 +126,8 @@ impl EventualRelease {
         if conn.end != ClientEnd::Open || conn.state.is_none() {
             return;
         }
-        if pending.leaked {
-            if conn.leaked && conn.lease == Some(pending.actor) {
-                out.add(&META, || {
-                    let sentence = format!(
-                        "the actor ended at {} and leaked its lease: the application never gave it back",
-                        seconds(pending.ended)
-                    );
-                    Violation::new(&META, now, Who::Actor(pending.actor), sentence).on(pending.conn, view)
-                });
-            }
+        if pending.fate != Fate::Returned {
+            self.judge_kept(pending, now, view, out);
             return;
         }
         let handed_out_again = conn.leased_at.is_some_and(|leased| leased > pending.ended) || conn.lease.is_some();
@@ -149,6 +166,33 @@ impl EventualRelease {
         });
     }
 
+    /// What the application keeps from the pool.
+    fn judge_kept(&mut self, pending: Pending, now: Duration, view: &View, out: &mut Violations) {
+        let Some(conn) = view.conn(pending.conn) else { return };
+        let ended = seconds(pending.ended);
+        let sentence = match pending.fate {
+            Fate::Kept => {
+                // Another actor of the thread may hold it now; it is not back in the pool for that.
+                let returned = conn.released.is_some_and(|(released, _)| released >= pending.ended);
+                let told = (pending.conn, conn.leased_at);
+                if returned || conn.lease.is_none() || self.kept.contains(&told) {
+                    return;
+                }
+                self.kept.push(told);
+                format!("the actor ended at {ended}, and its thread's session kept the connection: it was not removed")
+            }
+            _ if !conn.leaked || conn.lease != Some(pending.actor) => return,
+            Fate::Lost => format!(
+                "it lost its lease in a reference cycle at {ended}, and {} later no collection has returned it",
+                seconds(self.bound)
+            ),
+            Fate::Leaked | Fate::Returned => {
+                format!("the actor ended at {ended} and leaked its lease: the application never gave it back")
+            }
+        };
+        out.add(&META, || Violation::new(&META, now, Who::Actor(pending.actor), sentence).on(pending.conn, view));
+    }
+
     /// After the capacity probe: what the pool never handed out although it was asked for everything.
     fn lost(&mut self, now: Duration, view: &View, out: &mut Violations) {
         let Some(since) = self.capacity_since.take() else {
@@ -182,7 +226,10 @@ impl Judge for EventualRelease {
     }
 
     fn wants(&self) -> Wants {
-        Wants { before: &[Kind::Released, Kind::Leaked, Kind::ActorEnd, Kind::AcquireEnd, Kind::Phase], after: &[] }
+        Wants {
+            before: &[Kind::Released, Kind::Leaked, Kind::ActorEnd, Kind::AcquireEnd, Kind::Process, Kind::Phase],
+            after: &[],
+        }
     }
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
@@ -192,20 +239,20 @@ impl Judge for EventualRelease {
         match &event.what {
             What::Released { actor, conn } => self.ended(*actor, *conn, event.at, view),
             What::Leaked { actor, conn } => self.leaked.push((*actor, *conn)),
+            What::Lost { actor, conn } => self.keeps(*actor, *conn, event.at, Fate::Lost),
+            What::Kept { actor, conn } => self.keeps(*actor, *conn, event.at, Fate::Kept),
             What::ActorEnd { actor, .. } => {
                 if let Some(conn) = view.actor(*actor).and_then(|actor| actor.held) {
                     self.ended(*actor, conn, event.at, view);
                 }
                 if !self.leaked.is_empty() {
-                    let (bound, ended) = (self.bound, event.at);
-                    let pending = &mut self.pending;
-                    self.leaked.retain(|&(leaker, conn)| {
+                    for (leaker, conn) in std::mem::take(&mut self.leaked) {
                         if leaker == *actor {
-                            let due = ended + bound;
-                            pending.push_back(Pending { due, ended, actor: *actor, conn, leaked: true });
+                            self.keeps(leaker, conn, event.at, Fate::Leaked);
+                        } else {
+                            self.leaked.push((leaker, conn));
                         }
-                        leaker != *actor
-                    });
+                    }
                 }
             }
             What::AcquireEnd { pool, result, .. }
@@ -225,7 +272,7 @@ impl Judge for EventualRelease {
                 self.lost(event.at, view, out);
                 // From here on the pools are closed: what is still open is judged as left.
                 for pending in std::mem::take(&mut self.pending) {
-                    if pending.leaked {
+                    if pending.fate != Fate::Returned {
                         self.judge(pending, event.at, view, out);
                     }
                 }
@@ -300,6 +347,31 @@ mod tests {
         let mut case = Case::new();
         case.at(10).asks(1).open(1).gets(1, 1).happens(What::Leaked { actor: ActorId(1), conn: ConnId(1) });
         case.ends(1, ActorEnd::Done).at(9_000).phase(Phase::Healing).violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_lease_is_lost_in_a_cycle_until_a_collection() {
+        let lost = || {
+            let mut case = Case::new();
+            case.at(10).asks(1).open(1).gets(1, 1).happens(What::Lost { actor: ActorId(1), conn: ConnId(1) });
+            case
+        };
+        lost().at(9_000).phase(Phase::Healing).at(20_000).phase(Phase::Capacity).violates(META.name, 1);
+        lost().at(3_000).releases(1, 1).ends(1, ActorEnd::Done).at(20_000).phase(Phase::Healing).is_innocent();
+    }
+
+    #[test]
+    fn a_threads_session_keeps_a_connection_and_is_told_once() {
+        let kept = |actor| What::Kept { actor: ActorId(actor), conn: ConnId(1) };
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).happens(kept(1)).ends(1, ActorEnd::Done);
+        case.at(2_000).happens(What::Resumed { actor: ActorId(2), conn: ConnId(1) }).happens(kept(2));
+        case.ends(2, ActorEnd::Done).at(20_000).phase(Phase::Healing).at(20_001).phase(Phase::Capacity);
+        case.violates(META.name, 1);
+        let mut removed = Case::new();
+        removed.at(10).asks(1).open(1).gets(1, 1).happens(kept(1)).ends(1, ActorEnd::Done);
+        removed.at(2_000).happens(What::Resumed { actor: ActorId(2), conn: ConnId(1) }).releases(2, 1);
+        removed.ends(2, ActorEnd::Done).at(20_000).phase(Phase::Healing).is_innocent();
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub const META: Meta = Meta {
 pub struct ExclusiveLease {
     /// Pools that document that they lend one connection to several.
     shared: bool,
+    // A thread may be lent what it has: an actor has it when it lost its lease in a reference cycle.
+    per_thread: bool,
     open: Vec<Overlap>,
 }
 
@@ -35,7 +37,11 @@ impl ExclusiveLease {
     /// On these terms.
     #[must_use]
     pub fn new(terms: &Terms) -> ExclusiveLease {
-        ExclusiveLease { shared: terms.capabilities.shared, open: Vec::new() }
+        ExclusiveLease {
+            shared: terms.capabilities.shared,
+            per_thread: terms.capabilities.per_thread,
+            open: Vec::new(),
+        }
     }
 
     fn settle(&mut self, now: Duration, view: &View, out: &mut Violations) {
@@ -69,7 +75,7 @@ impl Judge for ExclusiveLease {
                 let Some(known) = view.conn(*conn) else {
                     return;
                 };
-                if let Some(former) = known.lease {
+                if let Some(former) = known.lease.filter(|former| !self.per_thread || former != actor) {
                     self.open.push(Overlap { at: event.at, conn: *conn, former, newer: *actor });
                 }
                 if known.detached || known.pool != *pool {

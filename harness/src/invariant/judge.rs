@@ -124,7 +124,7 @@ fn panics(steps: &[crate::scenario::model::Step]) -> bool {
     use crate::scenario::model::Action;
     steps.iter().any(|step| match &step.action {
         Action::Panic => true,
-        Action::Repeat { steps, .. } => panics(steps),
+        Action::Repeat { steps, .. } | Action::While { steps, .. } => panics(steps),
         _ => false,
     })
 }
@@ -301,7 +301,12 @@ pub enum Kind {
     SqlEnd,
     Released,
     Leaked,
+    Resumed,
+    Collected,
     Detached,
+    Raised,
+    Job,
+    Thread,
     Cancelled,
     Fault,
     Lifecycle,
@@ -326,10 +331,11 @@ impl Kind {
             What::ProcessStart { .. } | What::ProcessEnd { .. } => Kind::Process,
             What::PoolBuilt { .. } | What::PoolFailed { .. } => Kind::PoolBuilt,
             What::PoolResized { .. } => Kind::PoolResized,
-            What::PoolDisposed { .. }
-            | What::PoolClosing { .. }
+            What::PoolClosing { .. }
             | What::PoolClosed { .. }
-            | What::PoolDropped { .. } => Kind::PoolEnd,
+            | What::PoolDropped { .. }
+            | What::PoolDisposed { .. }
+            | What::PoolLost { .. } => Kind::PoolEnd,
             What::PoolStatus { .. } => Kind::PoolStatus,
             What::Dial { .. } => Kind::Dial,
             What::DialFailed { .. } | What::DialDropped { .. } => Kind::DialEnd,
@@ -343,7 +349,12 @@ impl Kind {
             What::SqlStart { .. } => Kind::SqlStart,
             What::SqlEnd { .. } => Kind::SqlEnd,
             What::Released { .. } => Kind::Released,
-            What::Leaked { .. } => Kind::Leaked,
+            What::Leaked { .. } | What::Lost { .. } | What::Kept { .. } => Kind::Leaked,
+            What::Resumed { .. } => Kind::Resumed,
+            What::Raised { .. } | What::Deadlocked { .. } => Kind::Raised,
+            What::Job { .. } | What::Join { .. } => Kind::Job,
+            What::ThreadBlocked { .. } | What::ThreadFree { .. } => Kind::Thread,
+            What::Collected { .. } => Kind::Collected,
             What::Detached { .. } => Kind::Detached,
             What::StepCancelled { .. } => Kind::Cancelled,
             What::FaultBegin { .. } | What::FaultEnd { .. } => Kind::Fault,

@@ -1,7 +1,8 @@
 //! No lease starts on a connection known broken, older than `max_lifetime`, or idle for longer than `idle_timeout`.
 //!
 //! Known means that the driver saw it break in an earlier millisecond; a FIN still on its way, or a flow silently dead,
-//! nobody can know. Age and idle time are judged where the settings give them and the pool closes such connections by
+//! nobody can know. A model's driver (psycopg2) may not know what tokio-postgres knows: then it is judged only where the
+//! connection is to be checked before its hand-out, and broke before the acquire began. Age and idle time are judged where the settings give them and the pool closes such connections by
 //! itself; its reaper may come up to its interval late.
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub const META: Meta = Meta {
 
 /// Judges [`META`].
 pub struct LiveHandOut {
+    unaware: bool,
     lifetime: bool,
     idle: bool,
     late: Duration,
@@ -30,6 +32,7 @@ impl LiveHandOut {
     #[must_use]
     pub fn new(terms: &Terms) -> LiveHandOut {
         LiveHandOut {
+            unaware: terms.capabilities.unaware,
             lifetime: terms.capabilities.max_lifetime,
             idle: terms.capabilities.idle_timeout,
             late: terms.within(META.name, Duration::from_secs(30)) + terms.grace(),
@@ -56,7 +59,15 @@ impl Judge for LiveHandOut {
         let settings = &pool.settings;
         let age = event.at.saturating_sub(conn.opened_at);
         let idle = conn.released.map_or(age, |(released, _)| event.at.saturating_sub(released));
-        let told = if let Some(broken) = conn.broken_at.filter(|broken| broken.as_millis() < event.at.as_millis()) {
+        // What an unaware driver can know is what a check finds: the state at the acquire's start.
+        let known_by = match view.actor(*actor).and_then(|actor| actor.waiting) {
+            Some((_, since)) if self.unaware => since,
+            _ => event.at,
+        };
+        let known = |broken: &Duration| {
+            broken.as_millis() < known_by.as_millis() && (!self.unaware || settings.test_on_acquire)
+        };
+        let told = if let Some(broken) = conn.broken_at.filter(known) {
             format!("it was handed out, but the driver had known since {} that it is broken", seconds(broken))
         } else if let Some(limit) = settings.max_lifetime.filter(|limit| self.lifetime && age > *limit + self.late) {
             format!("it was handed out {} after it was opened, but max_lifetime is {}", seconds(age), seconds(limit))
@@ -90,6 +101,20 @@ mod tests {
         let mut case = Case::new();
         case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).at(30).gone(1, terminated());
         case.at(90_000).leases(2, 1).is_innocent();
+    }
+
+    #[test]
+    fn broken_unknown_to_a_driver_that_knows_by_use_alone() {
+        let run = |test_on_acquire| {
+            let mut settings = scenario();
+            settings.apps["web"].pool.test_on_acquire = test_on_acquire;
+            let mut case = Case::with(&settings, crate::pool::Capabilities { unaware: true, ..ABLE });
+            case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).at(30).broken(1).gone(1, terminated());
+            case.at(90_000).asks(2).at(90_010).gets(2, 1);
+            case
+        };
+        run(false).is_innocent();
+        run(true).violates(META.name, 1);
     }
 
     #[test]

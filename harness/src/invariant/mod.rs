@@ -10,6 +10,7 @@ pub mod demand;
 pub mod effects;
 pub mod eventual_release;
 pub mod exclusive_lease;
+pub mod jobs_done;
 pub mod live_hand_out;
 pub mod no_lost_wakeup;
 pub mod no_panic;
@@ -27,7 +28,7 @@ pub use judge::{Judge, Jury, Meta, Terms, Violation, Violations, Who};
 /// Every invariant, in the order in which they are listed to people.
 #[must_use]
 pub fn all() -> &'static [Meta] {
-    static ALL: [Meta; 16] = [
+    static ALL: [Meta; 17] = [
         bounded_connections::META,
         exclusive_lease::META,
         eventual_release::META,
@@ -44,6 +45,7 @@ pub fn all() -> &'static [Meta] {
         no_panic::META,
         no_stall::META,
         effects::META,
+        jobs_done::META,
     ];
     &ALL
 }
@@ -54,7 +56,7 @@ pub fn names() -> Vec<&'static str> {
     all().iter().map(|meta| meta.name).collect()
 }
 
-/// The judges of one run; `no-stall` is judged from outside the run and has none.
+/// The judges of one run; a run that is stuck is judged from outside.
 #[must_use]
 pub fn jury(terms: &Terms) -> Jury {
     Jury::new(vec![
@@ -72,7 +74,9 @@ pub fn jury(terms: &Terms) -> Jury {
         Box::new(truthful_status::TruthfulStatus::new(terms)),
         Box::new(nothing_left::NothingLeft::new(terms)),
         Box::new(no_panic::NoPanic::new(terms)),
+        Box::new(no_stall::NoStall::new(terms)),
         Box::new(effects::Effects::default()),
+        Box::new(jobs_done::JobsDone::default()),
     ])
 }
 
@@ -85,10 +89,10 @@ mod tests {
     #[test]
     fn names_are_unique_and_meanings_are_sentences() {
         let mut names = names();
-        assert_eq!(names.len(), 16);
+        assert_eq!(names.len(), 17);
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), 16);
+        assert_eq!(names.len(), 17);
         assert!(all().iter().all(|meta| !meta.meaning.is_empty() && !meta.bound.is_empty()));
     }
 

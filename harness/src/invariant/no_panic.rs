@@ -76,7 +76,9 @@ mod tests {
             let steps = vec![Step { action: Action::Panic, cancel: None }];
             let (app, arrive) = ("web".to_owned(), Arrive::Never);
             let (from, until, on_error) = (std::time::Duration::ZERO, None, OnError::Stop);
-            scenario.workloads.insert("clumsy".into(), Workload { app, arrive, from, until, steps, on_error });
+            scenario
+                .workloads
+                .insert("clumsy".into(), Workload { app, arrive, from, until, steps, on_error, finally: Vec::new() });
             let mut case = Case::of(&scenario);
             let (actor, workload, process) = (ActorId(1), workload.into(), ProcessId(1));
             case.happens(What::ActorStart { actor, workload, process }).ends(1, ActorEnd::Panicked("step".into()));

@@ -38,6 +38,8 @@ pub(crate) const ABLE: Capabilities = Capabilities {
     fifo: true,
     lifo: true,
     unpooled: false,
+    unaware: false,
+    per_thread: false,
     shared: false,
 };
 
@@ -70,10 +72,14 @@ pub(crate) fn scenario() -> Scenario {
             dns_ttl: Duration::ZERO,
             client: SocketOptions { keepalive: None, user_timeout: None, connect_timeout: None },
         },
+        pools: Vec::new(),
+        queues: IndexMap::new(),
         apps: IndexMap::from([(
             "web".to_owned(),
             App {
-                processes: 1,
+                processes: Processes::Fixed(1),
+                collector: None,
+                cooperative: true,
                 user: "app".into(),
                 pool: PoolSettings {
                     max_size: 2,
@@ -90,6 +96,8 @@ pub(crate) fn scenario() -> Scenario {
             bounds: Vec::new(),
             excuses: Vec::new(),
             known: Vec::new(),
+            violations: Vec::new(),
+            errors: Vec::new(),
             sql: Vec::new(),
             needs: Vec::new(),
             figures: IndexMap::new(),

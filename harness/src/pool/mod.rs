@@ -52,6 +52,11 @@ pub trait Adapter: Send + Sync + 'static {
     /// The pool's version, as on crates.io; of a model, the version of the library that it follows.
     fn version(&self) -> &'static str;
 
+    /// What it is, for `poolproof list pools`, where its name and mapping don't tell it.
+    fn about(&self) -> Option<String> {
+        None
+    }
+
     /// The library that this is a model of, and where it comes from: `SQLAlchemy (PyPI)`. `None` for a pool itself.
     fn models(&self) -> Option<&'static str> {
         None
@@ -94,6 +99,12 @@ pub trait Pool: Send + Sync + 'static {
 
     /// Changes `max_size`. Only called with [`Capabilities::resize`].
     fn resize(&self, _max_size: u32) {}
+
+    /// Whether an acquire holds a lock that its own thread can't take again: a garbage collector that runs inside it and
+    /// finds a lost lease then waits for ever. Of models of pools that are not Rust.
+    fn holds_plain_lock(&self) -> bool {
+        false
+    }
 
     /// Lets go of all connections, and goes on empty: idle ones are closed now, leased ones are the former pool's and
     /// don't come back to this one (SQLAlchemy's `Engine.dispose()`). Only called with [`Capabilities::dispose`].
@@ -187,6 +198,11 @@ pub struct Capabilities {
     pub lifo: bool,
     /// Keeps no connection between two leases, by its documentation: churn is what it is for. Nothing needs it.
     pub unpooled: bool,
+    /// Its driver learns that a connection broke only by using it, as libpq's users do: what broke while it was idle is not
+    /// known to be broken. Nothing needs it.
+    pub unaware: bool,
+    /// Lends a thread that has a connection the same one again, by its documentation. Nothing needs it.
+    pub per_thread: bool,
     /// Lends one connection to several at once, by its documentation: no lease is exclusive. Nothing needs it.
     pub shared: bool,
 }

@@ -23,10 +23,14 @@ pub(crate) fn scenario() -> impl Strategy<Value = Scenario> {
             apps[chosen].user.clone_from(role);
         }
         server.superuser_reserved_connections = server.superuser_reserved_connections.min(server.max_connections - 1);
-        let texts = (line(), text(), seeds());
+        let pools = vec(select(vec!["bb8", "queuepool"]).prop_map(str::to_owned), 0..3);
+        let texts = (line(), text(), seeds(), pools, queue());
         let traffic = workloads(apps.keys().cloned().collect());
         let faults = vec(fault(apps.clone(), standby.is_some()), 0..6);
-        (texts, traffic, faults, expect()).prop_map(move |((title, story, seeds), workloads, faults, expect)| {
+        (texts, traffic, faults, expect()).prop_map(move |(texts, workloads, faults, expect)| {
+            let (title, story, seeds, pools, queue) = texts;
+            let queues = IndexMap::from([(QUEUE.to_owned(), queue)]);
+            let workloads = with_workers(workloads, &apps);
             Scenario {
                 title,
                 story,
@@ -34,12 +38,50 @@ pub(crate) fn scenario() -> impl Strategy<Value = Scenario> {
                 server: server.clone(),
                 standby: standby.clone(),
                 network: network.clone(),
+                pools,
+                queues,
                 apps: apps.clone(),
                 workloads,
                 faults,
                 expect,
             }
         })
+    })
+}
+
+/// Workers only where processes are there for them, and some for the queue.
+fn with_workers(mut workloads: IndexMap<String, Workload>, apps: &IndexMap<String, App>) -> IndexMap<String, Workload> {
+    for workload in workloads.values_mut() {
+        if apps[&workload.app].processes == Processes::PerRequest && matches!(workload.arrive, Arrive::Workers { .. }) {
+            workload.arrive = Arrive::Every(Duration::from_secs(1));
+        }
+    }
+    if let Some((app, _)) = apps.iter().find(|(_, app)| app.processes != Processes::PerRequest) {
+        let mailer = Workload {
+            app: app.clone(),
+            arrive: Arrive::Jobs { queue: QUEUE.to_owned(), workers: 2 },
+            from: Duration::ZERO,
+            until: None,
+            steps: vec![plain(Action::Collect)],
+            on_error: OnError::Stop,
+            finally: vec![plain(Action::Status)],
+        };
+        workloads.insert("mailer".to_owned(), mailer);
+    }
+    workloads
+}
+
+/// The queue that every scenario has.
+const QUEUE: &str = "tasks";
+
+/// In a broker, which every app reaches.
+fn queue() -> impl Strategy<Value = Queue> {
+    let acknowledge = select(vec![Acknowledge::Early, Acknowledge::Late]);
+    (acknowledge, 0u32..9, millis(90_000)).prop_map(|(acknowledge, max_retries, countdown)| Queue {
+        app: None,
+        acknowledge,
+        max_retries,
+        countdown,
     })
 }
 
@@ -147,9 +189,14 @@ fn app() -> impl Strategy<Value = App> {
             (max_size, min_idle.min(max_idle.unwrap_or(max_size)), max_idle)
         },
     );
-    (1u32..5, sizes, times, reset, order, any::<bool>()).prop_map(
-        |(processes, (max_size, min_idle, max_idle), times, reset_on_return, order, superuser)| App {
-            processes,
+    let processes = prop_oneof![9 => (1u32..5).prop_map(Processes::Fixed), 1 => Just(Processes::PerRequest)];
+    let collector = (1u32..900, 0u32..9).prop_map(|(threshold, acquire)| Collector { threshold, acquire });
+    let process = (processes, option::of(collector), any::<bool>());
+    (process, sizes, times, reset, order, any::<bool>()).prop_map(
+        |(process, (max_size, min_idle, max_idle), times, reset_on_return, order, superuser)| App {
+            processes: process.0,
+            collector: process.1,
+            cooperative: process.2,
             user: if superuser { "postgres" } else { "app" }.to_owned(),
             pool: PoolSettings {
                 max_size,
@@ -188,14 +235,22 @@ fn work(spawns: Vec<String>) -> impl Strategy<Value = Step> {
     .prop_filter("a statement has some text", |sql| !sql.trim().is_empty());
     let waits = prop_oneof![
         statement.clone().prop_map(Action::Sql),
+        statement.clone().prop_map(Action::ExpectRow),
         statement.prop_map(Action::Prepared),
-        select(vec![Action::Begin, Action::Commit, Action::Rollback, Action::ClosePool]),
+        select(vec![Action::Begin, Action::Commit, Action::Rollback, Action::ClosePool, Action::DisposePool]),
+        select(vec![Action::Take(QUEUE.to_owned()), Action::Join(QUEUE.to_owned())]),
         (millis(900), millis(900)).prop_map(|(a, b)| Action::Hold { min: a.min(b), max: a.max(b) }),
     ];
     let waits = (waits, cancel()).prop_map(|(action, cancel)| Step { action, cancel });
     let instant = prop_oneof![
         (0u32..20).prop_map(Action::Resize),
-        Just(Action::Status),
+        select(vec![Action::Status, Action::Collect]),
+        (1u32..900, 1u32..900).prop_map(|(a, b)| Action::Allocate { min: a.min(b), max: a.max(b) }),
+        (millis(900), "[a-z$]{0,9}").prop_map(|(after, payload)| Action::Put {
+            queue: QUEUE.to_owned(),
+            after,
+            payload
+        }),
         millis(900).prop_map(|after| Action::Abandon { after }),
     ];
     let spawn = (any::<proptest::sample::Index>(), any::<bool>()).prop_map(move |(index, wait)| match spawns.len() {
@@ -209,10 +264,22 @@ fn work(spawns: Vec<String>) -> impl Strategy<Value = Step> {
 fn lease(spawns: Vec<String>) -> impl Strategy<Value = Vec<Step>> {
     let acquire =
         (maybe(), cancel()).prop_map(|(deadline, cancel)| Step { action: Action::Acquire { deadline }, cancel });
-    let end = select(vec![Action::Release, Action::Leak]).prop_map(plain);
-    (acquire, any::<bool>(), vec(work(spawns), 0..5), end).prop_map(|(acquire, detach, work, end)| {
-        let detach = detach.then_some(plain(Action::Detach));
-        std::iter::once(acquire).chain(detach).chain(work).chain([end]).collect()
+    let end = select(vec![Action::Release, Action::Leak, Action::Lose]).prop_map(plain);
+    (acquire, 0u32..4, vec(work(spawns), 0..5), end).prop_map(|(acquire, kind, work, end)| {
+        let work = work.into_iter();
+        match kind {
+            0 => [acquire, plain(Action::Detach)].into_iter().chain(work).chain([end]).collect(),
+            1 => {
+                let flush = plain(Action::Flush("INSERT INTO t VALUES (1)".to_owned()));
+                let session = [plain(Action::Session), flush].into_iter();
+                session.chain(work).chain([plain(Action::RemoveSession)]).collect()
+            }
+            2 => {
+                let steps = std::iter::once(acquire).chain(work).chain([end]).collect();
+                vec![plain(Action::While { queue: QUEUE.to_owned(), steps })]
+            }
+            _ => std::iter::once(acquire).chain(work).chain([end]).collect(),
+        }
     })
 }
 
@@ -224,10 +291,11 @@ fn steps(spawns: Vec<String>) -> impl Strategy<Value = Vec<Step>> {
         if deeper { repeat(vec![inner], None) } else { inner }
     });
     let whole = prop_oneof![2 => leases, 1 => repeated.prop_map(|step| vec![step])];
-    (whole, any::<bool>(), any::<bool>()).prop_map(|(mut steps, own_pool, panics)| {
-        if own_pool {
+    let lost = select(vec![Action::DropPool, Action::LosePool]);
+    (whole, option::of(lost), any::<bool>()).prop_map(|(mut steps, own_pool, panics)| {
+        if let Some(end) = own_pool {
             steps.insert(0, plain(Action::NewPool));
-            steps.push(plain(Action::DropPool));
+            steps.push(plain(end));
         }
         if panics {
             steps.push(plain(Action::Panic));
@@ -251,14 +319,16 @@ fn workloads(apps: Vec<String>) -> impl Strategy<Value = IndexMap<String, Worklo
     let spawned: Vec<String> = vec!["job".to_owned(), "other-job".to_owned()];
     let one = move |arrive: BoxedStrategy<Arrive>, spawns: Vec<String>| {
         let on_error = select(vec![OnError::Stop, OnError::Continue, OnError::Rollback]);
-        (select(apps.clone()), arrive, millis(9000), maybe(), steps(spawns), on_error).prop_map(
-            |(app, arrive, from, until, steps, on_error)| Workload {
+        let finally = vec(select(vec![Action::RemoveSession, Action::Rollback, Action::Collect]).prop_map(plain), 0..2);
+        (select(apps.clone()), arrive, millis(9000), maybe(), steps(spawns), on_error, finally).prop_map(
+            |(app, arrive, from, until, steps, on_error, finally)| Workload {
                 app,
                 arrive,
                 from,
                 until: until.map(|until| until + from),
                 steps,
                 on_error,
+                finally,
             },
         )
     };
@@ -289,9 +359,10 @@ fn action(apps: IndexMap<String, App>, standby: bool) -> BoxedStrategy<FaultActi
         let apps = apps.clone();
         let pick = (select(names.clone()), any::<proptest::sample::Index>(), any::<bool>(), option::of(millis(9000)));
         pick.prop_map(move |(app, index, all, restart_after)| {
-            let processes = usize::try_from(apps[&app].processes).expect("it is small");
-            let process = u32::try_from(index.index(processes) + 1).expect("it is small");
-            (app, (!all).then_some(process), restart_after)
+            let processes = usize::try_from(apps[&app].processes.fixed()).expect("it is small");
+            let process =
+                (!all && processes > 0).then(|| u32::try_from(index.index(processes) + 1).expect("it is small"));
+            (app, process, restart_after)
         })
     };
     let of_server = prop_oneof![
@@ -334,7 +405,17 @@ fn action(apps: IndexMap<String, App>, standby: bool) -> BoxedStrategy<FaultActi
         server().prop_map(|to| FaultAction::DnsRepoint { to }),
     ];
     let of_app = prop_oneof![
-        process().prop_map(|(app, process, restart_after)| FaultAction::AppKill { app, process, restart_after }),
+        (process(), maybe()).prop_map(|((app, process, restart_after), older_than)| FaultAction::AppKill {
+            app,
+            process,
+            older_than,
+            restart_after
+        }),
+        (maybe(), option::of(1u32..9)).prop_map(|(older_than, count)| FaultAction::ActorKill {
+            workload: "job".to_owned(),
+            older_than,
+            count
+        }),
         process().prop_map(|(app, process, restart_after)| FaultAction::AppPowerLoss { app, process, restart_after }),
     ];
     if standby {
@@ -364,8 +445,17 @@ fn expect() -> impl Strategy<Value = Expect> {
     let checks = vec((text(), text()), 0..3);
     let needs = vec(select(vec!["close", "resize"]).prop_map(str::to_owned), 0..3);
     let figures = btree_map("[a-z_.]{1,12}", comparison(), 0..4);
-    (end, bounds, vec(excuse, 0..3), vec(known, 0..3), checks, needs, figures).prop_map(
-        |((until, healing), bounds, excuses, known, checks, needs, figures)| Expect {
+    let declared = (select(vec!["demand", "effects"]), option::of(pool()), text());
+    let error = (line(), option::of(comparison()), option::of(comparison()));
+    let error = error.prop_map(|(text, count, first)| ErrorCheck { text, count, first });
+    let told = (vec(declared, 0..3), vec(error, 0..3));
+    (end, bounds, vec(excuse, 0..3), vec(known, 0..3), told, checks, (needs, figures)).prop_map(
+        |((until, healing), bounds, excuses, known, (declared, errors), checks, (needs, figures))| Expect {
+            violations: declared
+                .into_iter()
+                .map(|(invariant, pool, because)| Declared { invariant: invariant.to_owned(), pool, because })
+                .collect(),
+            errors,
             until: Duration::from_millis(until),
             healing,
             bounds: bounds

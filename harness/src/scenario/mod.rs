@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod arbitrary;
+mod jobs;
 pub mod model;
 mod parse;
 mod print;
@@ -9,10 +10,11 @@ mod reader;
 pub mod report;
 pub mod schema;
 mod semantics;
+mod step_kinds;
 mod steps;
 mod units;
 
 pub use parse::{Checked, FAULTS, FaultKind, Names, check, parse, parse_with};
 pub use print::{action_text, comparison, fault_name, print};
 pub use report::{Diagnostic, Report, Severity};
-pub use steps::{STEPS, StepKind};
+pub use step_kinds::{STEPS, StepKind};

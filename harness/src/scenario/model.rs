@@ -6,6 +6,14 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
+mod expect;
+mod fault;
+mod traffic;
+
+pub use expect::*;
+pub use fault::*;
+pub use traffic::*;
+
 /// One scenario file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
@@ -21,6 +29,10 @@ pub struct Scenario {
     pub standby: Option<Standby>,
     /// The network between apps and servers.
     pub network: Network,
+    /// The pools that the story is about; empty: every published one.
+    pub pools: Vec<String>,
+    /// Queues of jobs by name.
+    pub queues: IndexMap<String, Queue>,
     /// Client programs by name.
     pub apps: IndexMap<String, App>,
     /// Traffic by name.
@@ -143,12 +155,68 @@ pub struct Keepalive {
 /// A client program: one or more identical processes, each with a pool of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct App {
-    /// Default 1.
-    pub processes: u32,
+    /// Default one.
+    pub processes: Processes,
+    /// When its garbage collector runs by itself; `None`: only when a step asks for it. Default `None`.
+    pub collector: Option<Collector>,
+    /// Whether its driver lets other actors of the process run while one waits for the server. Default true.
+    pub cooperative: bool,
     /// The role it connects as. Default `app`.
     pub user: String,
     /// Its pool's settings.
     pub pool: PoolSettings,
+}
+
+/// A garbage collector that runs by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Collector {
+    /// After so many allocations.
+    pub threshold: u32,
+    /// Allocations inside each acquire, where some pools hold a lock. Default 0.
+    pub acquire: u32,
+}
+
+/// The processes of an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Processes {
+    /// This many, from the start of the run.
+    Fixed(u32),
+    /// One for each actor, as CGI does: it starts with the actor, and ends with it.
+    PerRequest,
+}
+
+impl Processes {
+    /// How many there are from the start.
+    #[must_use]
+    pub fn fixed(self) -> u32 {
+        match self {
+            Processes::Fixed(count) => count,
+            Processes::PerRequest => 0,
+        }
+    }
+}
+
+/// A queue of jobs: what a step `put`s, a worker takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// In the memory of each process of this app; `None`: in a broker of its own, which all apps reach and none takes with
+    /// it.
+    pub app: Option<String>,
+    /// When a job is forgotten by the queue. Default [`Acknowledge::Early`].
+    pub acknowledge: Acknowledge,
+    /// How often a job whose actor failed is put again. Default 0.
+    pub max_retries: u32,
+    /// The time before it is put again. Default 0.
+    pub countdown: Duration,
+}
+
+/// When a queue forgets a job that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// When it is taken: a worker that dies takes the job with it.
+    Early,
+    /// When it is done: the job of a worker that dies is taken by another one.
+    Late,
 }
 
 /// Settings that most pools have, under one name each. An adapter maps them to its pool's own.
@@ -215,380 +283,4 @@ pub enum Order {
     Fifo,
     /// The one returned last.
     Lifo,
-}
-
-/// Traffic: actors arrive, each runs the steps once.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Workload {
-    /// The app it belongs to. Actors are spread over its processes in turn.
-    pub app: String,
-    /// When actors arrive.
-    pub arrive: Arrive,
-    /// No actor arrives before this. Default 0.
-    pub from: Duration,
-    /// No actor arrives at or after this; `None` is the end of the fault phase.
-    pub until: Option<Duration>,
-    /// What an actor does.
-    pub steps: Vec<Step>,
-    /// What an actor does when a step fails. Default [`OnError::Stop`].
-    pub on_error: OnError,
-}
-
-/// When actors arrive.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Arrive {
-    /// Only when another workload's `spawn` step says so.
-    Never,
-    /// At each of these times.
-    At(Vec<Duration>),
-    /// One each interval, the first at `from`.
-    Every(Duration),
-    /// At random, this many a second on average.
-    Poisson {
-        /// Actors a second.
-        per_second: f64,
-    },
-    /// This many at once, at `from`, and again each interval if one is given.
-    Burst {
-        /// How many at once.
-        count: u32,
-        /// The interval between bursts.
-        every: Option<Duration>,
-    },
-    /// A closed loop: this many workers, each starting over when it has ended, after a pause.
-    Workers {
-        /// How many.
-        count: u32,
-        /// The pause between an actor's end and its worker's next.
-        pause: Duration,
-    },
-}
-
-/// What an actor does when a step fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnError {
-    /// It ends, as `?` does in Rust: what it holds is dropped.
-    Stop,
-    /// It goes on with the next step.
-    Continue,
-    /// It sends ROLLBACK if it holds a lease in a transaction, then ends.
-    Rollback,
-}
-
-/// A step of an actor, perhaps to be cancelled.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Step {
-    /// What it does.
-    pub action: Action,
-    /// When its future is dropped before it is complete. A cancelled step is not an error: the actor goes on.
-    pub cancel: Option<Cancel>,
-}
-
-/// When a step's future is dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cancel {
-    /// After a time.
-    After(Duration),
-    /// Instead of its n-th poll (1 is before the first).
-    AtPoll(u32),
-    /// When it was woken for the n-th time, without being polled again.
-    AtWake(u32),
-    /// At each of its polls in turn: the k-th actor of the workload is cancelled instead of its k-th poll, the wakes
-    /// after the polls, and round again.
-    EveryPoll,
-}
-
-/// What a step does.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Takes a lease. It is an error when the actor holds one already.
-    Acquire {
-        /// The actor's own deadline (`tokio::time::timeout` around the acquire), beside the pool's.
-        deadline: Option<Duration>,
-    },
-    /// Sends a statement by the simple query protocol. `$actor` in the text is the actor's number, `$process` its
-    /// process's.
-    Sql(String),
-    /// Sends a statement by the extended protocol, prepared anew (`Client::query`); the same variables.
-    Prepared(String),
-    /// `BEGIN`
-    Begin,
-    /// `COMMIT`
-    Commit,
-    /// `ROLLBACK`
-    Rollback,
-    /// Keeps what it has for a time drawn uniformly.
-    Hold {
-        /// At least.
-        min: Duration,
-        /// At most.
-        max: Duration,
-    },
-    /// Returns the lease.
-    Release,
-    /// Never returns the lease: it is kept for ever.
-    Leak,
-    /// The actor's task is dropped after this time, in the middle of the steps that follow.
-    Abandon {
-        /// After this time.
-        after: Duration,
-    },
-    /// Panics, holding what it holds.
-    Panic,
-    /// Takes the connection out of the pool for good, and keeps using it.
-    Detach,
-    /// Closes the pool and waits for that.
-    ClosePool,
-    /// Builds a pool of the actor's own, used by its later steps; it replaces and drops its former own one.
-    NewPool,
-    /// Drops the actor's own pool (see [`Action::NewPool`]) without closing it.
-    DropPool,
-    /// Changes the pool's `max_size`.
-    Resize(u32),
-    /// Reads the pool's own counters into the trace.
-    Status,
-    /// Starts an actor of another workload (one that has `arrive = "never"`), and perhaps waits for its end.
-    Spawn {
-        /// The workload.
-        workload: String,
-        /// Whether to wait for its end.
-        wait: bool,
-    },
-    /// Does these steps this many times.
-    Repeat {
-        /// How often.
-        times: u32,
-        /// What.
-        steps: Vec<Step>,
-    },
-}
-
-/// Something done to the server, the network, an app or a connection at a time.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Fault {
-    /// When.
-    pub at: Duration,
-    /// Again each interval, if one is given, until the end of the fault phase.
-    pub every: Option<Duration>,
-    /// What.
-    pub action: FaultAction,
-}
-
-/// How a server is stopped. See <https://www.postgresql.org/docs/15/server-shutdown.html>.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopMode {
-    /// Waits for the sessions to end.
-    Smart,
-    /// Ends the sessions with 57P01.
-    Fast,
-    /// Ends the processes; recovery at the next start.
-    Immediate,
-}
-
-/// Which server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ServerName {
-    /// `db`
-    Primary,
-    /// `standby`
-    Standby,
-}
-
-/// Which backends a fault is for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct BackendFilter {
-    /// Only of this application (app name).
-    pub app: Option<String>,
-    /// Only in this state (`idle`, `active`, `idle in transaction`).
-    pub state: Option<String>,
-    /// Only connected for at least this long.
-    pub older_than: Option<Duration>,
-    /// At most this many, the oldest first.
-    pub count: Option<u32>,
-}
-
-/// One direction of a link, or both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// Both.
-    Both,
-    /// Only what apps send to servers is lost.
-    ToServer,
-    /// Only what servers send to apps is lost.
-    ToApp,
-}
-
-/// What a fault does. `lasts` is how long; `None` is until the healing phase.
-#[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the fields carry the names of the file, documented in the schema")]
-pub enum FaultAction {
-    /// `server.stop`
-    ServerStop { server: ServerName, mode: StopMode },
-    /// `server.start`
-    ServerStart { server: ServerName },
-    /// `server.restart`: a stop, and a start `down_for` after the server is down.
-    ServerRestart { server: ServerName, mode: StopMode, down_for: Duration },
-    /// `server.crash_backend`: SIGKILL to one backend; all others end, the server recovers.
-    ServerCrashBackend { server: ServerName, filter: BackendFilter },
-    /// `server.kill`: SIGKILL to the postmaster and all its backends.
-    ServerKill { server: ServerName, down_for: Option<Duration> },
-    /// `server.power_loss`: the host vanishes without a FIN, and boots again after `down_for`.
-    ServerPowerLoss { server: ServerName, down_for: Option<Duration> },
-    /// `server.slow`: every statement takes this much longer.
-    ServerSlow { server: ServerName, by: Duration, lasts: Option<Duration> },
-    /// `server.terminate`: `pg_terminate_backend` for each.
-    ServerTerminate { server: ServerName, filter: BackendFilter },
-    /// `server.cancel`: `pg_cancel_backend` for each.
-    ServerCancel { server: ServerName, filter: BackendFilter },
-    /// `server.promote`: the standby becomes a primary.
-    ServerPromote,
-    /// `server.set`: a reload with a changed setting, effective for new sessions.
-    ServerSet { server: ServerName, setting: String, value: String },
-    /// `server.sql`: the DBA runs statements in a session of their own, held open for `lasts`.
-    ServerSql { server: ServerName, sql: String, lasts: Option<Duration> },
-    /// `server.occupy`: another client opens this many sessions and keeps them.
-    ServerOccupy { server: ServerName, sessions: u32, user: String, lasts: Option<Duration> },
-    /// `net.latency`
-    NetLatency { latency: Duration, jitter: Duration, lasts: Option<Duration> },
-    /// `net.bandwidth`
-    NetBandwidth { bytes_per_second: u64, lasts: Option<Duration> },
-    /// `net.partition`: segments are lost; they are sent again with backoff, and arrive after the healing.
-    NetPartition { app: Option<String>, direction: Direction, lasts: Option<Duration> },
-    /// `net.forget`: existing flows are dropped silently for ever, new ones work (a NAT or firewall lost its table).
-    NetForget { older_than: Option<Duration>, app: Option<String> },
-    /// `net.reset`: both ends of existing flows get a RST.
-    NetReset { older_than: Option<Duration>, app: Option<String> },
-    /// `net.refuse`: connects are answered by a RST.
-    NetRefuse { lasts: Option<Duration> },
-    /// `net.lose_connects`: SYNs are lost.
-    NetLoseConnects { lasts: Option<Duration> },
-    /// `net.accept_silence`: connects are accepted by the kernel, and nobody ever answers.
-    NetAcceptSilence { lasts: Option<Duration> },
-    /// `net.idle_flow_timeout`: a firewall forgets flows idle for longer than this.
-    NetIdleFlowTimeout { timeout: Duration, lasts: Option<Duration> },
-    /// `dns.repoint`: the name `db` resolves to this server from now on.
-    DnsRepoint { to: ServerName },
-    /// `app.kill`: SIGKILL; its sockets are closed by the kernel. A new process starts after `restart_after`.
-    AppKill { app: String, process: Option<u32>, restart_after: Option<Duration> },
-    /// `app.power_loss`: its host vanishes without a FIN.
-    AppPowerLoss { app: String, process: Option<u32>, restart_after: Option<Duration> },
-}
-
-/// What must hold.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Expect {
-    /// The end of the fault phase: faults end, no actor arrives any more.
-    pub until: Duration,
-    /// How long the healing phase may take before it is judged. Default 2 minutes.
-    pub healing: Duration,
-    /// Bounds given to invariants: `"recovery within 1s of server-up"`.
-    pub bounds: Vec<Bound>,
-    /// Invariants that are excused here, and why.
-    pub excuses: Vec<Excuse>,
-    /// Known bugs of published pools. Strict: they must show.
-    pub known: Vec<Known>,
-    /// Statements run as superuser at the end, with the value they must return.
-    pub sql: Vec<SqlCheck>,
-    /// What a pool must be able to do for this scenario to make sense.
-    pub needs: Vec<String>,
-    /// Bounds on figures: `errors.timeout = "0"`, `peak_connections = "<= 20"`.
-    pub figures: IndexMap<String, Comparison>,
-}
-
-/// A bound of an invariant.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Bound {
-    /// The invariant's name.
-    pub invariant: String,
-    /// Its value.
-    pub value: BoundValue,
-}
-
-/// A bound's value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BoundValue {
-    /// `within 1s`
-    Within(Duration),
-    /// `at most 3`
-    AtMost(u64),
-}
-
-/// An invariant that is excused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Excuse {
-    /// The invariant's name.
-    pub invariant: String,
-    /// Only for this pool.
-    pub pool: Option<String>,
-    /// Why.
-    pub why: String,
-}
-
-/// A known bug of a published pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
-    /// The pool.
-    pub pool: String,
-    /// The versions that have it, as Cargo writes requirements.
-    pub versions: String,
-    /// The invariant it violates.
-    pub violates: String,
-    /// Where it is described.
-    pub link: String,
-}
-
-/// A statement checked at the end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SqlCheck {
-    /// The query: one row, one column.
-    pub query: String,
-    /// Its value as text.
-    pub equals: String,
-}
-
-/// A comparison with a number.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Comparison {
-    /// How.
-    pub operator: Operator,
-    /// With what; durations in seconds, shares from 0 to 1.
-    pub value: f64,
-    /// What the file's number was.
-    pub unit: FigureUnit,
-}
-
-impl Comparison {
-    /// Whether a figure is as it should be. A duration is given in seconds.
-    #[must_use]
-    pub fn holds(&self, figure: f64) -> bool {
-        match self.operator {
-            Operator::Equal => figure == self.value,
-            Operator::AtMost => figure <= self.value,
-            Operator::AtLeast => figure >= self.value,
-            Operator::Below => figure < self.value,
-            Operator::Above => figure > self.value,
-        }
-    }
-}
-
-/// What the number of a [`Comparison`] counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FigureUnit {
-    /// `20`
-    Count,
-    /// `2s`: seconds.
-    Seconds,
-    /// `95%`: a share from 0 to 1.
-    Share,
-}
-
-/// How a figure is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "they say what they are")]
-pub enum Operator {
-    Equal,
-    AtMost,
-    AtLeast,
-    Below,
-    Above,
 }

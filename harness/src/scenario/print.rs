@@ -6,12 +6,16 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::model::{
-    Action, App, Arrive, Auth, BackendFilter, Bound, BoundValue, Cancel, Comparison, Direction, Expect, Fault,
-    FaultAction, FigureUnit, Keepalive, Network, OnError, Operator, Order, PoolSettings, Reset, Role, Scenario, Server,
-    ServerName, Standby, Step, StopMode, Workload,
+    Acknowledge, App, Auth, BackendFilter, Bound, BoundValue, Collector, Comparison, Direction, Expect, Fault,
+    FaultAction, FigureUnit, Keepalive, Network, Operator, Order, PoolSettings, Processes, Queue, Reset, Role,
+    Scenario, Server, ServerName, Standby, StopMode,
 };
 use super::parse::DEFAULT_KEEPALIVE;
-use super::units::{print_bandwidth, print_duration, print_rate};
+use super::units::{print_bandwidth, print_duration};
+
+mod traffic;
+
+pub use traffic::action_text;
 
 /// The path from a file in `scenarios/` or a folder beside it to the schema.
 const SCHEMA: &str = "#:schema ../scenario.schema.json";
@@ -23,6 +27,9 @@ pub fn print(scenario: &Scenario) -> String {
     file.string("title", &scenario.title);
     file.string("story", &scenario.story);
     file.line("seeds", &seeds(&scenario.seeds));
+    if !scenario.pools.is_empty() {
+        file.line("pools", &list(scenario.pools.iter().map(|pool| quoted(pool))));
+    }
     server(&mut file, &scenario.server);
     if let Some(standby) = &scenario.standby {
         print_standby(&mut file, standby);
@@ -31,8 +38,11 @@ pub fn print(scenario: &Scenario) -> String {
     for (name, app) in &scenario.apps {
         print_app(&mut file, name, app);
     }
+    for (name, queue) in &scenario.queues {
+        print_queue(&mut file, name, queue);
+    }
     for (name, workload) in &scenario.workloads {
-        print_workload(&mut file, name, workload);
+        traffic::print_workload(&mut file, name, workload);
     }
     for fault in &scenario.faults {
         print_fault(&mut file, fault);
@@ -243,7 +253,17 @@ fn network(file: &mut File, network: &Network) {
 
 fn print_app(file: &mut File, name: &str, app: &App) {
     file.header(&format!("[app.{}]", key(name)));
-    file.number_unless("processes", app.processes, 1);
+    match app.processes {
+        Processes::Fixed(processes) => file.number_unless("processes", processes, 1),
+        Processes::PerRequest => file.line("processes", "\"per request\""),
+    }
+    if let Some(Collector { threshold, acquire }) = app.collector {
+        let acquire = if acquire == 0 { String::new() } else { format!(", acquire = {acquire}") };
+        file.line("collector", &format!("{{ threshold = {threshold}{acquire} }}"));
+    }
+    if !app.cooperative {
+        file.line("cooperative", "false");
+    }
     if app.user != "app" {
         file.line("user", &quoted(&app.user));
     }
@@ -282,81 +302,14 @@ fn print_app(file: &mut File, name: &str, app: &App) {
     }
 }
 
-fn print_workload(file: &mut File, name: &str, workload: &Workload) {
-    file.header(&format!("[workload.{}]", key(name)));
-    file.line("app", &quoted(&workload.app));
-    let arrive = match &workload.arrive {
-        Arrive::Never => "\"never\"".to_owned(),
-        Arrive::At(times) => format!("{{ at = {} }}", list(times.iter().copied().map(quoted_duration))),
-        Arrive::Every(interval) => format!("{{ every = {} }}", quoted_duration(*interval)),
-        Arrive::Poisson { per_second } => {
-            format!("{{ poisson = \"{}\" }}", print_rate(*per_second))
-        }
-        Arrive::Burst { count, every: None } => format!("{{ burst = {count} }}"),
-        Arrive::Burst { count, every: Some(every) } => {
-            format!("{{ burst = {count}, every = {} }}", quoted_duration(*every))
-        }
-        Arrive::Workers { count, pause } if pause.is_zero() => format!("{{ workers = {count} }}"),
-        Arrive::Workers { count, pause } => format!("{{ workers = {count}, pause = {} }}", quoted_duration(*pause)),
-    };
-    file.line("arrive", &arrive);
-    file.duration_unless("from", workload.from, Duration::ZERO);
-    file.duration_if("until", workload.until);
-    match workload.on_error {
-        OnError::Stop => {}
-        OnError::Continue => file.line("on_error", "\"continue\""),
-        OnError::Rollback => file.line("on_error", "\"rollback\""),
+fn print_queue(file: &mut File, name: &str, queue: &Queue) {
+    file.header(&format!("[queue.{}]", key(name)));
+    app_name(file, queue.app.as_deref());
+    if queue.acknowledge == Acknowledge::Late {
+        file.line("acknowledge", "\"late\"");
     }
-    file.line("steps", &lines(workload.steps.iter().map(step)));
-}
-
-/// A step as TOML.
-fn step(step: &Step) -> String {
-    let cancel = step.cancel.as_ref().map(|cancel| match cancel {
-        Cancel::After(time) => format!("after {}", print_duration(*time)),
-        Cancel::AtPoll(poll) => format!("at poll {poll}"),
-        Cancel::AtWake(wake) => format!("at wake {wake}"),
-        Cancel::EveryPoll => "at every poll".to_owned(),
-    });
-    let text = match &step.action {
-        Action::Repeat { times, steps } => {
-            let cancel = cancel.map(|cancel| format!(", cancel = \"{cancel}\"")).unwrap_or_default();
-            return format!("{{ repeat = {times}{cancel}, steps = {} }}", list(steps.iter().map(self::step)));
-        }
-        action => action_text(action),
-    };
-    quoted(&cancel.map_or(text.clone(), |cancel| format!("cancel {cancel}: {text}")))
-}
-
-/// A step's action in the language of steps, without its cancellation. A repetition is printed by its first line only.
-#[must_use]
-pub fn action_text(action: &Action) -> String {
-    match action {
-        Action::Acquire { deadline: None } => "acquire".to_owned(),
-        Action::Acquire { deadline: Some(deadline) } => format!("acquire within {}", print_duration(*deadline)),
-        Action::Sql(text) => format!("sql {text}"),
-        Action::Prepared(text) => format!("prepared {text}"),
-        Action::Begin => "begin".to_owned(),
-        Action::Commit => "commit".to_owned(),
-        Action::Rollback => "rollback".to_owned(),
-        Action::Hold { min, max } if min == max => format!("hold {}", print_duration(*min)),
-        Action::Hold { min, max } => {
-            format!("hold {}..{}", print_duration(*min), print_duration(*max))
-        }
-        Action::Release => "release".to_owned(),
-        Action::Leak => "leak".to_owned(),
-        Action::Abandon { after } => format!("abandon after {}", print_duration(*after)),
-        Action::Panic => "panic".to_owned(),
-        Action::Detach => "detach".to_owned(),
-        Action::ClosePool => "close pool".to_owned(),
-        Action::NewPool => "new pool".to_owned(),
-        Action::DropPool => "drop pool".to_owned(),
-        Action::Resize(size) => format!("resize {size}"),
-        Action::Status => "status".to_owned(),
-        Action::Spawn { workload, wait: false } => format!("spawn {workload}"),
-        Action::Spawn { workload, wait: true } => format!("spawn {workload} and wait"),
-        Action::Repeat { times, .. } => format!("repeat {times} times"),
-    }
+    file.number_unless("max_retries", queue.max_retries, 0);
+    file.duration_unless("countdown", queue.countdown, Duration::ZERO);
 }
 
 fn print_fault(file: &mut File, fault: &Fault) {
@@ -441,11 +394,21 @@ fn print_fault(file: &mut File, fault: &Fault) {
         FaultAction::DnsRepoint { to } => {
             file.line("to", if *to == ServerName::Standby { "\"standby\"" } else { "\"db\"" });
         }
-        FaultAction::AppKill { app, process, restart_after }
-        | FaultAction::AppPowerLoss { app, process, restart_after } => {
+        FaultAction::AppKill { app, process, older_than, restart_after } => {
+            app_name(file, Some(app));
+            file.number_if("process", *process);
+            file.duration_if("older_than", *older_than);
+            file.duration_if("restart_after", *restart_after);
+        }
+        FaultAction::AppPowerLoss { app, process, restart_after } => {
             app_name(file, Some(app));
             file.number_if("process", *process);
             file.duration_if("restart_after", *restart_after);
+        }
+        FaultAction::ActorKill { workload, older_than, count } => {
+            file.line("workload", &quoted(workload));
+            file.duration_if("older_than", *older_than);
+            file.number_if("count", *count);
         }
     }
 }
@@ -479,6 +442,7 @@ pub fn fault_name(action: &FaultAction) -> &'static str {
         FaultAction::DnsRepoint { .. } => "dns.repoint",
         FaultAction::AppKill { .. } => "app.kill",
         FaultAction::AppPowerLoss { .. } => "app.power_loss",
+        FaultAction::ActorKill { .. } => "actor.kill",
     }
 }
 
@@ -547,6 +511,26 @@ fn expect(file: &mut File, expect: &Expect) {
         file.line("versions", &quoted(&known.versions));
         file.line("violates", &quoted(&known.violates));
         file.line("link", &quoted(&known.link));
+    }
+    for declared in &expect.violations {
+        file.header("[[expect.violation]]");
+        file.line("invariant", &quoted(&declared.invariant));
+        if let Some(pool) = &declared.pool {
+            file.line("pool", &quoted(pool));
+        }
+        file.string("because", &declared.because);
+    }
+    for error in &expect.errors {
+        file.header("[[expect.error]]");
+        file.string("text", &error.text);
+        compared_if(file, "count", error.count.as_ref());
+        compared_if(file, "first", error.first.as_ref());
+    }
+}
+
+fn compared_if(file: &mut File, name: &str, compared: Option<&Comparison>) {
+    if let Some(compared) = compared {
+        file.line(name, &quoted(&comparison(compared)));
     }
 }
 

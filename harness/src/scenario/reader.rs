@@ -39,6 +39,11 @@ impl<'t> Log<'t> {
         self.found.borrow_mut().push(diagnostic);
     }
 
+    /// How many there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.found.borrow().len()
+    }
+
     pub(super) fn into_inner(self) -> Vec<Diagnostic> {
         self.found.into_inner()
     }

@@ -85,6 +85,8 @@ struct ScenarioFile {
     story: String,
     /// The seeds of a run: a list, or a range like "1..=8". Default "1..=4".
     seeds: Option<Seeds>,
+    /// The pools that the story is about: `run`, `compare` and `cargo test` use these. Default: every published one.
+    pools: Option<Vec<String>>,
     /// The PostgreSQL server, whose host is `db`.
     server: Option<Server>,
     /// A second server, which can be promoted; its host is `standby`.
@@ -93,6 +95,8 @@ struct ScenarioFile {
     network: Option<Network>,
     /// Client programs by name, each with pools of its own.
     app: BTreeMap<String, App>,
+    /// Queues of jobs by name: what a step puts, a worker takes.
+    queue: Option<BTreeMap<String, Queue>>,
     /// Traffic by name: actors arrive, each runs the steps once.
     workload: BTreeMap<String, Workload>,
     /// What goes wrong.
@@ -251,13 +255,67 @@ struct Keepalive {
 #[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes files")]
 struct App {
-    /// How many identical processes, each with a pool. Default 1.
-    #[schemars(range(min = 1, max = 1000))]
-    processes: Option<u32>,
+    /// How many identical processes, each with a pool, or "per request": one for each actor, as CGI does. Default 1.
+    processes: Option<Processes>,
+    /// When its garbage collector runs by itself: at `threshold` allocations, or "never", the default.
+    collector: Option<CollectorOrNot>,
+    /// Whether its driver lets other actors of the process run while one waits for the server. Default true.
+    cooperative: Option<bool>,
     /// The role it connects as. Default "app".
     user: Option<String>,
     /// Its pool's settings, by the names that most pools have.
     pool: Option<Pool>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "it describes files")]
+enum Processes {
+    Count(#[schemars(range(min = 1, max = 1000))] u32),
+    PerRequest(#[schemars(regex(pattern = "^per request$"))] String),
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "it describes files")]
+enum CollectorOrNot {
+    Never(#[schemars(regex(pattern = "^never$"))] String),
+    Threshold(Collector),
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes files")]
+struct Collector {
+    /// It runs after so many allocations (the step `allocate`).
+    #[schemars(range(min = 1))]
+    threshold: u32,
+    /// Allocations inside each acquire, where some pools hold a lock. Default 0.
+    acquire: Option<u32>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes files")]
+struct Queue {
+    /// In the memory of each process of this app, and lost with it. Default: in a broker, which all apps reach.
+    app: Option<String>,
+    /// When a job is forgotten by the queue: "early" when it is taken, "late" when it is done. Default "early".
+    acknowledge: Option<Acknowledge>,
+    /// How often a job is put again whose actor failed. Default 0.
+    max_retries: Option<u32>,
+    /// The time before it is put again. Default "0s".
+    countdown: Option<Duration>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it describes files")]
+enum Acknowledge {
+    /// When it is taken: a worker that dies takes the job with it.
+    Early,
+    /// When it is done: the job of a worker that dies is taken by another one.
+    Late,
 }
 
 #[derive(JsonSchema)]
@@ -340,6 +398,8 @@ struct Workload {
     steps: Vec<Step>,
     /// What an actor does when a step fails. Default "stop".
     on_error: Option<OnError>,
+    /// What an actor does at its end, also after a failed step; not when it panics, is abandoned or killed.
+    finally: Option<Vec<Step>>,
 }
 
 #[derive(JsonSchema)]
@@ -384,6 +444,13 @@ enum Arrive {
         /// The pause between a worker's end and its next start. Default "0s".
         pause: Option<Duration>,
     },
+    /// One for each job of a queue.
+    Jobs {
+        /// The queue.
+        jobs: String,
+        /// How many workers, each of which takes the next job when it has ended one.
+        workers: u32,
+    },
     /// One each interval.
     Every {
         /// The interval.
@@ -395,8 +462,10 @@ enum Arrive {
 #[schemars(untagged)]
 #[expect(dead_code, reason = "it describes files")]
 enum Step {
-    /// A step: "acquire", "acquire within 2s", "sql SELECT 1", "prepared SELECT 1", "begin", "commit", "rollback", "hold
-    /// 5ms..20ms", "release", "leak", "abandon after 5ms", "panic", "detach", "close pool", "new pool", "drop pool",
+    /// A step: "acquire", "acquire within 2s", "sql SELECT 1", "prepared SELECT 1", "expect row SELECT 1", "begin",
+    /// "commit", "rollback", "hold 5ms..20ms", "release", "leak", "lose", "abandon after 5ms", "panic", "detach", "close
+    /// pool", "new pool", "drop pool", "dispose pool", "lose pool", "collect", "allocate 100", "session", "flush
+    /// STATEMENT", "remove session", "put QUEUE PAYLOAD", "take QUEUE", "done QUEUE", "join QUEUE", "kill NAME",
     /// "resize 5", "status", "spawn NAME", "spawn NAME and wait"; with "cancel after 10ms: ", "cancel at poll 2: ",
     /// "cancel at wake 1: " or "cancel at every poll: " before it, its future is dropped.
     Text(String),
@@ -408,9 +477,11 @@ enum Step {
 #[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes files")]
 struct Repetition {
-    /// How often.
+    /// How often. Either this or `while`.
     #[schemars(range(min = 1))]
-    repeat: u32,
+    repeat: Option<u32>,
+    /// As long as this queue has jobs to take.
+    r#while: Option<String>,
     /// What is repeated.
     steps: Vec<Step>,
     /// When the whole repetition is cancelled: "after 10ms", "at poll 2". Default never.
@@ -431,6 +502,10 @@ struct Expect {
     needs: Option<Vec<String>>,
     /// Known bugs of published pools. Strict: they must show.
     known: Option<Vec<Known>>,
+    /// What the story itself violates, by the application's doing. Strict: each must show with every seed.
+    violation: Option<Vec<Declared>>,
+    /// Error texts that must show.
+    error: Option<Vec<ErrorCheck>>,
     /// Invariants that are excused here, and why.
     excuse: Option<Vec<Excuse>>,
     /// Statements run at the end, with the value they must return.
@@ -477,6 +552,30 @@ struct Excuse {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes files")]
+struct Declared {
+    /// The invariant that the story violates.
+    invariant: String,
+    /// Only with this pool. Default: with every pool.
+    pool: Option<String>,
+    /// What the application does.
+    because: String,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes files")]
+struct ErrorCheck {
+    /// The error's text, or a part of it.
+    text: String,
+    /// How often it comes: "= 3". Default: at least once.
+    count: Option<Comparison>,
+    /// When it comes first, since the start of the run: "< 2m".
+    first: Option<Comparison>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes files")]
 struct SqlCheck {
     /// A query of one row and one column, run as superuser when all is over.
     query: String,
@@ -506,7 +605,7 @@ struct FaultKeys {
     app: Option<String>,
     /// Only sessions in this state.
     state: Option<State>,
-    /// Only connections that are at least this old.
+    /// Only connections (processes, actors) that are at least this old.
     older_than: Option<Duration>,
     /// At most this many, the oldest first.
     count: Option<u32>,
@@ -534,6 +633,8 @@ struct FaultKeys {
     to: Option<ServerName>,
     /// Which process of the app, from 1. Default: all.
     process: Option<u32>,
+    /// The workload whose actors it is for.
+    workload: Option<String>,
     /// A new process starts after this time. Default: none starts.
     restart_after: Option<Duration>,
 }

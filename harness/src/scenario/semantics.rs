@@ -5,7 +5,7 @@
 
 use indexmap::IndexMap;
 
-use super::model::{Action, App, OnError};
+use super::model::{Action, App, Arrive, OnError, Processes};
 use super::parse::{Draft, DraftStep};
 use super::reader::{At, Log, Span, suggest};
 use super::report::Diagnostic;
@@ -15,18 +15,20 @@ pub(super) fn workloads(log: &Log<'_>, workloads: &IndexMap<String, Draft>, apps
     for draft in workloads.values() {
         let mut walk = Walk {
             log,
-            lease: Lease::Never,
+            lease: if draft.gaps { Lease::Perhaps } else { Lease::Never },
             own_pool: false,
             ended: None,
             carries_on: draft.workload.as_ref().is_none_or(|w| w.on_error == OnError::Continue),
             quiet: false,
         };
         walk.steps(&draft.steps);
+        walk.finally(&draft.finally);
         spawns_exist(log, &draft.steps, workloads);
+        spawns_exist(log, &draft.finally, workloads);
     }
     for (name, draft) in workloads {
         let spawned = workloads.values().any(|other| spawned(&other.steps).any(|(target, _)| target == name));
-        if draft.never == Some(true) && !spawned {
+        if draft.never() == Some(true) && !spawned {
             log.push(
                 Diagnostic::new(
                     "scenario::never_starts",
@@ -39,6 +41,19 @@ pub(super) fn workloads(log: &Log<'_>, workloads: &IndexMap<String, Draft>, apps
         }
     }
     cycles(log, workloads);
+    for draft in workloads.values() {
+        let app = draft.app.as_ref().and_then(|app| apps.get(&app.value));
+        if let Some(arrive) = &draft.arrive
+            && let Some(app) = app.filter(|app| app.value.processes == Processes::PerRequest)
+            && matches!(arrive.value, Arrive::Workers { .. } | Arrive::Jobs { .. })
+        {
+            log.push(
+                Diagnostic::new("scenario::no_workers", arrive.span.clone(), "a process per request has no workers")
+                    .label("nobody is there to start over")
+                    .note(app.span.clone(), "its processes come with requests, and go with them"),
+            );
+        }
+    }
     for (name, app) in apps {
         // A workload whose app is misspelt may be this app's.
         let used = workloads.values().any(|draft| match &draft.app {
@@ -66,6 +81,8 @@ enum Lease {
     Held { at: Span },
     /// It is out of the pool since this step.
     Detached { at: Span },
+    /// The actor works in its thread's session since this step.
+    Session { at: Span },
     /// It depends on the run.
     Perhaps,
 }
@@ -107,6 +124,7 @@ impl Walk<'_, '_> {
         let (span, cancelled) = (draft.span.clone(), draft.step.cancel.is_some());
         match &draft.step.action {
             Action::Acquire { .. } => {
+                self.not_in_session("`acquire`", &span);
                 if let Lease::Held { at } = &self.lease {
                     self.push(
                         Diagnostic::new("scenario::lease", span.clone(), "the actor holds a lease already")
@@ -117,18 +135,45 @@ impl Walk<'_, '_> {
                 }
                 self.lease = if cancelled || self.carries_on { Lease::Perhaps } else { Lease::Held { at: span } };
             }
-            Action::Sql(_) | Action::Prepared(_) | Action::Begin | Action::Commit | Action::Rollback => {
-                self.needs_lease("a statement", &span);
+            Action::Sql(_)
+            | Action::Prepared(_)
+            | Action::ExpectRow(_)
+            | Action::Begin
+            | Action::Commit
+            | Action::Rollback => self.needs_lease("a statement", &span),
+            Action::Session => {
+                if let Lease::Held { at } | Lease::Detached { at } = &self.lease {
+                    self.push(
+                        Diagnostic::new("scenario::lease", span.clone(), "the actor holds a lease already")
+                            .label("the session takes one of its own")
+                            .note(at.clone(), "acquired here")
+                            .help("`release` first"),
+                    );
+                }
+                self.lease = Lease::Session { at: span };
+            }
+            Action::Flush(_) => self.needs_session("`flush`", &span),
+            Action::RemoveSession => {
+                self.needs_session("`remove session`", &span);
+                self.lease = Lease::Gone { how: "the session was removed here", at: span };
+            }
+            Action::Lose => {
+                self.not_in_session("`lose`", &span);
+                self.needs_lease("`lose`", &span);
+                self.lease = Lease::Gone { how: "lost here", at: span };
             }
             Action::Release => {
+                self.not_in_session("`release`", &span);
                 self.needs_lease("`release`", &span);
                 self.lease = Lease::Gone { how: "released here", at: span };
             }
             Action::Leak => {
+                self.not_in_session("`leak`", &span);
                 self.needs_lease("`leak`", &span);
                 self.lease = Lease::Gone { how: "leaked here", at: span };
             }
             Action::Detach => {
+                self.not_in_session("`detach`", &span);
                 if let Lease::Detached { at } = &self.lease {
                     self.push(
                         Diagnostic::new("scenario::lease", span.clone(), "the connection is detached already")
@@ -150,10 +195,12 @@ impl Walk<'_, '_> {
                     .warning(),
             ),
             Action::NewPool => self.own_pool = true,
-            Action::DropPool => {
+            Action::DropPool | Action::LosePool => {
                 if !self.own_pool {
+                    let verb = if draft.step.action == Action::DropPool { "drop" } else { "lose" };
+                    let message = format!("the actor has no pool of its own to {verb}");
                     self.push(
-                        Diagnostic::new("scenario::own_pool", span, "the actor has no pool of its own to drop")
+                        Diagnostic::new("scenario::own_pool", span, message)
                             .label("needs `new pool` before")
                             .help("the app's pool can be closed (`close pool`), but other actors use it too"),
                     );
@@ -170,7 +217,26 @@ impl Walk<'_, '_> {
                     self.ended = None;
                 }
             }
-            Action::Abandon { .. }
+            Action::While { .. } => {
+                // Perhaps not once, perhaps often.
+                let before = self.lease.clone();
+                self.steps(&draft.body);
+                if self.ended.take().is_none() {
+                    self.again(draft);
+                }
+                if cancelled || self.lease != before {
+                    self.lease = Lease::Perhaps;
+                }
+            }
+            Action::Put { .. }
+            | Action::Take(_)
+            | Action::Done(_)
+            | Action::Join(_)
+            | Action::Kill(_)
+            | Action::Collect
+            | Action::Allocate { .. }
+            | Action::DisposePool
+            | Action::Abandon { .. }
             | Action::Hold { .. }
             | Action::ClosePool
             | Action::Resize(_)
@@ -206,6 +272,37 @@ impl Walk<'_, '_> {
         self.quiet = quiet;
     }
 
+    /// What comes at the end, whatever came before.
+    fn finally(&mut self, steps: &[DraftStep]) {
+        self.ended = None;
+        self.own_pool = true;
+        self.carries_on = true;
+        self.lease = Lease::Perhaps;
+        self.steps(steps);
+    }
+
+    fn needs_session(&mut self, what: &str, span: &Span) {
+        if !matches!(self.lease, Lease::Session { .. } | Lease::Perhaps) {
+            self.push(
+                Diagnostic::new("scenario::session", span.clone(), format!("{what} needs a session"))
+                    .label("no `session` before"),
+            );
+            self.lease = Lease::Perhaps;
+        }
+    }
+
+    fn not_in_session(&mut self, what: &str, span: &Span) {
+        if let Lease::Session { at } = &self.lease {
+            self.push(
+                Diagnostic::new("scenario::session", span.clone(), format!("{what} has no place in a session"))
+                    .label("the session takes and returns its connection by itself")
+                    .note(at.clone(), "the session begins here")
+                    .help("`commit`, `rollback` and `remove session` return it"),
+            );
+            self.lease = Lease::Perhaps;
+        }
+    }
+
     fn needs_lease(&mut self, what: &str, span: &Span) {
         let diagnostic = Diagnostic::new("scenario::lease", span.clone(), format!("{what} needs a lease"));
         match &self.lease {
@@ -213,7 +310,7 @@ impl Walk<'_, '_> {
             Lease::Gone { how, at } => {
                 self.push(diagnostic.label("the actor has none any more").note(at.clone(), *how));
             }
-            Lease::Held { .. } | Lease::Detached { .. } | Lease::Perhaps => return,
+            Lease::Held { .. } | Lease::Detached { .. } | Lease::Session { .. } | Lease::Perhaps => return,
         }
         // One mistake is enough for what follows from it.
         self.lease = Lease::Perhaps;
@@ -239,7 +336,7 @@ fn spawns_exist(log: &Log<'_>, steps: &[DraftStep], workloads: &IndexMap<String,
                     .label("unknown workload")
                     .maybe_help(suggest(name, workloads.keys().map(String::as_str))),
             ),
-            Some(target) if target.never == Some(false) => log.push(
+            Some(target) if target.never() == Some(false) => log.push(
                 Diagnostic::new(
                     "scenario::spawn",
                     place,
@@ -279,7 +376,7 @@ fn cycles(log: &Log<'_>, workloads: &IndexMap<String, Draft>) {
                     }
                 }
             }
-            if draft.never != Some(false) && seen.contains(&name.as_str()) {
+            if draft.never() != Some(false) && seen.contains(&name.as_str()) {
                 let message = format!("`{name}` spawns itself, directly or by way of `{target}`: it would never end");
                 log.push(Diagnostic::new("scenario::spawn_cycle", span.clone(), message).label("closes the circle"));
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::model::{Action, Cancel, Step};
 use super::reader::{nearest, one_of};
+use super::step_kinds::VERBS;
 use super::units;
 
 /// What is wrong in a text of this language, with its place in the text.
@@ -29,78 +30,6 @@ impl Wrong {
         self
     }
 }
-
-/// One kind of step, for `poolproof list steps` and for suggestions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StepKind {
-    /// How it is written.
-    pub form: &'static str,
-    /// What it does, in one sentence.
-    pub meaning: &'static str,
-}
-
-/// All kinds of steps.
-pub const STEPS: &[StepKind] = &[
-    StepKind {
-        form: "acquire",
-        meaning: "Takes a connection from the pool, and waits for it as long as the pool lets it.",
-    },
-    StepKind {
-        form: "acquire within DURATION",
-        meaning: "The same, given up by the caller after a time (a timeout around the acquire).",
-    },
-    StepKind {
-        form: "sql STATEMENT",
-        meaning: "Sends a statement by the simple query protocol; $actor and $process are numbers.",
-    },
-    StepKind { form: "prepared STATEMENT", meaning: "Prepares a statement and executes it (the extended protocol)." },
-    StepKind { form: "begin", meaning: "Sends BEGIN." },
-    StepKind { form: "commit", meaning: "Sends COMMIT." },
-    StepKind { form: "rollback", meaning: "Sends ROLLBACK." },
-    StepKind {
-        form: "hold DURATION",
-        meaning: "Keeps what it has for a time; `hold 5ms..20ms` draws the time from a range.",
-    },
-    StepKind { form: "release", meaning: "Returns the connection to the pool." },
-    StepKind { form: "leak", meaning: "Forgets the lease: the connection is never returned." },
-    StepKind {
-        form: "abandon after DURATION",
-        meaning: "The actor's task is dropped after this time, in the middle of the steps that follow.",
-    },
-    StepKind { form: "panic", meaning: "Panics, holding what it holds." },
-    StepKind { form: "detach", meaning: "Takes the connection out of the pool for good, and keeps using it." },
-    StepKind { form: "close pool", meaning: "Closes the pool and waits for that." },
-    StepKind { form: "new pool", meaning: "Builds a pool of the actor's own, which its later steps use." },
-    StepKind { form: "drop pool", meaning: "Drops the actor's own pool without closing it." },
-    StepKind { form: "resize COUNT", meaning: "Changes the pool's max_size." },
-    StepKind { form: "status", meaning: "Reads the pool's own counters into the trace." },
-    StepKind {
-        form: "spawn WORKLOAD",
-        meaning: "Starts an actor of another workload; `spawn WORKLOAD and wait` waits for its end.",
-    },
-    StepKind { form: "{ repeat = COUNT, steps = [...] }", meaning: "Does these steps this many times." },
-    StepKind {
-        form: "cancel after DURATION: STEP",
-        meaning: "Drops the step's future after a time; the actor goes on.",
-    },
-    StepKind {
-        form: "cancel at poll COUNT: STEP",
-        meaning: "Drops the step's future instead of polling it for the n-th time.",
-    },
-    StepKind {
-        form: "cancel at wake COUNT: STEP",
-        meaning: "Drops the step's future when it was woken for the n-th time, before it is polled again.",
-    },
-    StepKind {
-        form: "cancel at every poll: STEP",
-        meaning: "The k-th actor drops it instead of the k-th poll, then at each wake, and round again.",
-    },
-];
-
-const VERBS: [&str; 20] = [
-    "acquire", "sql", "prepared", "begin", "commit", "rollback", "hold", "release", "leak", "abandon", "panic",
-    "detach", "close", "new", "drop", "resize", "status", "spawn", "cancel", "repeat",
-];
 
 /// Reads a text word by word.
 struct Words<'t> {
@@ -225,8 +154,8 @@ pub(super) fn step(text: &str) -> Result<Step, Wrong> {
     let action = action(&mut words)?;
     if !can_wait(&action) {
         return Err(Wrong::new(span, format!("`{verb}` can't be cancelled"), "it doesn't wait for anything").help(
-            "what can be cancelled: acquire, sql, prepared, begin, commit, rollback, hold, close pool, new pool, \
-               spawn … and wait, repeat",
+            "what can be cancelled: acquire, sql, prepared, begin, commit, rollback, hold, expect row, flush, remove \
+             session, take, join, close pool, dispose pool, new pool, spawn … and wait, repeat, while",
         ));
     }
     Ok(Step { action, cancel: Some(cancel) })
@@ -236,6 +165,13 @@ pub(super) fn step(text: &str) -> Result<Step, Wrong> {
 pub(super) fn can_wait(action: &Action) -> bool {
     match action {
         Action::Acquire { .. }
+        | Action::ExpectRow(_)
+        | Action::Flush(_)
+        | Action::RemoveSession
+        | Action::DisposePool
+        | Action::Take(_)
+        | Action::Join(_)
+        | Action::While { .. }
         | Action::Sql(_)
         | Action::Prepared(_)
         | Action::Begin
@@ -248,6 +184,14 @@ pub(super) fn can_wait(action: &Action) -> bool {
         Action::Spawn { wait, .. } => *wait,
         Action::Release
         | Action::Leak
+        | Action::Lose
+        | Action::LosePool
+        | Action::Collect
+        | Action::Allocate { .. }
+        | Action::Session
+        | Action::Put { .. }
+        | Action::Done(_)
+        | Action::Kill(_)
         | Action::Abandon { .. }
         | Action::Panic
         | Action::Detach
@@ -308,12 +252,21 @@ fn action(words: &mut Words<'_>) -> Result<Action, Wrong> {
         }
         "sql" => Action::Sql(statement(words, "sql SELECT 1")?),
         "prepared" => Action::Prepared(statement(words, "prepared SELECT 1")?),
+        "expect" => {
+            words.literal("row", "expect row SELECT 1")?;
+            Action::ExpectRow(statement(words, "expect row SELECT 1")?)
+        }
         "begin" => Action::Begin,
         "commit" => Action::Commit,
         "rollback" => Action::Rollback,
         "hold" => hold(words)?,
         "release" => Action::Release,
         "leak" => Action::Leak,
+        "lose" if words.peek().is_empty() => Action::Lose,
+        "lose" => {
+            words.literal("pool", "lose pool")?;
+            Action::LosePool
+        }
         "abandon" => {
             words.literal("after", "abandon after 5ms")?;
             Action::Abandon { after: words.duration("abandon after 5ms")? }
@@ -332,6 +285,23 @@ fn action(words: &mut Words<'_>) -> Result<Action, Wrong> {
             words.literal("pool", "drop pool")?;
             Action::DropPool
         }
+        "dispose" => {
+            words.literal("pool", "dispose pool")?;
+            Action::DisposePool
+        }
+        "collect" => Action::Collect,
+        "allocate" => allocate(words)?,
+        "session" => Action::Session,
+        "flush" => Action::Flush(statement(words, "flush INSERT INTO …")?),
+        "remove" => {
+            words.literal("session", "remove session")?;
+            Action::RemoveSession
+        }
+        "put" => put(words)?,
+        "take" => Action::Take(name(words, "queue", "take NAME")?),
+        "done" => Action::Done(name(words, "queue", "done NAME")?),
+        "join" => Action::Join(name(words, "queue", "join NAME")?),
+        "kill" => Action::Kill(name(words, "workload", "kill NAME")?),
         "resize" => Action::Resize(words.number(0, 100_000, "resize 5")?),
         "status" => Action::Status,
         "spawn" => {
@@ -347,9 +317,10 @@ fn action(words: &mut Words<'_>) -> Result<Action, Wrong> {
             }
             Action::Spawn { workload: workload.to_owned(), wait }
         }
-        "repeat" => {
-            return Err(Wrong::new(span, "a repetition is a table", "not a text")
-                .help("it is written `{ repeat = 3, steps = [\"acquire\", \"release\"] }`"));
+        "repeat" | "while" => {
+            return Err(Wrong::new(span, "a repetition is a table", "not a text").help(
+                "it is written `{ repeat = 3, steps = [\"acquire\", \"release\"] }` or `{ while = \"QUEUE\", steps = […] }`",
+            ));
         }
         "" => {
             return Err(Wrong::new(span, "the step is empty", "expected a step")
@@ -362,9 +333,9 @@ fn action(words: &mut Words<'_>) -> Result<Action, Wrong> {
                     format!("statements are sent by `sql`: `sql {}`", words.text.trim())
                 }
                 "sleep" | "wait" | "pause" => "did you mean `hold 5ms`?".to_owned(),
-                "return" | "put" | "checkin" => "did you mean `release`?".to_owned(),
-                "get" | "checkout" | "take" => "did you mean `acquire`?".to_owned(),
-                _ => match nearest(verb, VERBS) {
+                "return" | "checkin" => "did you mean `release`?".to_owned(),
+                "get" | "checkout" => "did you mean `acquire`?".to_owned(),
+                _ => match nearest(verb, VERBS.into_iter().chain(["repeat", "while"])) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("steps begin with {}", one_of(VERBS)),
                 },
@@ -383,6 +354,46 @@ fn statement(words: &mut Words<'_>, form: &str) -> Result<String, Wrong> {
             .help(format!("it is written `{form}`")));
     }
     Ok(text.to_owned())
+}
+
+/// A name that the step needs.
+fn name(words: &mut Words<'_>, what: &str, form: &str) -> Result<String, Wrong> {
+    let (name, span) = words.next();
+    if name.is_empty() {
+        return Err(Wrong::new(span, format!("the {what} is missing"), format!("expected a {what}'s name"))
+            .help(format!("it is written `{form}`")));
+    }
+    Ok(name.to_owned())
+}
+
+/// `put mail $actor`, `put mail after 5s $actor`
+fn put(words: &mut Words<'_>) -> Result<Action, Wrong> {
+    const FORM: &str = "put QUEUE after 5s PAYLOAD";
+    let queue = name(words, "queue", FORM)?;
+    let mut after = Duration::ZERO;
+    if words.peek() == "after" {
+        words.next();
+        after = words.positive(FORM)?;
+    }
+    Ok(Action::Put { queue, after, payload: words.rest().0.to_owned() })
+}
+
+/// `allocate 100`, `allocate 100..300`
+fn allocate(words: &mut Words<'_>) -> Result<Action, Wrong> {
+    const FORM: &str = "allocate 100..300";
+    let (text, span) = words.next();
+    let split = text.find("..").unwrap_or(text.len());
+    let number = |from: usize, to: usize| {
+        let read = Words { text: &text[from..to], at: 0 }.number(1, MOST, FORM);
+        let start = span.start + from;
+        read.map_err(|wrong| Wrong { span: start + wrong.span.start..start + wrong.span.end, ..wrong })
+    };
+    let min = number(0, split)?;
+    let max = if split == text.len() { min } else { number(split + 2, text.len())? };
+    if max < min {
+        return Err(Wrong::new(span, "the range is the wrong way round", "the smaller number comes first"));
+    }
+    Ok(Action::Allocate { min, max })
 }
 
 fn hold(words: &mut Words<'_>) -> Result<Action, Wrong> {
@@ -422,6 +433,27 @@ mod tests {
             ("hold 5ms..20ms", plain(Action::Hold { min: MS(5), max: MS(20) })),
             ("abandon after 5ms", plain(Action::Abandon { after: MS(5) })),
             ("close pool", plain(Action::ClosePool)),
+            ("dispose pool", plain(Action::DisposePool)),
+            ("lose", plain(Action::Lose)),
+            ("lose pool", plain(Action::LosePool)),
+            ("allocate 5", plain(Action::Allocate { min: 5, max: 5 })),
+            ("allocate 5..20", plain(Action::Allocate { min: 5, max: 20 })),
+            ("session", plain(Action::Session)),
+            ("remove session", plain(Action::RemoveSession)),
+            ("flush INSERT INTO t VALUES (1)", plain(Action::Flush("INSERT INTO t VALUES (1)".to_owned()))),
+            ("expect row SELECT 1", plain(Action::ExpectRow("SELECT 1".to_owned()))),
+            (
+                "put mail $actor and more ",
+                plain(Action::Put { queue: "mail".to_owned(), after: MS(0), payload: "$actor and more".to_owned() }),
+            ),
+            (
+                "put mail after 5s",
+                plain(Action::Put { queue: "mail".to_owned(), after: MS(5000), payload: String::new() }),
+            ),
+            ("take mail", plain(Action::Take("mail".to_owned()))),
+            ("done mail", plain(Action::Done("mail".to_owned()))),
+            ("join mail", plain(Action::Join("mail".to_owned()))),
+            ("kill worker", plain(Action::Kill("worker".to_owned()))),
             ("resize 5", plain(Action::Resize(5))),
             ("spawn job and wait", plain(Action::Spawn { workload: "job".to_owned(), wait: true })),
             ("spawn job", plain(Action::Spawn { workload: "job".to_owned(), wait: false })),
@@ -460,6 +492,15 @@ mod tests {
             ("cancel after 5ms: cancel after 5ms: acquire", "cancel", "a step is cancelled once"),
             ("cancel after 5ms acquire", "cancel after 5ms acquire", "the step to cancel is missing"),
             ("resize x", "x", "`x` is not a number"),
+            ("allocate 5..x", "x", "`x` is not a number"),
+            ("allocate 9..5", "9..5", "the range is the wrong way round"),
+            ("lose it", "it", "`pool` was expected, not `it`"),
+            ("expect SELECT 1", "SELECT", "`row` was expected, not `SELECT`"),
+            ("put", "", "the queue is missing"),
+            ("put mail after noon", "noon", "`noon` is not a duration"),
+            ("take mail now", "now", "`now` is too much after `take`"),
+            ("kill", "", "the workload is missing"),
+            ("cancel after 5ms: lose", "lose", "`lose` can't be cancelled"),
             ("spawn job and run", "run", "`wait` was expected, not `run`"),
             ("", "", "the step is empty"),
         ] {

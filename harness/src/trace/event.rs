@@ -24,6 +24,41 @@ pub struct PoolId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ConnId(pub u32);
 
+/// A job of a queue, numbered from 1 over all queues in the order in which they were put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct JobId(pub u32);
+
+/// What became of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobChange {
+    /// It was put in the queue; it can be taken after a time.
+    Put {
+        /// What its worker finds.
+        payload: Arc<str>,
+        /// After this time.
+        after: Duration,
+    },
+    /// A worker took it.
+    Taken,
+    /// It is done, and all steps of its worker succeeded.
+    Done,
+    /// It was marked as done though a step of its worker failed.
+    DoneBadly,
+    /// Its worker failed; it is put again after a time.
+    Retried {
+        /// After this time.
+        after: Duration,
+        /// How often it was put again, this time included.
+        attempt: u32,
+    },
+    /// Its worker failed for the last time: it is given up.
+    Failed,
+    /// Its worker is gone; another one will take it.
+    Redelivered,
+    /// Its worker is gone, or the process in whose memory it was: nobody will do it, and nobody knows.
+    Lost,
+}
+
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -48,6 +83,8 @@ pub enum ActorEnd {
     Panicked(String),
     /// Its process was killed.
     Killed,
+    /// It was killed, and its process lives on.
+    Stopped,
 }
 
 /// How a statement of an actor ended.
@@ -172,6 +209,13 @@ pub enum What {
         /// Which.
         pool: PoolId,
     },
+    /// An actor lost its own pool in a reference cycle.
+    PoolLost {
+        /// Whose.
+        actor: ActorId,
+        /// Which.
+        pool: PoolId,
+    },
     /// The pool's own counters, read beside the truth.
     PoolStatus {
         /// Which.
@@ -282,6 +326,88 @@ pub enum What {
         actor: ActorId,
         /// Which connection.
         conn: ConnId,
+    },
+    /// The actor lost its lease in a reference cycle: it is returned when the collector runs.
+    Lost {
+        /// Which.
+        actor: ActorId,
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// The actor ended, and its thread's session keeps the connection.
+    Kept {
+        /// Which.
+        actor: ActorId,
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// An actor found the connection that its thread's session keeps.
+    Resumed {
+        /// Which.
+        actor: ActorId,
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// The garbage collector of a process ran; what it found is returned and dropped next.
+    Collected {
+        /// Which.
+        process: ProcessId,
+        /// Leases that it found.
+        leases: u32,
+        /// Pools that it found.
+        pools: u32,
+        /// Whether a step asked for it; it runs by itself at its threshold.
+        asked: bool,
+    },
+    /// The garbage collector ran inside an acquire, found a lost lease, and waits for the lock that the acquire holds.
+    Deadlocked {
+        /// Whose acquire.
+        actor: ActorId,
+        /// Whose lock.
+        pool: PoolId,
+    },
+    /// Something failed on the application's side, before or after the database.
+    Raised {
+        /// Which.
+        actor: ActorId,
+        /// The error's class, as its library names it.
+        class: &'static str,
+        /// Its text.
+        message: Arc<str>,
+    },
+    /// A job was put, taken, done …
+    Job {
+        /// Its queue's name.
+        queue: Arc<str>,
+        /// Which.
+        job: JobId,
+        /// Who did it; nobody in particular when a process died.
+        actor: Option<ActorId>,
+        /// What.
+        change: JobChange,
+        /// Jobs of the queue that are put and not done, this one included if it isn't.
+        unfinished: u32,
+    },
+    /// An actor waits until a queue has no unfinished job, or its waiting is over.
+    Join {
+        /// Which.
+        actor: ActorId,
+        /// The queue's name.
+        queue: Arc<str>,
+        /// Jobs that are put and not done.
+        unfinished: u32,
+        /// Whether the waiting is over.
+        over: bool,
+    },
+    /// An actor can't go on: its process's only thread is blocked in another one's statement.
+    ThreadBlocked {
+        /// Who can't.
+        actor: ActorId,
+    },
+    /// It can go on.
+    ThreadFree {
+        /// Who.
+        actor: ActorId,
     },
     /// The actor took the connection out of the pool.
     Detached {

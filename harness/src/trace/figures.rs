@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Acquired, Event, Phase, SqlResult, What};
+use super::event::{Acquired, Event, JobChange, Phase, SqlResult, What};
+use super::pace::Pace;
+use super::told::Texts;
 use super::view::{Peaks, View};
+use crate::scenario::model::FigureUnit;
 
 /// Durations, counted in buckets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,8 +117,12 @@ pub struct Figures {
     /// Statements acknowledged.
     pub statements_ok: u64,
     /// Failures by kind: `timeout`, `connect`, `check`, `closed`, `other`, `deadline`, `panicked` for acquires, an
-    /// SQLSTATE or `broken` for statements, `dial` for failed dials.
+    /// SQLSTATE or `broken` for statements, `dial` for failed dials, the class of what an application raised.
     pub errors: BTreeMap<String, u64>,
+    /// Jobs put in queues.
+    pub jobs: u64,
+    /// Jobs done, without a failed step.
+    pub jobs_done: u64,
     /// Steps and acquires that the scenario cancelled.
     pub cancelled: u64,
     /// How long acquires took that ended with a lease or an error of the pool.
@@ -132,6 +139,10 @@ pub struct Figures {
     pub fault_phase: Duration,
     /// Virtual time of the whole run.
     pub virtual_time: Duration,
+    /// How many actors were done over time, and how long they took.
+    pub pace: Pace,
+    /// The texts of errors.
+    pub texts: Texts,
     /// Events.
     pub events: u64,
     faulty_since: Option<Duration>,
@@ -141,8 +152,16 @@ pub struct Figures {
 const COMEBACKS: usize = 64;
 
 impl Figures {
+    /// Nothing yet, with this pace.
+    #[must_use]
+    pub fn telling(pace: Pace) -> Figures {
+        Figures { pace, ..Figures::default() }
+    }
+
     /// Takes an event into account that the view has taken.
     pub fn take(&mut self, event: &Event, view: &View) {
+        self.texts.take(event.at, &event.what);
+        self.pace.take(event.at, &event.what, view);
         match &event.what {
             What::AcquireEnd { result, .. } => self.acquired(result, event.at, view),
             What::SqlEnd { result, .. } => match result {
@@ -168,6 +187,9 @@ impl Figures {
                 SqlResult::Cancelled => self.cancelled += 1,
             },
             What::DialFailed { .. } => self.error("dial"),
+            What::Raised { class, .. } => self.error(class),
+            What::Job { change: JobChange::Put { .. }, .. } => self.jobs += 1,
+            What::Job { change: JobChange::Done, .. } => self.jobs_done += 1,
             What::ActorStart { .. } => self.actors += 1,
             What::Phase(Phase::Healing) => self.fault_phase = event.at,
             What::FaultBegin { .. } | What::FaultEnd { .. } | What::Phase(_) | What::Server { .. } => {}
@@ -286,6 +308,12 @@ impl Figures {
         if let Some(kind) = name.strip_prefix("errors.") {
             return number(self.errors.get(kind).copied().unwrap_or_default());
         }
+        if let Some(workload) = name.strip_prefix("took.") {
+            return time(self.pace.took(workload)?);
+        }
+        if let Some(which) = name.strip_prefix("done_a_minute.") {
+            return number(self.pace.done_a_minute(which, self.fault_phase)?);
+        }
         match name {
             "peak_connections" => number(self.peaks.connections.into()),
             "peak_dialling" => number(self.peaks.dialling.into()),
@@ -299,6 +327,8 @@ impl Figures {
             "actors" => number(self.actors),
             "acquires" => number(self.acquires_ok),
             "statements" => number(self.statements_ok),
+            "jobs" => number(self.jobs),
+            "jobs_done" => number(self.jobs_done),
             "errors" => number(self.errors.values().sum()),
             "cancelled" => number(self.cancelled),
             "wait.worst" => time(self.waits.worst()),
@@ -316,7 +346,20 @@ impl Figures {
     }
 }
 
-/// The figures that [`Figures::get`] knows, beside `errors.KIND`.
+/// What a figure's number is.
+#[must_use]
+pub fn unit(name: &str) -> FigureUnit {
+    match name {
+        "virtual_time" => FigureUnit::Seconds,
+        "goodput_share" => FigureUnit::Share,
+        _ if ["wait.", "statement.", "recovery.", "took."].iter().any(|kind| name.starts_with(kind)) => {
+            FigureUnit::Seconds
+        }
+        _ => FigureUnit::Count,
+    }
+}
+
+/// The figures that [`Figures::get`] knows, beside `errors.KIND` and `took.WORKLOAD`.
 pub const NAMES: &[&str] = &[
     "peak_connections",
     "peak_dialling",
@@ -330,6 +373,8 @@ pub const NAMES: &[&str] = &[
     "actors",
     "acquires",
     "statements",
+    "jobs",
+    "jobs_done",
     "errors",
     "cancelled",
     "wait.worst",
@@ -341,6 +386,10 @@ pub const NAMES: &[&str] = &[
     "recovery.full_capacity",
     "recovery.quiet",
     "goodput_share",
+    "done_a_minute.first",
+    "done_a_minute.last",
+    "done_a_minute.least",
+    "done_a_minute.most",
     "virtual_time",
 ];
 
@@ -374,7 +423,16 @@ mod tests {
     #[test]
     fn names_are_known() {
         let figures = Figures::default();
-        let unmeasured = ["recovery.first_success", "recovery.full_capacity", "recovery.quiet", "goodput_share"];
+        let unmeasured = [
+            "done_a_minute.first",
+            "done_a_minute.last",
+            "done_a_minute.least",
+            "done_a_minute.most",
+            "recovery.first_success",
+            "recovery.full_capacity",
+            "recovery.quiet",
+            "goodput_share",
+        ];
         for name in NAMES {
             assert!(figures.get(name).is_some() || unmeasured.contains(name), "{name}");
         }

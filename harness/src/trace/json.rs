@@ -7,7 +7,7 @@ use poolproof_sim::postgres::event::{Gone, Lifecycle, ServerEvent, SessionReport
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use super::event::{Acquired, ActorEnd, Event, Phase, SqlResult, What};
+use super::event::{Acquired, ActorEnd, Event, JobChange, Phase, SqlResult, What};
 use crate::pool::Status;
 use crate::scenario::model::PoolSettings;
 
@@ -45,6 +45,7 @@ fn name(what: &What) -> &'static str {
         What::PoolClosing { .. } => "pool_closing",
         What::PoolClosed { .. } => "pool_closed",
         What::PoolDropped { .. } => "pool_dropped",
+        What::PoolLost { .. } => "pool_lost",
         What::PoolStatus { .. } => "pool_status",
         What::Dial { .. } => "dial",
         What::DialFailed { .. } => "dial_failed",
@@ -60,6 +61,16 @@ fn name(what: &What) -> &'static str {
         What::SqlEnd { .. } => "sql_end",
         What::Released { .. } => "released",
         What::Leaked { .. } => "leaked",
+        What::Lost { .. } => "lost",
+        What::Kept { .. } => "kept",
+        What::Resumed { .. } => "resumed",
+        What::Collected { .. } => "collected",
+        What::Deadlocked { .. } => "deadlocked",
+        What::Raised { .. } => "raised",
+        What::Job { .. } => "job",
+        What::Join { .. } => "join",
+        What::ThreadBlocked { .. } => "thread_blocked",
+        What::ThreadFree { .. } => "thread_free",
         What::Detached { .. } => "detached",
         What::DetachedDropped { .. } => "detached_dropped",
         What::StepCancelled { .. } => "step_cancelled",
@@ -107,10 +118,14 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
             map.serialize_entry("pool", &pool.0)?;
             map.serialize_entry("max_size", max_size)
         }
-        What::PoolDisposed { pool }
-        | What::PoolClosing { pool }
+        What::PoolClosing { pool }
         | What::PoolClosed { pool }
-        | What::PoolDropped { pool } => map.serialize_entry("pool", &pool.0),
+        | What::PoolDropped { pool }
+        | What::PoolDisposed { pool } => map.serialize_entry("pool", &pool.0),
+        What::PoolLost { actor, pool } | What::Deadlocked { actor, pool } => {
+            map.serialize_entry("actor", &actor.0)?;
+            map.serialize_entry("pool", &pool.0)
+        }
         What::PoolStatus { pool, status } => {
             map.serialize_entry("pool", &pool.0)?;
             let Status { size, idle, in_use, waiting, max_size } = status;
@@ -153,6 +168,7 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
                 ActorEnd::Abandoned => ("abandoned", None),
                 ActorEnd::Panicked(message) => ("panicked", Some(message)),
                 ActorEnd::Killed => ("killed", None),
+                ActorEnd::Stopped => ("stopped", None),
             };
             map.serialize_entry("end", end)?;
             optional(map, "message", message)
@@ -183,10 +199,40 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
             map.serialize_entry("result", result)?;
             detail.map_or(Ok(()), |(key, value)| map.serialize_entry(key, value))
         }
-        What::Released { actor, conn } | What::Leaked { actor, conn } | What::Detached { actor, conn } => {
+        What::Released { actor, conn }
+        | What::Leaked { actor, conn }
+        | What::Lost { actor, conn }
+        | What::Kept { actor, conn }
+        | What::Resumed { actor, conn }
+        | What::Detached { actor, conn } => {
             map.serialize_entry("actor", &actor.0)?;
             map.serialize_entry("conn", &conn.0)
         }
+        What::Collected { process, leases, pools, asked } => {
+            map.serialize_entry("process", &process.0)?;
+            map.serialize_entry("leases", leases)?;
+            map.serialize_entry("pools", pools)?;
+            map.serialize_entry("asked", asked)
+        }
+        What::Raised { actor, class, message } => {
+            map.serialize_entry("actor", &actor.0)?;
+            map.serialize_entry("class", class)?;
+            map.serialize_entry("message", &**message)
+        }
+        What::Job { queue, job, actor, change, unfinished } => {
+            map.serialize_entry("queue", &**queue)?;
+            map.serialize_entry("job", &job.0)?;
+            map.serialize_entry("actor", &actor.map(|actor| actor.0))?;
+            job_change(change, map)?;
+            map.serialize_entry("unfinished", unfinished)
+        }
+        What::Join { actor, queue, unfinished, over } => {
+            map.serialize_entry("actor", &actor.0)?;
+            map.serialize_entry("queue", &**queue)?;
+            map.serialize_entry("unfinished", unfinished)?;
+            map.serialize_entry("over", over)
+        }
+        What::ThreadBlocked { actor } | What::ThreadFree { actor } => map.serialize_entry("actor", &actor.0),
         What::StepCancelled { actor, step } => {
             map.serialize_entry("actor", &actor.0)?;
             map.serialize_entry("step", &**step)
@@ -201,6 +247,31 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
         }
         What::TaskPanicked { message } => map.serialize_entry("message", &**message),
         What::TasksLeft { count } => map.serialize_entry("count", count),
+    }
+}
+
+fn job_change<M: SerializeMap>(change: &JobChange, map: &mut M) -> Result<(), M::Error> {
+    let word = match change {
+        JobChange::Put { .. } => "put",
+        JobChange::Taken => "taken",
+        JobChange::Done => "done",
+        JobChange::DoneBadly => "done badly",
+        JobChange::Retried { .. } => "retried",
+        JobChange::Failed => "failed",
+        JobChange::Redelivered => "redelivered",
+        JobChange::Lost => "lost",
+    };
+    map.serialize_entry("change", word)?;
+    match change {
+        JobChange::Put { payload, after } => {
+            map.serialize_entry("payload", &**payload)?;
+            map.serialize_entry("after_ms", &after.as_millis())
+        }
+        JobChange::Retried { after, attempt } => {
+            map.serialize_entry("attempt", attempt)?;
+            map.serialize_entry("after_ms", &after.as_millis())
+        }
+        _ => Ok(()),
     }
 }
 

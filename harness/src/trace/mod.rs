@@ -3,8 +3,10 @@
 pub mod event;
 pub mod figures;
 pub mod json;
+pub mod pace;
 pub mod recorder;
 pub mod story;
+pub mod told;
 pub mod view;
 
 pub use event::{Event, What};

@@ -16,9 +16,10 @@ use poolproof_sim::clock;
 use poolproof_sim::postgres::event::{Observer, Pid, ServerEvent};
 use tokio::time::Instant;
 
-use super::event::{ActorId, ConnId, Event, PoolId, ProcessId, What};
+use super::event::{ActorId, ConnId, Event, JobId, PoolId, ProcessId, What};
 use super::figures::Figures;
 use super::json;
+use super::pace::Pace;
 use super::story::Story;
 use super::view::View;
 use crate::invariant::judge::Kind;
@@ -52,7 +53,7 @@ impl Watch {
         Watch {
             view: View::new(scenario),
             jury: invariant::jury(&Terms::new(scenario, capabilities)),
-            figures: Figures::default(),
+            figures: Figures::telling(Pace::told_if(tells_pace(scenario))),
             story: Story::default(),
         }
     }
@@ -75,6 +76,11 @@ impl Watch {
         }
         self.figures.events = event.seq;
     }
+}
+
+/// Whether the scenario is about how much gets done over time.
+fn tells_pace(scenario: &Scenario) -> bool {
+    scenario.expect.figures.keys().any(|name| name.starts_with("done_a_minute."))
 }
 
 /// What a recorder has to say at the end of a run.
@@ -103,6 +109,7 @@ struct Shared {
     conns: AtomicU32,
     pools: AtomicU32,
     processes: AtomicU32,
+    jobs: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -129,6 +136,7 @@ impl Recorder {
                 conns: AtomicU32::new(0),
                 pools: AtomicU32::new(0),
                 processes: AtomicU32::new(0),
+                jobs: AtomicU32::new(0),
                 state: Mutex::new(State {
                     seq: 0,
                     by_pid: HashMap::default(),
@@ -192,6 +200,12 @@ impl Recorder {
     #[must_use]
     pub fn next_process(&self) -> ProcessId {
         ProcessId(self.shared.processes.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// A number for a new job, from 1.
+    #[must_use]
+    pub fn next_job(&self) -> JobId {
+        JobId(self.shared.jobs.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// The connection that this backend serves, from [`What::Connected`] on (also when it has ended since).

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use poolproof_sim::postgres::event::{Gone, ServerEvent};
 
+mod application;
+
 use super::event::{Acquired, ActorEnd, ConnId, Event, Phase, PoolId, ProcessId, SqlResult, What};
 use super::figures::Figures;
 use super::json::lifecycle_name;
@@ -24,6 +26,8 @@ use crate::scenario::model::PoolSettings;
 const EVENT_LINES: usize = 38;
 /// The most lines that are kept while a run goes on.
 const KEPT: usize = 400;
+/// So many violations of an invariant have a line each.
+const SINGLE_VIOLATIONS: usize = 3;
 /// An acquire that took at least this long is worth telling.
 const LONG_WAIT: Duration = Duration::from_millis(100);
 
@@ -90,6 +94,22 @@ impl Story {
             What::AcquireEnd { result, pool, .. } => self.acquired(result, *pool, at, view),
             What::SqlEnd { result, .. } => self.answered(result, at, view),
             What::Server { server, event } => self.server(server, event, at, view),
+            What::Leaked { .. }
+            | What::Lost { .. }
+            | What::Kept { .. }
+            | What::Resumed { .. }
+            | What::PoolLost { .. }
+            | What::Collected { .. }
+            | What::Raised { .. }
+            | What::Deadlocked { .. }
+            | What::Job { .. }
+            | What::Join { .. }
+            | What::ThreadBlocked { .. }
+            | What::ThreadFree { .. } => {
+                if let Some((worth, who, text)) = application::line(&event.what) {
+                    self.fold(at, worth, who.into(), &text, view);
+                }
+            }
             What::SqlStart { .. } | What::Released { .. } | What::ActorStart { .. } => {}
             What::Dial { .. } | What::DialDropped { .. } | What::ConnClosed { .. } | What::PoolStatus { .. } => {}
             What::Connected { .. } => {
@@ -143,10 +163,10 @@ impl Story {
                     ActorEnd::Abandoned => "was dropped in the middle",
                     ActorEnd::Panicked(_) => "panicked",
                     ActorEnd::Killed => "died with its process",
+                    ActorEnd::Stopped => "was killed",
                 };
                 self.fold(at, Worth::Trouble, "actor".into(), text, view);
             }
-            What::Leaked { .. } => self.fold(at, Worth::Trouble, "actor".into(), "leaked its lease", view),
             What::Detached { .. } => {
                 self.fold(at, Worth::Detail, "actor".into(), "took a connection out of the pool", view);
             }
@@ -285,8 +305,14 @@ impl Story {
             self.told += 1;
             let who = violation.who.to_string();
             let conn = violation.conn.map_or_else(String::new, |ConnId(id)| format!(", connection {id}"));
-            // Told in full at the end: here it only has its place.
-            self.fold(at, Worth::Turn, "VIOLATION".into(), &format!("{} ({who}{conn})", violation.invariant), view);
+            // Told in full at the end: here it only has its place. After the first few there is nothing new in more.
+            let same =
+                violations.list()[..self.told].iter().filter(|told| told.invariant == violation.invariant).count();
+            let text = match same {
+                ..=SINGLE_VIOLATIONS => format!("{} ({who}{conn})", violation.invariant),
+                _ => format!("{}, again", violation.invariant),
+            };
+            self.fold(at, Worth::Turn, "VIOLATION".into(), &text, view);
         }
     }
 
@@ -429,6 +455,9 @@ fn end(out: &mut String, figures: &Figures, violations: &Violations) {
     }
     if figures.comebacks.len() > 3 {
         let _ = writeln!(out, "and {} more times whole again", figures.comebacks.len() - 3);
+    }
+    if let Some(pace) = figures.pace.line(figures.fault_phase) {
+        let _ = writeln!(out, "actors done a minute: {pace}");
     }
     if let Some(share) = figures.goodput_share() {
         let _ = writeln!(out, "statements a second while the world was faulty: {:.0} % of the usual", share * 100.0);

@@ -218,6 +218,8 @@ pub struct ActorView {
     pub workload: Option<Arc<str>>,
     /// Its process.
     pub process: Option<ProcessId>,
+    /// Since when it is there.
+    pub since: Duration,
     /// The pool it waits for, and since when.
     pub waiting: Option<(PoolId, Duration)>,
     /// When its waiting was cancelled, if it was.
@@ -330,6 +332,8 @@ pub struct View {
     pub waited: Duration,
     /// How long the statement took that ended in the last event.
     pub took: Duration,
+    /// The workload of the actor that ended in the last event, and how long it was there.
+    pub lived: Option<(Arc<str>, Duration)>,
     /// The time of the last refusal by a server.
     pub refused_at: Option<Duration>,
     processes: Vec<Option<ProcessView>>,
@@ -369,6 +373,7 @@ impl View {
             faulty_since: None,
             waited: Duration::ZERO,
             took: Duration::ZERO,
+            lived: None,
             refused_at: None,
             processes: Vec::new(),
             pools: Vec::new(),
@@ -532,6 +537,7 @@ impl View {
             What::ActorStart { actor, workload, process } => {
                 let actor = self.actors.entry(actor.0).or_default();
                 actor.workload = Some(Arc::clone(workload));
+                actor.since = at;
                 actor.process = Some(*process);
             }
             What::ActorEnd { actor, end } => self.actor_end(*actor, end),
@@ -543,11 +549,18 @@ impl View {
             What::DialDropped { conn } | What::ConnClosed { conn } => self.end_conn(*conn, ClientEnd::Closed),
             What::Connected { conn, pid } => self.connected(*conn, *pid),
             What::ConnBroken { conn, .. } => self.end_conn(*conn, ClientEnd::Broken),
-            What::Leaked { actor, conn } => {
+            What::Leaked { actor, conn } | What::Lost { actor, conn } | What::Kept { actor, conn } => {
                 self.change(*conn, |conn| conn.leaked = true);
                 if let Some(actor) = self.actors.get_mut(&actor.0) {
                     actor.held = None;
                 }
+            }
+            What::Resumed { actor, conn } => {
+                self.change(*conn, |conn| {
+                    conn.lease = Some(*actor);
+                    conn.leaked = false;
+                });
+                self.actors.entry(actor.0).or_default().held = Some(*conn);
             }
             What::Detached { actor, conn } => {
                 self.release(*actor, *conn);
@@ -600,6 +613,14 @@ impl View {
                 }
             }
             What::PoolStatus { .. }
+            | What::PoolLost { .. }
+            | What::Collected { .. }
+            | What::Raised { .. }
+            | What::Deadlocked { .. }
+            | What::Job { .. }
+            | What::Join { .. }
+            | What::ThreadBlocked { .. }
+            | What::ThreadFree { .. }
             | What::DetachedDropped { .. }
             | What::TaskPanicked { .. }
             | What::TasksLeft { .. } => {}
@@ -849,7 +870,9 @@ impl View {
         if let Some(conn) = self.actors.get(&id.0).and_then(|actor| actor.held) {
             self.release(id, conn);
         }
-        self.actors.remove(&id.0);
+        let now = self.now;
+        self.lived =
+            self.actors.remove(&id.0).and_then(|actor| Some((actor.workload?, now.saturating_sub(actor.since))));
     }
 
     fn dial(&mut self, id: ConnId, pool: PoolId) {
@@ -1238,6 +1261,7 @@ fn lasts(fault: &FaultAction) -> bool {
         | F::NetReset { .. }
         | F::DnsRepoint { .. }
         | F::AppKill { .. }
+        | F::ActorKill { .. }
         | F::AppPowerLoss { .. } => false,
     }
 }

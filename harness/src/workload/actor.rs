@@ -12,16 +12,19 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use rand_chacha::ChaCha8Rng;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::cancel::{Outcome, cancel_at};
+use super::jobs::Held;
 use super::panics::{self, PLANNED_PANIC};
 use super::process::ProcessContext;
-use super::program::{Code, Effect, Op, Program, Values};
+use super::program::{Code, Effect, Op, Program, Template, Values};
 use super::random;
-use super::slot::AbandonTimer;
-use super::traffic::Shared;
+use super::session::InSession;
+use super::slot::{AbandonTimer, Kill};
+use super::traffic::{Arrived, Shared};
 use crate::pool::connector::identify;
+use crate::pool::error::describe;
 use crate::pool::{Caller, Capabilities, Detached, Lease, Pool, PoolError, PoolErrorKind};
 use crate::scenario::model::OnError;
 use crate::trace::event::{Acquired, ActorEnd, ActorId, ConnId, PoolId, SqlResult};
@@ -30,33 +33,58 @@ use crate::trace::{Recorder, What};
 /// A step failed: what went wrong is in the trace.
 pub(super) struct Failed;
 
-type StepResult = Result<(), Failed>;
+pub(super) type StepResult = Result<(), Failed>;
+
+/// How a statement is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// By the simple query protocol.
+    Simple,
+    /// The same, and the rows of the answer are counted.
+    Rows,
+    /// Prepared, by the extended protocol.
+    Prepared,
+}
+
+/// What a statement failed with.
+pub(super) struct Refusal {
+    /// The driver's text, with the server's.
+    pub(super) message: String,
+}
 
 /// An actor that runs.
 pub(super) struct Actor {
-    id: ActorId,
+    pub(super) id: ActorId,
     /// Its number in its workload, from 1.
     number: u64,
     program: Arc<Program>,
-    process: Arc<ProcessContext>,
-    traffic: Arc<Shared>,
+    pub(super) process: Arc<ProcessContext>,
+    pub(super) traffic: Arc<Shared>,
+    /// The worker that it is the task of.
+    pub(super) thread: Option<Caller>,
     abandon: Option<AbandonTimer>,
     /// Made when it is first drawn from.
     rng: Option<Box<ChaCha8Rng>>,
-    grip: Option<Grip>,
-    own_pool: Option<(PoolId, Arc<dyn Pool>)>,
+    pub(super) grip: Option<Grip>,
+    pub(super) own_pool: Option<(PoolId, Arc<dyn Pool>)>,
     /// Whether it is in a transaction, as far as it knows.
-    in_transaction: bool,
+    pub(super) in_transaction: bool,
+    /// Whether it works in its thread's session.
+    pub(super) session: Option<InSession>,
+    /// Its job.
+    pub(super) held: Option<Held>,
+    /// Actors that it spawned, with their programs.
+    pub(super) spawned: Vec<(usize, Arc<dyn Kill>)>,
 }
 
 /// A connection that the actor holds.
-struct Grip {
-    conn: ConnId,
-    hold: Hold,
+pub(super) struct Grip {
+    pub(super) conn: ConnId,
+    pub(super) hold: Hold,
 }
 
 /// How it holds it.
-enum Hold {
+pub(super) enum Hold {
     /// The pool's, lent.
     Lease(Box<dyn Lease>),
     /// Its own, taken out of the pool.
@@ -73,58 +101,97 @@ impl Hold {
 }
 
 impl Actor {
+    /// The actor that has arrived, in its process.
     pub(super) fn new(
-        id: ActorId,
-        number: u64,
+        arrived: Arrived,
         program: Arc<Program>,
         process: Arc<ProcessContext>,
         traffic: Arc<Shared>,
-        abandon: Option<AbandonTimer>,
     ) -> Actor {
         Actor {
-            id,
-            number,
+            id: arrived.id,
+            number: arrived.number,
             program,
             process,
             traffic,
-            abandon,
+            thread: None,
+            abandon: None,
             rng: None,
             grip: None,
             own_pool: None,
             in_transaction: false,
+            session: None,
+            held: None,
+            spawned: Vec::new(),
         }
+    }
+
+    /// With the timer that ends it in the middle of a step.
+    pub(super) fn with_timer(mut self, abandon: Option<AbandonTimer>) -> Actor {
+        self.abandon = abandon;
+        self
+    }
+
+    /// As a task of this worker, which may have a job for it.
+    pub(super) fn of_worker(mut self, thread: Caller, held: Option<Held>) -> Actor {
+        self.thread = Some(thread);
+        self.held = held;
+        self
     }
 
     /// Runs all steps. The actor and what it holds is gone when this is complete or dropped.
     pub(super) async fn live(mut self) -> ActorEnd {
         let program = Arc::clone(&self.program);
-        match self.run(&program.steps).await {
+        let end = match self.run(&program.steps).await {
             Ok(()) => ActorEnd::Done,
             Err(Failed) => ActorEnd::Failed,
+        };
+        for code in &program.finally {
+            // One that fails keeps none of the others from being done, and changes nothing.
+            let _failed = self.step(code).await;
         }
+        self.answer_for_job(&end);
+        end
     }
 
     fn recorder(&self) -> &Recorder {
         &self.traffic.recorder
     }
 
-    async fn run(&mut self, steps: &[Code]) -> StepResult {
-        for code in steps {
-            let result = match &code.cancel {
-                None => self.perform(&code.op).await,
-                Some((cancel, text)) => {
-                    let number = self.number;
-                    match cancel_at(*cancel, number, Box::pin(self.perform(&code.op))).await {
-                        Outcome::Done(result) => result,
-                        Outcome::Cancelled => {
-                            let step = Arc::clone(text);
-                            self.recorder().record(What::StepCancelled { actor: self.id, step });
-                            Ok(())
-                        }
+    /// Draws from the actor's own stream.
+    pub(super) fn rng(&mut self) -> &mut ChaCha8Rng {
+        let (traffic, program, number) = (&self.traffic, &self.program, self.number);
+        self.rng.get_or_insert_with(|| Box::new(random::stream(traffic.seed, &program.name, number)))
+    }
+
+    /// Something failed on the application's side.
+    pub(super) fn raise(&self, class: &'static str, message: Arc<str>) {
+        self.recorder().record(What::Raised { actor: self.id, class, message });
+    }
+
+    async fn step(&mut self, code: &Code) -> StepResult {
+        match &code.cancel {
+            None => self.perform(&code.op).await,
+            Some((cancel, text)) => {
+                let number = self.number;
+                match cancel_at(*cancel, number, Box::pin(self.perform(&code.op))).await {
+                    Outcome::Done(result) => result,
+                    Outcome::Cancelled => {
+                        let step = Arc::clone(text);
+                        self.recorder().record(What::StepCancelled { actor: self.id, step });
+                        Ok(())
                     }
                 }
-            };
-            if result.is_err() {
+            }
+        }
+    }
+
+    async fn run(&mut self, steps: &[Code]) -> StepResult {
+        for code in steps {
+            if self.step(code).await.is_err() {
+                if let Some(held) = &mut self.held {
+                    held.failed = true;
+                }
                 match self.program.on_error {
                     OnError::Continue => {}
                     OnError::Stop => return Err(Failed),
@@ -152,18 +219,68 @@ impl Actor {
         })
     }
 
+    /// A text with the actor's own values in it.
+    fn fill(&self, text: &Template) -> Arc<str> {
+        let payload = self.held.as_ref().map_or("", |held| &held.job.payload);
+        text.fill(Values { actor: self.id.0, process: self.process.id.0, number: self.number, payload })
+    }
+
     async fn perform(&mut self, op: &Op) -> StepResult {
+        if let Some(turn) = &self.process.turn {
+            // Nobody does anything while the thread is blocked.
+            drop(turn.of(self.id, &self.traffic.recorder).await);
+        }
         match op {
             Op::Acquire { deadline } => self.acquire(*deadline).await,
             Op::Sql { text, prepared, effect } => {
-                let text = text.fill(Values { actor: self.id.0, process: self.process.id.0, number: self.number });
-                self.send(text, *prepared, *effect).await
+                let how = if *prepared { How::Prepared } else { How::Simple };
+                self.ask_anywhere(self.fill(text), how, *effect).await
             }
+            Op::ExpectRow { text } => self.ask_anywhere(self.fill(text), How::Rows, Effect::Keeps).await,
+            Op::Flush { text } => self.flush(self.fill(text)).await,
+            Op::Session => self.enter_session(),
+            Op::RemoveSession => self.remove_session().await,
+            Op::Lose => self.lose(),
+            Op::LosePool => self.lose_pool(),
+            Op::Collect => {
+                self.collect().await;
+                Ok(())
+            }
+            Op::Allocate { min, max } => {
+                self.allocate(*min, *max).await;
+                Ok(())
+            }
+            Op::Put { queue, after, payload } => {
+                let payload = self.fill(payload);
+                self.put(*queue, *after, payload);
+                Ok(())
+            }
+            Op::Take { queue } => self.take(*queue).await,
+            Op::Done { queue } => self.job_done(*queue),
+            Op::Join { queue } => {
+                self.join(*queue).await;
+                Ok(())
+            }
+            Op::While { queue, steps } => {
+                while self.has_jobs(*queue) {
+                    self.run_nested(steps).await?;
+                }
+                Ok(())
+            }
+            Op::Kill { program } => {
+                self.kill_spawned(*program);
+                Ok(())
+            }
+            Op::DisposePool => self.dispose_pool().await,
             Op::Hold { min, max } => {
                 self.hold(*min, *max).await;
                 Ok(())
             }
-            Op::Release => self.release().await,
+            Op::Release => {
+                let held = self.grip.is_some();
+                self.give_back().await;
+                if held { Ok(()) } else { Err(Failed) }
+            }
             Op::Leak => self.leak(),
             Op::Abandon { after } => {
                 let timer = self.abandon.as_ref().expect("made for every program that has this step");
@@ -195,10 +312,11 @@ impl Actor {
                 Ok(())
             }
             Op::Spawn { program, wait } => {
-                let end = Shared::spawn(&self.traffic, *program, Some(&self.process));
-                if *wait && let Some(end) = end {
+                let Some(spawned) = Shared::spawn(&self.traffic, *program, Some(&self.process)) else { return Ok(()) };
+                self.spawned.extend(spawned.slot.map(|slot| (*program, slot)));
+                if *wait {
                     // An error is an end too: the actor's task is gone.
-                    let _ended = end.await;
+                    let _ended = spawned.end.await;
                 }
                 Ok(())
             }
@@ -216,31 +334,71 @@ impl Actor {
         self.own_pool.clone().or_else(|| self.process.shared_pool())
     }
 
-    async fn acquire(&mut self, deadline: Option<Duration>) -> StepResult {
+    pub(super) async fn acquire(&mut self, deadline: Option<Duration>) -> StepResult {
         if self.grip.is_some() {
             return Err(Failed);
         }
         let (pool_id, pool) = self.pool().ok_or(Failed)?;
+        if self.hangs_in_acquire(&*pool).await {
+            let _open = OpenAcquire::start(self.recorder(), self.id, pool_id);
+            self.recorder().record(What::Deadlocked { actor: self.id, pool: pool_id });
+            std::future::pending::<()>().await;
+        }
         let grip = take_lease(self.recorder(), &self.process, self.id, pool_id, &*pool, deadline).await?;
         self.in_transaction = false;
         self.grip = Some(grip);
         Ok(())
     }
 
-    async fn send(&mut self, text: Arc<str>, prepared: bool, effect: Effect) -> StepResult {
+    /// Sends a statement, in the session if the actor works in one.
+    async fn ask_anywhere(&mut self, text: Arc<str>, how: How, effect: Effect) -> StepResult {
+        match self.session {
+            Some(_) => self.in_session(text, how, effect).await,
+            None => self.ask(text, how, effect).await,
+        }
+    }
+
+    /// Sends a statement on the lease, and looks at its rows if they matter.
+    pub(super) async fn ask(&mut self, text: Arc<str>, how: How, effect: Effect) -> StepResult {
+        let rows = self.send(text, how, effect).await.map_err(|_| Failed)?;
+        match (how, rows) {
+            (How::Rows, 0) => {
+                self.raise("NoResultFound", "No row was found when one was required".into());
+                Err(Failed)
+            }
+            (How::Rows, 2..) => {
+                self.raise("MultipleResultsFound", "Multiple rows were found when exactly one was required".into());
+                Err(Failed)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a statement on the lease. Gives the number of rows where they are counted.
+    pub(super) async fn send(&mut self, text: Arc<str>, how: How, effect: Effect) -> Result<usize, Refusal> {
+        let process = Arc::clone(&self.process);
+        let _turn = match &process.turn {
+            Some(turn) => Some(turn.of(self.id, &self.traffic.recorder).await),
+            None => None,
+        };
         let Some(Grip { conn, hold }) = &mut self.grip else {
-            return Err(Failed);
+            return Err(Refusal { message: "no lease".to_owned() });
         };
         let mut open = OpenStatement::start(&self.traffic.recorder, self.id, *conn, &text);
         let client = hold.client();
         // `batch_execute` sends the same Query message as `simple_query`, and keeps no rows.
-        let answer =
-            if prepared { client.query(&*text, &[]).await.map(drop) } else { client.batch_execute(&text).await };
-        let result = match answer {
-            Ok(()) => SqlResult::Ok,
+        let answer = match how {
+            How::Prepared => client.query(&*text, &[]).await.map(|rows| rows.len()),
+            How::Simple => client.batch_execute(&text).await.map(|()| 0),
+            How::Rows => client.simple_query(&text).await.map(|messages| {
+                messages.iter().filter(|message| matches!(message, SimpleQueryMessage::Row(_))).count()
+            }),
+        };
+        let result = match &answer {
+            Ok(_) => SqlResult::Ok,
             Err(error) => {
                 if let Hold::Lease(lease) = hold {
-                    lease.failed(&error);
+                    lease.failed(error);
                 }
                 match error.code() {
                     Some(code) => SqlResult::Error(code.code().to_owned()),
@@ -257,24 +415,18 @@ impl Actor {
             (Effect::Ends, _) => self.in_transaction = false,
             _ => {}
         }
-        if ok { Ok(()) } else { Err(Failed) }
+        answer.map_err(|error| Refusal { message: describe(&error) })
     }
 
     /// What `OnError::Rollback` says. Its own failure changes nothing: the actor ends anyway.
-    async fn roll_back(&mut self) {
+    pub(super) async fn roll_back(&mut self) {
         if self.grip.is_some() && std::mem::take(&mut self.in_transaction) {
-            let _failed = self.send(Arc::clone(&self.traffic.rollback), false, Effect::Ends).await;
+            let _failed = self.send(Arc::clone(&self.traffic.rollback), How::Simple, Effect::Ends).await;
         }
     }
 
     async fn hold(&mut self, min: Duration, max: Duration) {
-        let time = if min == max {
-            min
-        } else {
-            let (traffic, program, number) = (&self.traffic, &self.program, self.number);
-            let rng = self.rng.get_or_insert_with(|| Box::new(random::stream(traffic.seed, &program.name, number)));
-            random::uniform(&mut **rng, min, max)
-        };
+        let time = if min == max { min } else { random::uniform(self.rng(), min, max) };
         if time.is_zero() {
             // Nothing, but as an await: a loop of nothing must not keep the thread.
             tokio::task::yield_now().await;
@@ -284,19 +436,17 @@ impl Actor {
     }
 
     /// Returns the lease as the pool wants it, or drops the detached connection.
-    async fn release(&mut self) -> StepResult {
+    pub(super) async fn give_back(&mut self) {
         match self.grip.take() {
-            None => Err(Failed),
+            None => {}
             Some(Grip { conn, hold: Hold::Lease(lease) }) => {
                 self.in_transaction = false;
                 self.recorder().record(What::Released { actor: self.id, conn });
                 lease.give_back().await;
-                Ok(())
             }
             detached => {
                 self.grip = detached;
                 self.let_go();
-                Ok(())
             }
         }
     }
@@ -367,6 +517,16 @@ impl Actor {
         Ok(())
     }
 
+    async fn dispose_pool(&mut self) -> StepResult {
+        if !self.can().dispose {
+            return Err(Failed);
+        }
+        let (id, pool) = self.pool().ok_or(Failed)?;
+        self.recorder().record(What::PoolDisposed { pool: id });
+        pool.dispose().await;
+        Ok(())
+    }
+
     async fn new_pool(&mut self) -> StepResult {
         let process = Arc::clone(&self.process);
         let id = self.recorder().next_pool();
@@ -401,8 +561,10 @@ impl Actor {
 
 impl Drop for Actor {
     fn drop(&mut self) {
+        self.leave_session();
         self.let_go();
         self.drop_own_pool();
+        self.leave_job();
     }
 }
 

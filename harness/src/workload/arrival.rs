@@ -28,7 +28,7 @@ impl Arrivals {
     /// The arrivals of a workload; `None` if nobody arrives by time (another workload spawns them, or they are workers).
     pub(super) fn new(arrive: &Arrive, from: Duration, until: Duration, seed: u64, workload: &str) -> Option<Arrivals> {
         let kind = match arrive {
-            Arrive::Never | Arrive::Workers { .. } => return None,
+            Arrive::Never | Arrive::Workers { .. } | Arrive::Jobs { .. } => return None,
             Arrive::At(times) => {
                 let mut times = times.clone();
                 times.sort_unstable();

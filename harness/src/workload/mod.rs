@@ -11,27 +11,40 @@
 //! | [`arrival`] | when actors arrive |
 //! | [`process`] | the processes of the apps, and what an actor gets from its own |
 //! | [`traffic`] | all workloads of a scenario: starts, counts and kills actors |
+//! | [`worker_loop`] | a worker: one actor after another |
 //! | [`slot`] | the place where one actor's future lives, so that it can be killed from outside |
 //! | [`actor`] | what an actor does at each step |
 //! | [`cancel`] | drops a future at an exact moment |
+//! | [`session`] | a thread's session, and what outlives an actor in it |
+//! | [`queue`], [`jobs`] | queues of jobs; what an actor does with them |
+//! | [`collector`] | what is lost in reference cycles, and who finds it |
+//! | [`turn`] | a process in which one actor's statement blocks all others |
 //! | [`panics`] | panics as events rather than as output |
 //! | [`random`] | a seeded stream for each actor |
 
 pub mod actor;
 pub mod arrival;
 pub mod cancel;
+pub mod collector;
+pub mod jobs;
 pub mod panics;
 pub mod process;
 pub mod program;
+pub mod queue;
 pub mod random;
+pub mod session;
 pub mod slot;
 pub mod traffic;
+pub mod turn;
+pub mod worker_loop;
 
+#[cfg(test)]
+mod application_tests;
 #[cfg(test)]
 mod tests;
 
 pub use actor::Probe;
 pub use panics::PLANNED_PANIC;
-pub use process::{ProcessContext, Processes, WorldHooks};
+pub use process::{Launcher, ProcessContext, Processes, WorldHooks};
 pub use program::needs;
 pub use traffic::Traffic;

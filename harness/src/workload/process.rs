@@ -2,16 +2,22 @@
 //!
 //! A restarted process is a new one, with a new number and a new pool, in the seat of the former.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
+use async_trait::async_trait;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
 use poolproof_sim::postgres::event::{Pid, SessionReport};
 use tokio::sync::watch;
 
-use crate::pool::{Adapter, Connector, Lease, Pool};
-use crate::scenario::model::PoolSettings;
+use super::collector::Garbage;
+use super::queue::Queue;
+use super::session::Session;
+use super::turn::Turn;
+use crate::pool::{Adapter, Caller, Connector, Lease, Pool};
+use crate::scenario::model::{App, Collector, PoolSettings};
 use crate::trace::event::{PoolId, ProcessId};
 
 /// What actors ask the world. One for all processes of a run.
@@ -42,6 +48,16 @@ pub struct ProcessContext {
     shared: Mutex<Option<(PoolId, Arc<dyn Pool>)>>,
     /// Leases that actors leaked: memory of the process, gone with it.
     leaked: Mutex<Vec<Box<dyn Lease>>>,
+    /// What actors lost in reference cycles.
+    pub(super) garbage: Mutex<Garbage>,
+    /// When the collector runs by itself.
+    pub(super) collector: Option<Collector>,
+    /// The sessions of threads that have one.
+    sessions: Mutex<BTreeMap<Caller, Session>>,
+    /// The queues that are in the process's memory, by their place in the file.
+    queues: Mutex<BTreeMap<usize, Arc<Queue>>>,
+    /// The only thread, with a driver that is not cooperative.
+    pub(super) turn: Option<Turn>,
     live: AtomicBool,
     killed: AtomicBool,
 }
@@ -55,7 +71,7 @@ impl ProcessContext {
         app: Arc<str>,
         seat: u32,
         adapter: Arc<dyn Adapter>,
-        settings: PoolSettings,
+        settings: &App,
         connector_for: Box<dyn Fn(PoolId) -> Connector + Send + Sync>,
         hooks: Arc<WorldHooks>,
         shared: (PoolId, Arc<dyn Pool>),
@@ -65,11 +81,16 @@ impl ProcessContext {
             app,
             seat,
             adapter,
-            settings,
+            settings: settings.pool.clone(),
             connector_for,
             hooks,
             shared: Mutex::new(Some(shared)),
             leaked: Mutex::new(Vec::new()),
+            garbage: Mutex::default(),
+            collector: settings.collector,
+            sessions: Mutex::default(),
+            queues: Mutex::default(),
+            turn: (!settings.cooperative).then(Turn::default),
             live: AtomicBool::new(true),
             killed: AtomicBool::new(false),
         })
@@ -87,10 +108,13 @@ impl ProcessContext {
         self.shared.lock().take()
     }
 
-    /// Takes the leaked leases out, at the process's end.
+    /// Takes out what applications keep in its memory, to be dropped at the process's end: sessions, leaked leases, what
+    /// is lost in cycles.
     #[must_use]
-    pub fn take_leaked(&self) -> Vec<Box<dyn Lease>> {
-        std::mem::take(&mut *self.leaked.lock())
+    pub fn take_memory(&self) -> impl Send + use<> {
+        let sessions = std::mem::take(&mut *self.sessions.lock());
+        let leaked = std::mem::take(&mut *self.leaked.lock());
+        (sessions, leaked, std::mem::take(&mut *self.garbage.lock()))
     }
 
     /// How many leases were leaked.
@@ -114,13 +138,39 @@ impl ProcessContext {
         self.killed.store(true, Ordering::Release);
     }
 
+    /// What this thread's session keeps, if anything.
+    pub(super) fn take_session(&self, thread: Caller) -> Option<Session> {
+        self.sessions.lock().remove(&thread)
+    }
+
+    pub(super) fn keep_session(&self, thread: Caller, session: Session) {
+        self.sessions.lock().insert(thread, session);
+    }
+
+    /// The queue in its memory with this place in the file, made at its first use.
+    pub(super) fn queue(&self, place: usize, make: impl FnOnce() -> Arc<Queue>) -> Arc<Queue> {
+        Arc::clone(self.queues.lock().entry(place).or_insert_with(make))
+    }
+
     pub(super) fn leak(&self, lease: Box<dyn Lease>) {
         self.leaked.lock().push(lease);
     }
 }
 
+/// Starts and ends the processes that come with requests.
+#[async_trait]
+pub trait Launcher: Send + Sync {
+    /// A process of this app, for one actor. `None` when none can be started any more, or its pool could not be built.
+    async fn launch(&self, app: &str) -> Option<Arc<ProcessContext>>;
+
+    /// Its actor has ended, and so does the process, if it was not killed before.
+    fn end(&self, process: &Arc<ProcessContext>);
+}
+
 /// The live processes of all apps.
 pub struct Processes {
+    /// Set once; weak, since who launches has this table.
+    launcher: OnceLock<Weak<dyn Launcher>>,
     apps: Mutex<IndexMap<Arc<str>, Vec<Arc<ProcessContext>>>>,
     /// Counts the starts, for those who wait for one.
     starts: watch::Sender<u64>,
@@ -128,7 +178,7 @@ pub struct Processes {
 
 impl Default for Processes {
     fn default() -> Self {
-        Processes { apps: Mutex::new(IndexMap::new()), starts: watch::Sender::new(0) }
+        Processes { launcher: OnceLock::new(), apps: Mutex::new(IndexMap::new()), starts: watch::Sender::new(0) }
     }
 }
 
@@ -153,6 +203,15 @@ impl Processes {
         })?;
         process.live.store(false, Ordering::Release);
         Some(process)
+    }
+
+    /// Names who starts processes that come with requests. The first one stays.
+    pub fn set_launcher(&self, launcher: Weak<dyn Launcher>) {
+        let _first_stays = self.launcher.set(launcher);
+    }
+
+    pub(super) fn launcher(&self) -> Option<Arc<dyn Launcher>> {
+        self.launcher.get().and_then(Weak::upgrade)
     }
 
     /// All that live, by app in the order of their first start, then by seat.

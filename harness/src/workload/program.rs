@@ -2,10 +2,10 @@
 //! does.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::scenario::action_text;
 use crate::scenario::model::{Action, Arrive, Cancel, OnError, Scenario, Step, Workload};
 
 /// A workload, ready to run.
@@ -17,6 +17,8 @@ pub(super) struct Program {
     pub(super) until: Duration,
     pub(super) on_error: OnError,
     pub(super) steps: Box<[Code]>,
+    /// What it does at its end.
+    pub(super) finally: Box<[Code]>,
     /// Whether an actor of it may be abandoned, and needs a timer for that.
     pub(super) abandons: bool,
 }
@@ -33,14 +35,29 @@ pub(super) enum Op {
     Acquire { deadline: Option<Duration> },
     Sql { text: Template, prepared: bool, effect: Effect },
     Hold { min: Duration, max: Duration },
+    ExpectRow { text: Template },
+    Flush { text: Template },
+    Session,
+    RemoveSession,
     Release,
     Leak,
+    Lose,
+    Collect,
+    Allocate { min: u32, max: u32 },
+    Put { queue: usize, after: Duration, payload: Template },
+    Take { queue: usize },
+    Done { queue: usize },
+    Join { queue: usize },
+    While { queue: usize, steps: Box<[Code]> },
+    Kill { program: usize },
     Abandon { after: Duration },
     Panic,
     Detach,
     ClosePool,
     NewPool,
     DropPool,
+    DisposePool,
+    LosePool,
     Resize(u32),
     Status,
     Spawn { program: usize, wait: bool },
@@ -71,6 +88,7 @@ pub(super) fn programs(scenario: &Scenario) -> Vec<Arc<Program>> {
             on_error: workload.on_error,
             abandons: abandons(&steps),
             steps,
+            finally: codes(&workload.finally, scenario),
         })
     };
     scenario.workloads.iter().map(compile).collect()
@@ -87,7 +105,8 @@ pub fn needs(scenario: &Scenario) -> BTreeSet<&'static str> {
                 Action::ClosePool => drop(needs.insert("close")),
                 Action::Resize(_) => drop(needs.insert("resize")),
                 Action::Detach => drop(needs.insert("detach")),
-                Action::Repeat { steps, .. } => add(needs, steps),
+                Action::DisposePool => drop(needs.insert("dispose")),
+                Action::Repeat { steps, .. } | Action::While { steps, .. } => add(needs, steps),
                 _ => {}
             }
         }
@@ -95,6 +114,7 @@ pub fn needs(scenario: &Scenario) -> BTreeSet<&'static str> {
     let mut needs = BTreeSet::new();
     for workload in scenario.workloads.values() {
         add(&mut needs, &workload.steps);
+        add(&mut needs, &workload.finally);
     }
     needs
 }
@@ -102,12 +122,14 @@ pub fn needs(scenario: &Scenario) -> BTreeSet<&'static str> {
 fn codes(steps: &[Step], scenario: &Scenario) -> Box<[Code]> {
     let code = |step: &Step| Code {
         op: op(&step.action, scenario),
-        cancel: step.cancel.map(|cancel| (cancel, Arc::from(StepText(&step.action).to_string()))),
+        cancel: step.cancel.map(|cancel| (cancel, Arc::from(step_text(&step.action)))),
     };
     steps.iter().map(code).collect()
 }
 
 fn op(action: &Action, scenario: &Scenario) -> Op {
+    let queue = |name: &str| scenario.queues.get_index_of(name).expect("the parser resolved the queue's name");
+    let workload = |name: &str| scenario.workloads.get_index_of(name).expect("the parser resolved the workload's name");
     let simple = |text: &str| Op::Sql { text: Template::new(text), prepared: false, effect: Effect::of(text) };
     match action {
         Action::Acquire { deadline } => Op::Acquire { deadline: *deadline },
@@ -117,6 +139,23 @@ fn op(action: &Action, scenario: &Scenario) -> Op {
         Action::Commit => simple("COMMIT"),
         Action::Rollback => simple("ROLLBACK"),
         Action::Hold { min, max } => Op::Hold { min: *min, max: *max },
+        Action::ExpectRow(text) => Op::ExpectRow { text: Template::new(text) },
+        Action::Flush(text) => Op::Flush { text: Template::new(text) },
+        Action::Session => Op::Session,
+        Action::RemoveSession => Op::RemoveSession,
+        Action::Lose => Op::Lose,
+        Action::Collect => Op::Collect,
+        Action::Allocate { min, max } => Op::Allocate { min: *min, max: *max },
+        Action::Put { queue: name, after, payload } => {
+            Op::Put { queue: queue(name), after: *after, payload: Template::new(payload) }
+        }
+        Action::Take(name) => Op::Take { queue: queue(name) },
+        Action::Done(name) => Op::Done { queue: queue(name) },
+        Action::Join(name) => Op::Join { queue: queue(name) },
+        Action::While { queue: name, steps } => Op::While { queue: queue(name), steps: codes(steps, scenario) },
+        Action::Kill(name) => Op::Kill { program: workload(name) },
+        Action::DisposePool => Op::DisposePool,
+        Action::LosePool => Op::LosePool,
         Action::Release => Op::Release,
         Action::Leak => Op::Leak,
         Action::Abandon { after } => Op::Abandon { after: *after },
@@ -127,10 +166,7 @@ fn op(action: &Action, scenario: &Scenario) -> Op {
         Action::DropPool => Op::DropPool,
         Action::Resize(max_size) => Op::Resize(*max_size),
         Action::Status => Op::Status,
-        Action::Spawn { workload, wait } => Op::Spawn {
-            program: scenario.workloads.get_index_of(workload).expect("the parser resolved the workload's name"),
-            wait: *wait,
-        },
+        Action::Spawn { workload: name, wait } => Op::Spawn { program: workload(name), wait: *wait },
         Action::Repeat { times, steps } => Op::Repeat { times: *times, steps: codes(steps, scenario) },
     }
 }
@@ -138,7 +174,7 @@ fn op(action: &Action, scenario: &Scenario) -> Op {
 fn abandons(steps: &[Code]) -> bool {
     steps.iter().any(|code| match &code.op {
         Op::Abandon { .. } => true,
-        Op::Repeat { steps, .. } => abandons(steps),
+        Op::Repeat { steps, .. } | Op::While { steps, .. } => abandons(steps),
         _ => false,
     })
 }
@@ -175,17 +211,20 @@ pub(super) enum Part {
     Actor,
     Process,
     Number,
+    Payload,
 }
 
 /// The values of the variables.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Values {
+pub(super) struct Values<'v> {
     /// `$actor`: the actor's number in the run.
     pub(super) actor: u32,
     /// `$process`: its process's number in the run.
     pub(super) process: u32,
     /// `$n`: its number in its workload.
     pub(super) number: u64,
+    /// `$payload`: its job's; empty without a job.
+    pub(super) payload: &'v str,
 }
 
 impl Template {
@@ -200,6 +239,7 @@ impl Template {
                 "actor" => Some(Part::Actor),
                 "process" => Some(Part::Process),
                 "n" => Some(Part::Number),
+                "payload" => Some(Part::Payload),
                 // `$1`, `$$`, `$tag$`: PostgreSQL's own.
                 _ => None,
             };
@@ -229,8 +269,8 @@ impl Template {
     }
 
     /// The text for one actor.
-    pub(super) fn fill(&self, values: Values) -> Arc<str> {
-        use fmt::Write;
+    pub(super) fn fill(&self, values: Values<'_>) -> Arc<str> {
+        use std::fmt::Write;
         match self {
             Template::Fixed(text) => Arc::clone(text),
             Template::Parts(parts) => {
@@ -241,6 +281,7 @@ impl Template {
                         Part::Actor => write!(text, "{}", values.actor),
                         Part::Process => write!(text, "{}", values.process),
                         Part::Number => write!(text, "{}", values.number),
+                        Part::Payload => text.write_str(values.payload),
                     };
                     written.expect("a String takes everything");
                 }
@@ -250,32 +291,14 @@ impl Template {
     }
 }
 
-/// A step in words, as a file has it.
-struct StepText<'a>(&'a Action);
-
-impl fmt::Display for StepText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Action::Acquire { .. } => f.write_str("acquire"),
-            Action::Sql(text) => write!(f, "sql {text}"),
-            Action::Prepared(text) => write!(f, "prepared {text}"),
-            Action::Begin => f.write_str("begin"),
-            Action::Commit => f.write_str("commit"),
-            Action::Rollback => f.write_str("rollback"),
-            Action::Hold { .. } => f.write_str("hold"),
-            Action::Release => f.write_str("release"),
-            Action::Leak => f.write_str("leak"),
-            Action::Abandon { .. } => f.write_str("abandon"),
-            Action::Panic => f.write_str("panic"),
-            Action::Detach => f.write_str("detach"),
-            Action::ClosePool => f.write_str("close pool"),
-            Action::NewPool => f.write_str("new pool"),
-            Action::DropPool => f.write_str("drop pool"),
-            Action::Resize(max_size) => write!(f, "resize {max_size}"),
-            Action::Status => f.write_str("status"),
-            Action::Spawn { workload, .. } => write!(f, "spawn {workload}"),
-            Action::Repeat { times, .. } => write!(f, "repeat {times}"),
-        }
+/// A step in words for the trace: without the times and ranges that a file gives it.
+fn step_text(action: &Action) -> String {
+    match action {
+        Action::Acquire { .. } => "acquire".to_owned(),
+        Action::Hold { .. } => "hold".to_owned(),
+        Action::Spawn { workload, .. } => format!("spawn {workload}"),
+        Action::Repeat { times, .. } => format!("repeat {times}"),
+        other => action_text(other),
     }
 }
 
@@ -284,7 +307,7 @@ impl fmt::Display for StepText<'_> {
 mod tests {
     use super::*;
 
-    const VALUES: Values = Values { actor: 12, process: 3, number: 7 };
+    const VALUES: Values<'static> = Values { actor: 12, process: 3, number: 7, payload: "x y" };
 
     /// A scenario with these workloads, each a list of steps in TOML.
     fn with_steps(workloads: &[&str]) -> Scenario {
@@ -327,6 +350,7 @@ mod tests {
         let fill = |text| Template::new(text).fill(VALUES).to_string();
         assert_eq!(fill("SELECT $actor, $process, $n"), "SELECT 12, 3, 7");
         assert_eq!(fill("$actor$n"), "127");
+        assert_eq!(fill("mail '$payload'"), "mail 'x y'");
         assert_eq!(fill("SELECT $1, $$x$$, $name, $actors"), "SELECT $1, $$x$$, $name, $actors");
         assert_eq!(fill("at the end $"), "at the end $");
         assert_eq!(fill("ä$n ö"), "ä7 ö");

@@ -24,10 +24,15 @@ pub fn stream(seed: u64, workload: &str, number: u64) -> ChaCha8Rng {
 /// A whole number of milliseconds between `min` and `max`, both included; tokio's timers have no finer grain.
 pub fn uniform(rng: &mut impl Rng, min: Duration, max: Duration) -> Duration {
     let (low, high) = (millis(min), millis(max).max(millis(min)));
+    Duration::from_millis(between(rng, low, high))
+}
+
+/// A whole number between `min` and `max`, both included.
+pub fn between(rng: &mut impl Rng, min: u64, max: u64) -> u64 {
     // Multiply and shift (Lemire). Without its rejection step the bias is below 2^-32 for any span a file can name.
-    let span = u128::from(high - low) + 1;
+    let span = u128::from(max - min) + 1;
     let drawn = (u128::from(rng.next_u64()) * span) >> 64;
-    Duration::from_millis(low + u64::try_from(drawn).expect("below the span, which fits"))
+    min + u64::try_from(drawn).expect("below the span, which fits")
 }
 
 /// An exponentially distributed gap of a Poisson process with this rate.

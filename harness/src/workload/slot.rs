@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::panics;
 use super::process::ProcessContext;
@@ -40,6 +40,8 @@ struct State<F> {
 
 struct Occupant {
     actor: ActorId,
+    workload: Arc<str>,
+    since: Instant,
     process: Arc<ProcessContext>,
     abandon: Option<AbandonTimer>,
 }
@@ -51,8 +53,18 @@ pub(super) struct Killed {
     pub(super) panic: Option<String>,
 }
 
+/// Who is in a slot.
+pub(super) struct Seen {
+    pub(super) actor: ActorId,
+    pub(super) workload: Arc<str>,
+    pub(super) since: Instant,
+}
+
 /// A slot, whatever its future.
 pub(super) trait Kill: Send + Sync {
+    /// Who is in it; `None` also while the actor itself is asking.
+    fn seen(&self) -> Option<Seen>;
+
     /// Drops the actor in the slot, if it is of this process (or of any).
     fn kill(&self, of: Option<ProcessId>) -> Option<Killed>;
 }
@@ -65,10 +77,18 @@ impl<F: Future<Output = ActorEnd> + Send> Slot<F> {
     }
 
     /// Puts an actor in the empty slot.
-    pub(super) fn enter(&self, actor: ActorId, process: Arc<ProcessContext>, abandon: Option<AbandonTimer>, future: F) {
+    pub(super) fn enter(
+        &self,
+        actor: ActorId,
+        workload: &Arc<str>,
+        process: Arc<ProcessContext>,
+        abandon: Option<AbandonTimer>,
+        future: F,
+    ) {
         self.process.store(process.id.0, Ordering::Release);
         let mut state = self.state.lock();
-        state.occupant = Some(Occupant { actor, process, abandon });
+        state.occupant =
+            Some(Occupant { actor, workload: Arc::clone(workload), since: Instant::now(), process, abandon });
         state.future.set(Some(future));
     }
 
@@ -117,6 +137,12 @@ impl<F: Future<Output = ActorEnd> + Send> Slot<F> {
 }
 
 impl<F: Future<Output = ActorEnd> + Send> Kill for Slot<F> {
+    fn seen(&self) -> Option<Seen> {
+        let state = self.state.try_lock()?;
+        let Occupant { actor, workload, since, .. } = state.occupant.as_ref()?;
+        Some(Seen { actor: *actor, workload: Arc::clone(workload), since: *since })
+    }
+
     fn kill(&self, of: Option<ProcessId>) -> Option<Killed> {
         let Some(mut state) = self.state.try_lock() else {
             // Only by something that the actor itself called, on this very thread.

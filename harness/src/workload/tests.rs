@@ -14,8 +14,8 @@ use super::{PLANNED_PANIC, Probe, Traffic};
 use crate::pool::testing::{TestServer, settle};
 use crate::pool::{Adapter, Capabilities, Connector, Lease, Pool, PoolError, by_name};
 use crate::scenario::model::{
-    Action, App, Arrive, Auth, Cancel, Expect, Network, OnError, PoolSettings, Scenario, Server, SocketOptions, Step,
-    Workload,
+    Action, App, Arrive, Auth, Cancel, Expect, Network, OnError, PoolSettings, Processes as Count, Scenario, Server,
+    SocketOptions, Step, Workload,
 };
 use crate::trace::What;
 use crate::trace::event::{Acquired, ActorEnd, ActorId, PoolId, ProcessId, SqlResult};
@@ -49,7 +49,15 @@ fn release() -> Step {
 }
 
 fn workload(arrive: Arrive, steps: Vec<Step>) -> Workload {
-    Workload { app: "web".into(), arrive, from: Duration::ZERO, until: None, steps, on_error: OnError::Stop }
+    Workload {
+        app: "web".into(),
+        arrive,
+        from: Duration::ZERO,
+        until: None,
+        steps,
+        on_error: OnError::Stop,
+        finally: Vec::new(),
+    }
 }
 
 fn once(steps: Vec<Step>) -> Workload {
@@ -58,7 +66,8 @@ fn once(steps: Vec<Step>) -> Workload {
 
 fn scenario(processes: u32, max_size: u32, workloads: Vec<(&str, Workload)>) -> Scenario {
     let pool = PoolSettings { max_size, ..PoolSettings::default() };
-    let app = App { processes, user: "app".into(), pool };
+    let processes = Count::Fixed(processes);
+    let app = App { processes, collector: None, cooperative: true, user: "app".into(), pool };
     Scenario {
         title: String::new(),
         story: String::new(),
@@ -86,6 +95,8 @@ fn scenario(processes: u32, max_size: u32, workloads: Vec<(&str, Workload)>) -> 
             dns_ttl: Duration::ZERO,
             client: SocketOptions { keepalive: None, user_timeout: None, connect_timeout: None },
         },
+        pools: Vec::new(),
+        queues: IndexMap::new(),
         apps: IndexMap::from([("web".to_owned(), app)]),
         workloads: workloads.into_iter().map(|(name, workload)| (name.to_owned(), workload)).collect(),
         faults: Vec::new(),
@@ -95,6 +106,8 @@ fn scenario(processes: u32, max_size: u32, workloads: Vec<(&str, Workload)>) -> 
             bounds: Vec::new(),
             excuses: Vec::new(),
             known: Vec::new(),
+            violations: Vec::new(),
+            errors: Vec::new(),
             sql: Vec::new(),
             needs: Vec::new(),
             figures: IndexMap::new(),
@@ -107,7 +120,7 @@ struct Stage {
     server: TestServer,
     processes: Arc<Processes>,
     traffic: Traffic,
-    settings: PoolSettings,
+    app: App,
     adapter: Arc<dyn Adapter>,
 }
 
@@ -120,18 +133,18 @@ impl Stage {
         let server = TestServer::new();
         let processes = Arc::new(Processes::default());
         let app = &scenario.apps["web"];
-        for seat in 0..app.processes {
-            let process = process(&server, &adapter, &app.pool, seat).await;
+        for seat in 0..app.processes.fixed() {
+            let process = process(&server, &adapter, app, seat).await;
             processes.started(process);
         }
         let traffic =
             Traffic::start(scenario, 1, server.recorder().clone(), Arc::clone(&processes), tokio::time::Instant::now());
-        Stage { server, processes, traffic, settings: app.pool.clone(), adapter }
+        Stage { server, processes, traffic, app: app.clone(), adapter }
     }
 
     /// A new process in a seat.
     async fn restart(&self, seat: u32) {
-        let process = process(&self.server, &self.adapter, &self.settings, seat).await;
+        let process = process(&self.server, &self.adapter, &self.app, seat).await;
         self.processes.started(process);
     }
 
@@ -157,12 +170,7 @@ impl Stage {
     }
 }
 
-async fn process(
-    server: &TestServer,
-    adapter: &Arc<dyn Adapter>,
-    settings: &PoolSettings,
-    seat: u32,
-) -> Arc<ProcessContext> {
+async fn process(server: &TestServer, adapter: &Arc<dyn Adapter>, app: &App, seat: u32) -> Arc<ProcessContext> {
     let hooks = WorldHooks { session: Box::new(|_| None), unread: Box::new(|_| 0) };
     let recorder = server.recorder().clone();
     let dialer = server.clone();
@@ -172,13 +180,13 @@ async fn process(
         Connector::new(config, Arc::new(dialer.clone()), recorder.clone(), pool)
     };
     let id = server.recorder().next_pool();
-    let pool = adapter.build(settings, connector_for(id)).await.unwrap();
+    let pool = adapter.build(&app.pool, connector_for(id)).await.unwrap();
     ProcessContext::new(
         server.recorder().next_process(),
         "web".into(),
         seat,
         Arc::clone(adapter),
-        settings.clone(),
+        app,
         Box::new(connector_for),
         Arc::new(hooks),
         (id, pool),
@@ -325,7 +333,7 @@ async fn a_leaked_lease_stays_open_until_the_process_ends() {
     assert_eq!(stage.server.count(), 1);
     let process = stage.traffic.abort_process(ProcessId(1)).unwrap();
     assert_eq!(process.leaked(), 1);
-    drop((process.take_leaked(), process.take_shared_pool()));
+    drop((process.take_memory(), process.take_shared_pool()));
     settle().await;
     assert_eq!(stage.server.count(), 0);
 }

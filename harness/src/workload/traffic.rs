@@ -16,15 +16,12 @@ use super::actor::Actor;
 use super::arrival::Arrivals;
 use super::process::{ProcessContext, Processes};
 use super::program::{self, Program};
-use super::slot::{AbandonTimer, Kill, Slot};
-use crate::scenario::model::{Arrive, Scenario};
+use super::queue::Queues;
+use super::slot::{AbandonTimer, Kill, Killed, Slot};
+use super::worker_loop::Worker;
+use crate::scenario::model::{self, Arrive, Scenario};
 use crate::trace::event::{ActorEnd, ActorId, ProcessId};
 use crate::trace::{Recorder, What};
-
-/// A worker whose actors take no virtual time pauses for a millisecond after so many of them: otherwise time would stand
-/// still for ever. A failed one pauses at once, or a closed pool would be asked without end.
-const INSTANT_ACTORS: u32 = 1000;
-const INSTANT_PAUSE: Duration = Duration::from_millis(1);
 
 /// The traffic of a run. Dropped, it takes all actors with it, without a word in the trace.
 pub struct Traffic {
@@ -37,17 +34,41 @@ pub(super) struct Shared {
     pub(super) recorder: Recorder,
     /// The text that `on_error = "rollback"` sends.
     pub(super) rollback: Arc<str>,
+    /// The text with which a session begins.
+    pub(super) begin: Arc<str>,
+    pub(super) queues: Queues,
+    /// Whether the processes of each program's app come with requests.
+    per_request: Vec<bool>,
     programs: Vec<Arc<Program>>,
     /// For each program: how many actors have arrived.
     numbers: Vec<Mutex<u64>>,
     processes: Arc<Processes>,
     origin: Instant,
-    stopped: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
     roster: Mutex<Roster>,
     active: AtomicUsize,
     tasks: AtomicUsize,
     /// The last active actor ended.
     idle: Notify,
+}
+
+/// How far the traffic has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// Actors arrive.
+    Open,
+    /// Nobody arrives; those that are there may end, and jobs that are there are done.
+    Stopped,
+    /// Nobody may go on.
+    Over,
+}
+
+/// An actor that was spawned.
+pub(super) struct Spawned {
+    /// Comes when it has ended.
+    pub(super) end: oneshot::Receiver<()>,
+    /// Where it lives; `None` while its process is still starting.
+    pub(super) slot: Option<Arc<dyn Kill>>,
 }
 
 #[derive(Default)]
@@ -73,22 +94,42 @@ impl Traffic {
             seed,
             recorder,
             rollback: Arc::from("ROLLBACK"),
+            begin: Arc::from("BEGIN"),
+            queues: Queues::new(scenario.queues.iter()),
+            per_request: programs
+                .iter()
+                .map(|program| {
+                    let app = scenario.apps.get(&*program.app);
+                    app.is_some_and(|app| app.processes == model::Processes::PerRequest)
+                })
+                .collect(),
             numbers: programs.iter().map(|_| Mutex::new(0)).collect(),
             programs,
             processes,
             origin,
-            stopped: watch::Sender::new(false),
+            stage: watch::Sender::new(Stage::Open),
             roster: Mutex::default(),
             active: AtomicUsize::new(0),
             tasks: AtomicUsize::new(0),
             idle: Notify::new(),
         });
         for (index, program) in shared.programs.iter().enumerate() {
-            if let Arrive::Workers { count, pause } = program.arrive {
-                let seats = scenario.apps.get(&*program.app).map_or(1, |app| app.processes.max(1));
-                for worker in 0..count {
-                    Shared::task(&shared, work(Arc::clone(&shared), index, worker % seats, pause));
+            let seats = scenario.apps.get(&*program.app).map_or(1, |app| app.processes.fixed().max(1));
+            match &program.arrive {
+                Arrive::Workers { count, pause } => {
+                    for worker in 0..*count {
+                        let worker = Worker::new(&shared, index, worker, seats);
+                        Shared::task(&shared, worker.loop_of_actors(*pause));
+                    }
                 }
+                Arrive::Jobs { queue, workers } => {
+                    let queue = scenario.queues.get_index_of(queue).expect("the parser resolved the queue's name");
+                    for worker in 0..*workers {
+                        let worker = Worker::new(&shared, index, worker, seats);
+                        Shared::task(&shared, worker.loop_of_jobs(queue));
+                    }
+                }
+                _ => {}
             }
             let until = program.until;
             if let Some(arrivals) = Arrivals::new(&program.arrive, program.from, until, seed, &program.name) {
@@ -100,14 +141,14 @@ impl Traffic {
 
     /// From now on nobody arrives, except those that an actor which is still there spawns.
     pub fn stop_arrivals(&self) {
-        self.shared.stopped.send_replace(true);
+        self.shared.advance(Stage::Stopped);
     }
 
-    /// Waits until there is no actor.
+    /// Waits until there is no actor, and no job that one could still take.
     pub async fn drained(&self) {
         loop {
             let idle = self.shared.idle.notified();
-            if self.active_actors() == 0 {
+            if self.active_actors() == 0 && self.shared.queues.are_empty() {
                 return;
             }
             idle.await;
@@ -123,12 +164,32 @@ impl Traffic {
             context.set_killed();
         }
         self.shared.kill(Some(process), true);
+        self.shared.queues.process_ended(process, &self.shared.recorder);
         context
     }
 
     /// Ends all actors as killed. What they hold is dropped: their processes live on.
     pub fn abort_all(&self) {
+        self.shared.advance(Stage::Over);
         self.shared.kill(None, true);
+    }
+
+    /// Kills actors of a workload, the oldest first: those that are at least this old, and no more than so many. What they
+    /// hold is dropped: their processes live on.
+    pub fn kill_actors(&self, workload: &str, older_than: Option<Duration>, count: Option<u32>) {
+        let slots: Vec<Arc<dyn Kill>> = self.shared.roster.lock().slots.values().cloned().collect();
+        let mut found: Vec<(ActorId, Arc<dyn Kill>)> = slots
+            .into_iter()
+            .filter_map(|slot| {
+                let seen = slot.seen()?;
+                let old = older_than.is_none_or(|age| seen.since.elapsed() >= age);
+                (*seen.workload == *workload && old).then_some((seen.actor, slot))
+            })
+            .collect();
+        found.sort_by_key(|(actor, _)| *actor);
+        for (_, slot) in found.into_iter().take(count.map_or(usize::MAX, |count| count as usize)) {
+            self.shared.stop(&*slot);
+        }
     }
 
     /// Actors that have arrived and not ended.
@@ -147,14 +208,14 @@ impl Traffic {
 impl Drop for Traffic {
     fn drop(&mut self) {
         // An actor holds the traffic, and the traffic its slot: without this neither would go.
-        self.stop_arrivals();
+        self.shared.advance(Stage::Over);
         self.shared.kill(None, false);
     }
 }
 
 impl Shared {
     /// Starts a task of ours.
-    fn task(shared: &Arc<Shared>, future: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn task(shared: &Arc<Shared>, future: impl Future<Output = ()> + Send + 'static) {
         let counted = Counted::new(shared);
         tokio::spawn(async move {
             let _counted = counted;
@@ -163,31 +224,44 @@ impl Shared {
     }
 
     /// Starts an actor of a program as a task of its own, in the process of the spawner if that is of the same app, else
-    /// in the one whose turn it is. `None` when no process lives; else its end can be waited for.
-    pub(super) fn spawn(
-        shared: &Arc<Shared>,
-        index: usize,
-        spawner: Option<&Arc<ProcessContext>>,
-    ) -> Option<oneshot::Receiver<()>> {
+    /// in one that comes with it, or in the one whose turn it is. `None` when no process lives.
+    pub(super) fn spawn(shared: &Arc<Shared>, index: usize, spawner: Option<&Arc<ProcessContext>>) -> Option<Spawned> {
         let program = &shared.programs[index];
         let process = match spawner {
             Some(process) if process.app == program.app => Arc::clone(process),
+            _ if shared.per_request[index] => return Some(Shared::request(shared, index)),
             _ => shared.processes.in_turn(&program.app, *shared.numbers[index].lock())?,
         };
+        Some(Shared::spawn_in(shared, index, process))
+    }
+
+    /// An actor with a process of its own, which ends with it.
+    fn request(shared: &Arc<Shared>, index: usize) -> Spawned {
+        let (ended, end) = oneshot::channel();
+        let traffic = Arc::clone(shared);
+        Shared::task(shared, async move {
+            let Some(launcher) = traffic.processes.launcher() else { return };
+            if let Some(process) = launcher.launch(&traffic.programs[index].app).await {
+                // An error is an end too: the actor's task is gone.
+                let _ended = Shared::spawn_in(&traffic, index, Arc::clone(&process)).end.await;
+                launcher.end(&process);
+                traffic.queues.process_ended(process.id, &traffic.recorder);
+            }
+            drop(ended);
+        });
+        Spawned { end, slot: None }
+    }
+
+    fn spawn_in(shared: &Arc<Shared>, index: usize, process: Arc<ProcessContext>) -> Spawned {
+        let program = &shared.programs[index];
         let (ended, end) = oneshot::channel();
         let slot = Slot::new(shared.recorder.next_thread());
         let registered = Registered::new(shared, Arc::clone(&slot) as Arc<dyn Kill>);
         let arrived = shared.arrive(index, &process);
         let abandon = program.abandons.then(AbandonTimer::default);
-        let actor = Actor::new(
-            arrived.id,
-            arrived.number,
-            Arc::clone(program),
-            Arc::clone(&process),
-            Arc::clone(shared),
-            abandon.clone(),
-        );
-        slot.enter(arrived.id, process, abandon, actor.live());
+        let actor = Actor::new(arrived, Arc::clone(program), Arc::clone(&process), Arc::clone(shared));
+        slot.enter(arrived.id, &program.name, process, abandon.clone(), actor.with_timer(abandon).live());
+        let kill = Arc::clone(&slot) as Arc<dyn Kill>;
         let traffic = Arc::clone(shared);
         Shared::task(shared, async move {
             let end = slot.run().await;
@@ -197,11 +271,29 @@ impl Shared {
             }
             drop(ended);
         });
-        Some(end)
+        Spawned { end, slot: Some(kill) }
+    }
+
+    pub(super) fn program(&self, index: usize) -> Arc<Program> {
+        Arc::clone(&self.programs[index])
+    }
+
+    /// This long after the start of the run.
+    pub(super) fn at(&self, time: Duration) -> Instant {
+        self.origin + time
+    }
+
+    pub(super) fn at_seat(&self, app: &str, seat: u32) -> Option<Arc<ProcessContext>> {
+        self.processes.at_seat(app, seat)
+    }
+
+    /// Changes with each start of a process.
+    pub(super) fn starts(&self) -> watch::Receiver<u64> {
+        self.processes.starts()
     }
 
     /// Gives an actor its numbers, and records its arrival.
-    fn arrive(&self, index: usize, process: &ProcessContext) -> Arrived {
+    pub(super) fn arrive(&self, index: usize, process: &ProcessContext) -> Arrived {
         let number = {
             let mut number = self.numbers[index].lock();
             *number += 1;
@@ -214,39 +306,72 @@ impl Shared {
         Arrived { id, number }
     }
 
-    fn leave(&self, actor: ActorId, end: ActorEnd) {
+    pub(super) fn leave(&self, actor: ActorId, end: ActorEnd) {
         self.recorder.record(What::ActorEnd { actor, end });
         if self.active.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.idle.notify_waiters();
         }
+        if self.stopping() {
+            // It may have been the last that could put a job.
+            self.queues.wake_all();
+        }
+    }
+
+    /// Kills the actor in a slot: what it holds is dropped, its process lives on.
+    pub(super) fn stop(&self, slot: &dyn Kill) {
+        if let Some(killed) = slot.kill(None) {
+            self.killed(killed, ActorEnd::Stopped);
+        }
+    }
+
+    fn killed(&self, killed: Killed, end: ActorEnd) {
+        if let Some(panic) = killed.panic {
+            self.recorder.record(What::TaskPanicked { message: panic.into() });
+        }
+        self.leave(killed.actor, end);
     }
 
     fn kill(&self, of: Option<ProcessId>, recorded: bool) {
         // Not under the lock: what a dropped actor held may start something.
         let slots: Vec<Arc<dyn Kill>> = self.roster.lock().slots.values().cloned().collect();
         for slot in slots {
-            let Some(killed) = slot.kill(of) else {
-                continue;
-            };
-            if !recorded {
-                continue;
+            if let Some(killed) = slot.kill(of)
+                && recorded
+            {
+                self.killed(killed, ActorEnd::Killed);
             }
-            if let Some(panic) = killed.panic {
-                self.recorder.record(What::TaskPanicked { message: panic.into() });
-            }
-            self.leave(killed.actor, ActorEnd::Killed);
         }
     }
 
+    fn advance(&self, to: Stage) {
+        self.stage.send_if_modified(|stage| {
+            let further = *stage < to;
+            *stage = (*stage).max(to);
+            further
+        });
+        self.queues.wake_all();
+    }
+
     fn stopping(&self) -> bool {
-        *self.stopped.borrow()
+        *self.stage.borrow() != Stage::Open
+    }
+
+    /// How far the traffic has come, and when that changes.
+    pub(super) fn stage(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
+    }
+
+    /// Whether there will be no job any more: nobody arrives, no queue has one, and whoever is there waits for one.
+    pub(super) fn no_more_jobs(&self) -> bool {
+        self.stopping() && self.queues.are_empty() && self.active.load(Ordering::Acquire) <= self.queues.takers()
     }
 }
 
+/// An actor's numbers.
 #[derive(Clone, Copy)]
-struct Arrived {
-    id: ActorId,
-    number: u64,
+pub(super) struct Arrived {
+    pub(super) id: ActorId,
+    pub(super) number: u64,
 }
 
 /// Counts a task while it is alive.
@@ -266,13 +391,13 @@ impl Drop for Counted {
 }
 
 /// A slot in the roster, for as long as this lives.
-struct Registered {
+pub(super) struct Registered {
     shared: Arc<Shared>,
     place: u64,
 }
 
 impl Registered {
-    fn new(shared: &Arc<Shared>, slot: Arc<dyn Kill>) -> Registered {
+    pub(super) fn new(shared: &Arc<Shared>, slot: Arc<dyn Kill>) -> Registered {
         let mut roster = shared.roster.lock();
         roster.last_slot += 1;
         let place = roster.last_slot;
@@ -292,11 +417,11 @@ impl Drop for Registered {
 
 /// Lets the actors of an open workload in.
 async fn admit(shared: Arc<Shared>, index: usize, arrivals: Arrivals) {
-    let mut stopped = shared.stopped.subscribe();
+    let mut stage = shared.stage();
     for (at, count) in arrivals {
         tokio::select! {
             biased;
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = closed(&mut stage) => return,
             () = tokio::time::sleep_until(shared.origin + at) => {}
         }
         for _ in 0..count {
@@ -305,70 +430,8 @@ async fn admit(shared: Arc<Shared>, index: usize, arrivals: Arrivals) {
     }
 }
 
-/// One worker of a closed loop: an actor after another, in the process of its seat.
-async fn work(shared: Arc<Shared>, index: usize, seat: u32, pause: Duration) {
-    let program = Arc::clone(&shared.programs[index]);
-    let slot = Slot::new(shared.recorder.next_thread());
-    let _registered = Registered::new(&shared, Arc::clone(&slot) as Arc<dyn Kill>);
-    let abandon = program.abandons.then(AbandonTimer::default);
-    let mut stopped = shared.stopped.subscribe();
-    let mut starts = shared.processes.starts();
-    let mut process: Option<Arc<ProcessContext>> = None;
-    let mut in_this_instant = 0;
-    let end_of_work = shared.origin + program.until;
-    tokio::select! {
-        biased;
-        _ = stopped.wait_for(|stopped| *stopped) => return,
-        () = tokio::time::sleep_until(shared.origin + program.from) => {}
-    }
-    let mut now = Instant::now();
-    while now < end_of_work && !shared.stopping() {
-        if process.as_ref().is_none_or(|process| !process.is_live()) {
-            starts.mark_unchanged();
-            process = shared.processes.at_seat(&program.app, seat);
-        }
-        let Some(home) = &process else {
-            tokio::select! {
-                biased;
-                _ = stopped.wait_for(|stopped| *stopped) => return,
-                _ = starts.changed() => {}
-            }
-            now = Instant::now();
-            continue;
-        };
-        let arrived = shared.arrive(index, home);
-        let actor = Actor::new(
-            arrived.id,
-            arrived.number,
-            Arc::clone(&program),
-            Arc::clone(home),
-            Arc::clone(&shared),
-            abandon.clone(),
-        );
-        slot.enter(arrived.id, Arc::clone(home), abandon.clone(), actor.live());
-        let end = slot.run().await;
-        if let Some(timer) = &abandon {
-            *timer.lock() = None;
-        }
-        let well = end == Some(ActorEnd::Done);
-        if let Some(end) = end {
-            shared.leave(arrived.id, end);
-        }
-        let before = std::mem::replace(&mut now, Instant::now());
-        in_this_instant = if now == before { in_this_instant + 1 } else { 0 };
-        let pause = if in_this_instant > 0 && (!well || in_this_instant >= INSTANT_ACTORS) {
-            pause.max(INSTANT_PAUSE)
-        } else {
-            pause
-        };
-        if !pause.is_zero() {
-            tokio::select! {
-                biased;
-                _ = stopped.wait_for(|stopped| *stopped) => return,
-                () = tokio::time::sleep(pause) => {}
-            }
-            now = Instant::now();
-            in_this_instant = 0;
-        }
-    }
+/// Waits until nobody arrives any more.
+pub(super) async fn closed(stage: &mut watch::Receiver<Stage>) {
+    // An error is the end of the traffic.
+    let _ended = stage.wait_for(|stage| *stage != Stage::Open).await;
 }

@@ -177,12 +177,16 @@ impl Target {
                 world.net.set_name(super::sim::NAME, &world.site(*to).host());
                 None
             }
-            FaultAction::AppKill { app, process, restart_after } => {
-                self.kill(app, *process, *restart_after, false);
+            FaultAction::AppKill { app, process, older_than, restart_after } => {
+                self.kill(app, *process, *older_than, *restart_after, false);
+                None
+            }
+            FaultAction::ActorKill { workload, older_than, count } => {
+                self.traffic.kill_actors(workload, *older_than, *count);
                 None
             }
             FaultAction::AppPowerLoss { app, process, restart_after } => {
-                self.kill(app, *process, *restart_after, true);
+                self.kill(app, *process, None, *restart_after, true);
                 None
             }
         }
@@ -242,8 +246,15 @@ impl Target {
         });
     }
 
-    fn kill(&self, app: &str, process: Option<u32>, restart_after: Option<Duration>, power_loss: bool) {
-        for seat in self.apps.seats(app, process) {
+    fn kill(
+        &self,
+        app: &str,
+        process: Option<u32>,
+        older_than: Option<Duration>,
+        restart_after: Option<Duration>,
+        power_loss: bool,
+    ) {
+        for seat in self.apps.seats(app, process, older_than) {
             if !self.apps.kill(&self.traffic, app, seat, power_loss) {
                 continue;
             }

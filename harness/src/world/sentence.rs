@@ -81,8 +81,17 @@ pub fn begin(action: &FaultAction) -> String {
             format!("a firewall forgets flows idle for {}{}", time(*timeout), span(*lasts))
         }
         FaultAction::DnsRepoint { to } => format!("the name db now resolves to {}", name(*to)),
-        FaultAction::AppKill { app, process, restart_after } => {
-            format!("SIGKILL to {}{}", processes(app, *process), again(*restart_after))
+        FaultAction::AppKill { app, process, older_than, restart_after } => {
+            let age = older_than.map_or(String::new(), |age| format!(" older than {}", time(age)));
+            format!("SIGKILL to {}{age}{}", processes(app, *process), again(*restart_after))
+        }
+        FaultAction::ActorKill { workload, older_than, count } => {
+            let age = older_than.map_or(String::new(), |age| format!(" older than {}", time(age)));
+            match count {
+                Some(1) => format!("one actor of {workload}{age} is killed"),
+                Some(count) => format!("{count} actors of {workload}{age} are killed"),
+                None => format!("every actor of {workload}{age} is killed"),
+            }
         }
         FaultAction::AppPowerLoss { app, process, restart_after } => {
             format!("the host of {} loses its power{}", processes(app, *process), again(*restart_after))

@@ -8,10 +8,10 @@ use poolproof::cli::Engine;
 use poolproof::suite::{Case, Suite};
 
 /// Where files are named from.
-pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Runs what `trials` makes of all cases, as the command line's arguments choose.
-pub fn main(trials: impl FnOnce(Vec<Case>) -> Vec<Trial>) -> ExitCode {
+pub(crate) fn main(trials: impl FnOnce(Vec<Case>) -> Vec<Trial>) -> ExitCode {
     let suite = Suite::start(Engine::standard());
     let arguments = Arguments::from_args();
     // Paths in messages are then as a user at the workspace's root would type them.

@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use poolproof::pool::sqlalchemy::{Flaw, VERSION};
-use serde_json::Value;
 use situation::Situation;
 
 fn main() -> ExitCode {
@@ -68,7 +67,7 @@ fn difference(situation: &Situation, flaw: Option<Flaw>) -> Option<String> {
 fn belong_together(situations: &[Situation]) -> Result<(), Failed> {
     for situation in situations {
         let record = situation.record();
-        if record["sqlalchemy"] != Value::from(VERSION) {
+        if record["sqlalchemy"] != VERSION {
             let version = &record["sqlalchemy"];
             return Err(
                 format!("{} was recorded with SQLAlchemy {version}, modelled is {VERSION}", situation.name).into()

@@ -39,8 +39,8 @@ struct RawFormats(Vec<i16>);
 enum Progress {
     /// Not executed yet.
     Fresh,
-    /// Executed; rows are left.
-    Rows { columns: Arc<[Column]>, rows: std::vec::IntoIter<Vec<Value>>, tag: Arc<str> },
+    /// Executed; rows are left, or what it fails with behind them.
+    Rows { columns: Arc<[Column]>, rows: std::vec::IntoIter<Vec<Value>>, tag: Arc<str>, fails: Option<Box<PgError>> },
     /// A SELECT whose rows are all handed out: it can be asked again, in vain.
     Exhausted,
     /// Cannot run again.
@@ -392,11 +392,11 @@ impl<S: Socket> Connection<S> {
         let limit = usize::try_from(execute.max_rows).unwrap_or(0);
 
         let mut control = false;
-        let (columns, mut rows, tag) = match progress {
+        let (columns, mut rows, tag, fails) = match progress {
             Progress::Fresh => {
                 self.announce(statement.text());
                 let (types, parameters) = fresh.expect("taken above");
-                let output = self.run_statement(&statement, &types, parameters, &formats).await?;
+                let output = self.run_statement(&statement, &types, parameters).await?;
                 self.send_notices(&output);
                 control = statement.is_transaction_control();
                 match output.rows {
@@ -409,11 +409,11 @@ impl<S: Socket> Connection<S> {
                         self.engine(|engine, _, _| {
                             engine.name_relations(&rows.columns, &mut rows.rows, |at| formats.binary(at));
                         })?;
-                        (rows.columns, rows.rows.into_iter(), output.tag)
+                        (rows.columns, rows.rows.into_iter(), output.tag, output.fails)
                     }
                 }
             }
-            Progress::Rows { columns, rows, tag } => (columns, rows, tag),
+            Progress::Rows { columns, rows, tag, fails } => (columns, rows, tag, fails),
             Progress::Exhausted => {
                 self.portals.get(&name)?.progress = Progress::Exhausted;
                 self.complete(Arc::from("SELECT 0"));
@@ -432,9 +432,12 @@ impl<S: Socket> Connection<S> {
         self.send_rows(&columns, &rows.as_slice()[..sent], &formats).await?;
         rows.by_ref().take(sent).for_each(drop);
         let suspended = limit != 0 && sent == limit;
+        if let (false, Some(error)) = (suspended, &fails) {
+            return Err((**error).clone().into());
+        }
         self.finish_execute(control)?;
         if suspended {
-            self.portals.get(&name)?.progress = Progress::Rows { columns, rows, tag };
+            self.portals.get(&name)?.progress = Progress::Rows { columns, rows, tag, fails };
             wire::bare(&mut self.link.output, Bare::PortalSuspended);
             self.announce_end(Ok(Arc::from("PortalSuspended")));
             return Ok(());

@@ -3,8 +3,9 @@
 //! A simple query of several statements runs in one implicit transaction; an error ends it and the rest is not run
 //! (`exec_simple_query`). A query's RowDescription is sent when it begins to run, so it comes before the error of one that
 //! fails in a row or is ended while it waits; not before an error of analysis or planning, or of a statement that
-//! collects its rows first (RETURNING). Rows are sent when the statement is complete, not while it runs; when one fails,
-//! those before it are sent then.
+//! collects its rows first (RETURNING). The rows before the one that fails are sent, and then the error. Left out: rows are
+//! sent when the statement is complete, not while it runs, so those of one that is ended while it waits or sleeps are not
+//! sent.
 
 use std::sync::Arc;
 
@@ -33,14 +34,6 @@ enum AtOnce {
 fn write_notices(out: &mut BytesMut, output: &Output) {
     for notice in &output.notices {
         wire::report(out, notice);
-    }
-}
-
-fn write_rows_before_failure(out: &mut BytesMut, execution: &Execution, formats: &Formats) {
-    if let Some(columns) = execution.described() {
-        for row in execution.before_failure() {
-            wire::data_row(out, columns, row, formats);
-        }
     }
 }
 
@@ -85,7 +78,7 @@ impl<S: Socket> Connection<S> {
                 AtOnce::Done(output, sent) => (output, sent),
                 AtOnce::Waits(waiting) => {
                     let (mut execution, step, described) = *waiting;
-                    let (mut output, described) = self.go_on(&mut execution, step, described, &Formats::Text).await?;
+                    let (mut output, described) = self.go_on(&mut execution, step, described).await?;
                     if let Some(rows) = &mut output.rows {
                         self.engine(|engine, _, _| engine.name_relations(&rows.columns, &mut rows.rows, |_| false))?;
                     }
@@ -106,6 +99,9 @@ impl<S: Socket> Connection<S> {
                 self.send_rows(&rows.columns, &rows.rows[sent..], &Formats::Text).await?;
             } else {
                 self.send_notices(&output);
+            }
+            if let Some(error) = output.fails {
+                return Err((*error).into());
             }
             self.check_signals()?;
             if ends {
@@ -133,9 +129,6 @@ impl<S: Socket> Connection<S> {
                 wire::row_description(&mut answer.link.output, columns, &Formats::Text);
             }
             let described = described.is_some();
-            if step.is_err() {
-                write_rows_before_failure(&mut answer.link.output, &execution, &Formats::Text);
-            }
             let mut output = match step? {
                 Step::Done(output) if !slow => output,
                 step => return Ok(AtOnce::Waits(Box::new((execution, step, described)))),
@@ -157,7 +150,11 @@ impl<S: Socket> Connection<S> {
                     }
                 }
             }
-            if !ends || !output.notices.is_empty() || answer.backend.pending() != Signals::NONE {
+            if !ends
+                || !output.notices.is_empty()
+                || output.fails.is_some()
+                || answer.backend.pending() != Signals::NONE
+            {
                 return Ok(AtOnce::Done(output, sent));
             }
             engine.commit_implicit(host, session)?;
@@ -183,17 +180,13 @@ impl<S: Socket> Connection<S> {
         statement: &Arc<Statement>,
         types: &[Type],
         parameters: Vec<Value>,
-        formats: &Formats,
     ) -> Result<Output, Stop> {
         let (mut execution, step) = self.engine(|engine, session, host| {
             let mut execution = engine.start(session, statement, types, parameters);
             let step = engine.step(host, session, &mut execution);
             (execution, step)
         })?;
-        if step.is_err() {
-            write_rows_before_failure(&mut self.link.output, &execution, formats);
-        }
-        Ok(self.go_on(&mut execution, step?, true, formats).await?.0)
+        Ok(self.go_on(&mut execution, step?, true).await?.0)
     }
 
     /// Runs a statement to its end whose first step was made. Unless it is `described`, RowDescription is sent when
@@ -203,7 +196,6 @@ impl<S: Socket> Connection<S> {
         execution: &mut Execution,
         mut step: Step,
         mut described: bool,
-        formats: &Formats,
     ) -> Result<(Output, bool), Stop> {
         let output = loop {
             match step {
@@ -215,9 +207,6 @@ impl<S: Socket> Connection<S> {
             if !described && let Some(columns) = execution.described() {
                 wire::row_description(&mut self.link.output, columns, &Formats::Text);
                 described = true;
-            }
-            if next.is_err() {
-                write_rows_before_failure(&mut self.link.output, execution, formats);
             }
             step = next?;
         };
@@ -262,9 +251,9 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// DataRows; a large result is sent on its way as it grows. A cancel request ends the statement at the next row, also
-    /// while the client does not read: a blocked send tries again at each signal, and the kernel then takes a little more
-    /// than it tells a poll (observed). `statement_timeout` waits for its turn.
+    /// DataRows; a large result is sent on its way as it grows. While the client does not read, a cancel request or
+    /// `statement_timeout` waits for its turn; it ends the statement at the next row. (A real backend tries its blocked send
+    /// again at each signal, and the kernel sometimes takes enough then to reach the next row.)
     pub(super) async fn send_rows(
         &mut self,
         columns: &[Column],
@@ -275,7 +264,7 @@ impl<S: Socket> Connection<S> {
             wire::data_row(&mut self.link.output, columns, row, formats);
             if self.link.is_full() {
                 self.link.flush();
-                self.send_unless(Signals::CANCEL).await?;
+                self.send().await?;
                 self.check_signals()?;
                 self.check_statement_deadline()?;
             }

@@ -406,7 +406,7 @@ fn run_to_end(
             let mut execution = engine.start(session, statement, &[], Vec::new());
             let output = loop {
                 match engine.step(host, session, &mut execution)? {
-                    Step::Done(output) => break output,
+                    Step::Done(output) => break output.whole()?,
                     Step::Sleep(_) => (),
                     Step::Wait => {
                         engine.give_up_wait(OWN_PID);

@@ -15,6 +15,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -113,6 +114,8 @@ pub(super) struct Connection<S: Socket> {
     idle_deadline: Option<Instant>,
     /// A statement that was announced to the observer and has not ended.
     announced: bool,
+    /// The server was a standby when the session began.
+    pub(super) began_in_recovery: bool,
     /// Whether an Execute has run since the last Sync.
     pub(super) pipelining: bool,
     /// The client's startup packet was of protocol 2 or 1, which knows no error fields.
@@ -138,6 +141,7 @@ impl<S: Socket> Connection<S> {
             transaction_deadline: None,
             idle_deadline: None,
             announced: false,
+            began_in_recovery: false,
             pipelining: false,
             speaks_version_2: false,
             left: false,
@@ -311,6 +315,10 @@ impl<S: Socket> Connection<S> {
         self.set_state(state, None);
         self.pipelining = false;
         self.statement_deadline = None;
+        if self.began_in_recovery && !self.shared.in_recovery.load(Ordering::Acquire) {
+            self.engine(|engine, session, _| engine.end_recovery(session))?;
+            self.settings_changed = true;
+        }
         if self.settings_changed || self.backend.pending() != Signals::NONE {
             self.report_settings()?;
         }
@@ -526,11 +534,6 @@ impl<S: Socket> Connection<S> {
     /// Sends what is due. While the client does not read, only the end of the session interrupts this, and without a
     /// word: `ProcessClientWriteInterrupt`.
     pub(super) async fn send(&mut self) -> Result<(), End> {
-        self.send_unless(Signals::NONE).await
-    }
-
-    /// As [`Connection::send`]; one of these signals ends it, with the rest still to be sent.
-    pub(super) async fn send_unless(&mut self, signals: Signals) -> Result<(), End> {
         let mut before = None;
         let sent = poll_fn(|cx| {
             if let Poll::Ready(sent) = self.link.poll_send(cx) {
@@ -545,7 +548,6 @@ impl<S: Socket> Connection<S> {
                 Some(End::Fatal(error)) => Poll::Ready(Err(End::Silent(Gone::Fatal(error.code)))),
                 Some(End::Quit(error)) => Poll::Ready(Err(End::Silent(Gone::Crash(error.code)))),
                 Some(end) => Poll::Ready(Err(end)),
-                None if pending.has(signals) => Poll::Ready(Ok(())),
                 None => Poll::Pending,
             }
         })

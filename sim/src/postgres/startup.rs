@@ -6,6 +6,7 @@
 //! encryption (refused with `N`), replication connections (0A000).
 
 use std::future::poll_fn;
+use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
 
 use bytes::Buf;
@@ -190,8 +191,10 @@ impl<S: Socket> Connection<S> {
             registry.admit_database(config, backend, superuser, &request.database).map_err(End::Fatal)?;
         }
         self.open_session(request)?;
-        let (settings, timeouts) = self.engine(|engine, session, host| {
-            if host.in_recovery() {
+        let in_recovery = self.shared.in_recovery.load(Ordering::Acquire);
+        self.began_in_recovery = in_recovery;
+        let (settings, timeouts) = self.engine(|engine, session, _| {
+            if in_recovery {
                 engine.begin_in_recovery(session);
             }
             let settings = session.settings_mut();

@@ -221,7 +221,9 @@ impl RealServer {
             "listen_addresses=127.0.0.1".to_owned(),
             "unix_socket_directories=".to_owned(),
         ];
-        let quiet = QUIET.iter().map(|setting| (*setting).to_owned());
+        // A standby's log must hold more.
+        let minimal: &[&str] = if self.options.standby { &[] } else { &["wal_level=minimal", "max_wal_senders=0"] };
+        let quiet = QUIET.iter().chain(minimal).map(|setting| (*setting).to_owned());
         let asked = self.options.settings.iter().map(|(name, value)| format!("{name}={value}"));
         for setting in own.into_iter().chain(quiet).chain(asked) {
             command.args(["-c", &setting]);

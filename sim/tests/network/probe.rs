@@ -165,10 +165,22 @@ async fn one(
             tokio::time::sleep(milliseconds(time)?).await;
             String::new()
         }
-        ["drop", "from", "c"] => silent(network.drop_segments(From::Client)),
-        ["drop", "from", "s"] => silent(network.drop_segments(From::Server)),
-        ["drop", "both"] => silent(network.drop_segments(From::Both)),
-        ["heal"] => silent(network.heal()),
+        ["drop", "from", "c"] => {
+            network.drop_segments(From::Client);
+            String::new()
+        }
+        ["drop", "from", "s"] => {
+            network.drop_segments(From::Server);
+            String::new()
+        }
+        ["drop", "both"] => {
+            network.drop_segments(From::Both);
+            String::new()
+        }
+        ["heal"] => {
+            network.heal();
+            String::new()
+        }
         ["kill", "the", "server"] => said(network.kill_server().await),
         [name, rest @ ..] => {
             let name = name.strip_suffix(':').ok_or("no such step")?;
@@ -207,25 +219,31 @@ async fn one(
                         Err(_) => break "no more comes".to_owned(),
                     }
                 },
-                ["close"] => silent(network.close(name)),
-                ["abort"] => silent(network.abort(name)),
+                ["close"] => {
+                    network.close(name);
+                    String::new()
+                }
+                ["abort"] => {
+                    network.abort(name);
+                    String::new()
+                }
                 ["shutdown"] => said(network.shutdown(name).await),
                 ["keepalive", idle, interval, count] => {
                     let count = u32::try_from(number(count)?).unwrap_or(0);
                     own.keepalive = Some((number(idle)?, number(interval)?, count));
-                    silent(network.set_options(name, *own).unwrap_or(()))
+                    // Of a socket that is still to be made it is set then.
+                    let _ = network.set_options(name, *own);
+                    String::new()
                 }
                 ["user", "timeout", ms] => {
                     own.user_timeout = Some(Duration::from_millis(number(ms)?));
-                    silent(network.set_options(name, *own).unwrap_or(()))
+                    // Of a socket that is still to be made it is set then.
+                    let _ = network.set_options(name, *own);
+                    String::new()
                 }
                 _ => return Err("no such step".to_owned()),
             }
         }
         [] => return Err("an empty step".to_owned()),
     })
-}
-
-fn silent((): ()) -> String {
-    String::new()
 }

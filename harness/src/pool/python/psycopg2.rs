@@ -149,6 +149,9 @@ impl Dbapi {
     }
 
     /// `close()`: Terminate and a FIN, at once. Whoever still has the connection gets errors.
+    ///
+    /// A statement that another thread runs on it meanwhile is cut here. psycopg2 waits for its end (`conn_close` takes the
+    /// connection's lock): SingletonThreadPool and StaticPool can get there, when they close what is lent.
     pub(in crate::pool) fn close(self: Arc<Self>) {
         self.closed.store(true, Ordering::Relaxed);
         if let Err(shared) = Arc::try_unwrap(self) {

@@ -38,6 +38,8 @@ const CAPABILITIES: Capabilities = Capabilities {
     fifo: true,
     lifo: true,
     unpooled: false,
+    unaware: false,
+    per_thread: false,
     shared: false,
 };
 
@@ -81,6 +83,10 @@ impl Adapter for Reference {
 impl Adapter for Planted {
     fn name(&self) -> &'static str {
         self.0.adapter_name()
+    }
+
+    fn about(&self) -> Option<String> {
+        Some(format!("reference with a bug that violates {}: {}", self.0.violates(), self.0.meaning()))
     }
 
     fn version(&self) -> &'static str {

@@ -135,6 +135,7 @@ impl Adapter for SqlAlchemy {
             dispose: true,
             detach: true,
             invalidate: true,
+            unaware: true,
             ..Capabilities::default()
         };
         match self.0 {

@@ -46,6 +46,10 @@ mod singleton_thread_pool;
 mod static_pool;
 
 pub use crate::pool::python::psycopg2::DbapiError;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
+
 pub use adapter::{SqlAlchemy, VERSION};
 pub use base::{Config, Counters, PoolClass, ResetOnReturn};
 pub use engine::Engine;

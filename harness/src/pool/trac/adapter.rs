@@ -49,7 +49,13 @@ impl Adapter for Trac {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let all = Capabilities { max_size: true, reset_rollback: true, ..Capabilities::default() };
+        let all = Capabilities {
+            max_size: true,
+            reset_rollback: true,
+            unaware: true,
+            per_thread: true,
+            ..Capabilities::default()
+        };
         match self {
             Trac::Today => Capabilities { test_on_acquire: true, fifo: true, ..all },
             Trac::Of2006 => Capabilities { acquire_timeout: true, lifo: true, ..all },
@@ -105,6 +111,10 @@ impl Pool for TracPool {
             TracPool::Of2006(pool) => pool.get_cnx().await?,
         };
         Ok(Box::new(PooledConnection { pool: self.clone(), connection: Some(connection), thread: caller() }))
+    }
+
+    fn holds_plain_lock(&self) -> bool {
+        matches!(self, TracPool::Of2006(_))
     }
 
     fn status(&self) -> Option<Status> {

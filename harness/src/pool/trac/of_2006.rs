@@ -10,7 +10,7 @@
 //! - A return counts for the thread that does it. A collector that runs in another thread returns nothing.
 //!
 //! Its lock was not reentrant (from January to October 2006), so a collection that ran inside it, and found a lost connection
-//! of the pool, hung the process for ever. Here a collection runs between steps, never inside the pool.
+//! of the pool, hung the process for ever: see [`Pool::holds_plain_lock`](crate::pool::Pool::holds_plain_lock).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

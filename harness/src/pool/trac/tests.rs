@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::Trac;
+use super::today::Backend;
 use crate::pool::connector::identify;
 use crate::pool::testing::{Door, TestServer, settle, sql};
 use crate::pool::{Adapter, Caller, Lease, Pool, PoolError, PoolErrorKind};
@@ -135,17 +136,12 @@ async fn today_a_failed_connect_makes_room_and_tells_nobody() {
 #[tokio::test(start_paused = true)]
 async fn today_another_connection_may_be_opened_while_one_is_rolled_back() {
     let server = TestServer::new();
-    let pool = pool(&server, Trac::Today, 1).await;
-    let mut first = take(&pool, 1).await.unwrap();
-    sql(&mut first, "BEGIN").await.unwrap();
-    let mut returning = pin!(give_back(first, 1));
-    assert!(returning.as_mut().now_or_never().is_none(), "its ROLLBACK is not answered yet");
-    let status = pool.status().unwrap();
-    assert_eq!((status.in_use, status.idle), (Some(0), Some(0)));
-    let second = take(&pool, 2).await.unwrap();
-    returning.await;
+    let backend = Backend::new(server.connector(), 1);
+    Caller(1).scope(backend.get_cnx()).await.unwrap();
+    let rolled_back = backend.begin_return(Caller(1)).unwrap();
+    let _second = Caller(2).scope(backend.get_cnx()).await.unwrap();
+    backend.finish_return(rolled_back, Ok(()));
     assert_eq!(server.count(), 2, "of a pool of one");
-    drop(second);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,11 +8,14 @@ use toml::de::DeValue;
 use super::Names;
 use super::server::scalar;
 use super::traffic::push_wrong;
-use crate::scenario::model::{Bound, BoundValue, Comparison, Excuse, Expect, FigureUnit, Known, Operator, SqlCheck};
+use crate::scenario::model::{
+    Bound, BoundValue, Comparison, Declared, ErrorCheck, Excuse, Expect, FigureUnit, Known, Operator, SqlCheck,
+};
 use crate::scenario::reader::{At, Log, Span, Value, suggest};
 use crate::scenario::report::Diagnostic;
 use crate::scenario::steps::Wrong;
 use crate::scenario::units;
+use crate::trace::figures;
 
 /// The end of the fault phase if it could be read, and the expectations if all of them could.
 pub(super) fn expect(
@@ -34,6 +37,8 @@ pub(super) fn expect(
         })
         .unwrap_or_default();
     let known = reader.read("known", |v, log| v.list(log, |v| known(v, log, names))).unwrap_or_default();
+    let violations = reader.read("violation", |v, log| v.list(log, |v| declared(v, log, names))).unwrap_or_default();
+    let errors = reader.read("error", |v, log| v.list(log, |v| error(v, log))).unwrap_or_default();
     let excuses = reader.read("excuse", |v, log| v.list(log, |v| excuse(v, log, names))).unwrap_or_default();
     let sql = reader.read("sql", |v, log| v.list(log, |v| sql(v, log))).unwrap_or_default();
     let mut figures = IndexMap::new();
@@ -76,6 +81,8 @@ pub(super) fn expect(
         bounds,
         excuses: excuses.into_iter().map(|excuse| excuse.value).collect(),
         known,
+        violations,
+        errors,
         sql,
         needs,
         figures,
@@ -190,7 +197,51 @@ fn known(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<Know
     Some(Known { pool: pool?, versions: versions?, violates: violates?, link: link? })
 }
 
-fn pool(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<String> {
+/// `[[expect.violation]]`
+fn declared(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<Declared> {
+    let mut reader = value.table(log)?;
+    let invariant = reader.need("invariant", |v, log| invariant(v, log, names));
+    let pool = reader.read("pool", |v, log| pool(v, log, names));
+    let because = reader.need("because", |v, log| v.words(log));
+    reader.finish();
+    Some(Declared { invariant: invariant?, pool, because: because?.trim().to_owned() })
+}
+
+/// `[[expect.error]]`
+fn error(value: &Value<'_, '_>, log: &Log<'_>) -> Option<ErrorCheck> {
+    let mut reader = value.table(log)?;
+    let text = reader.need("text", |v, log| v.words(log));
+    let count = reader.read("count", compared);
+    let first = reader.read("first", compared);
+    reader.finish();
+    Some(ErrorCheck { text: text?.trim().to_owned(), count, first })
+}
+
+/// A comparison.
+fn compared(value: &Value<'_, '_>, log: &Log<'_>, figure: Option<&str>) -> Option<Comparison> {
+    if let DeValue::Integer(number) = value.raw {
+        log.push(
+            Diagnostic::new("scenario::bad_comparison", value.span.clone(), "a comparison is a string")
+                .label("how is it compared?")
+                .help(format!("like \"= {0}\" or \"<= {0}\"", number.as_str())),
+        );
+        return None;
+    }
+    let text = value.words(log)?;
+    let of_its_unit = |comparison| match figure {
+        Some(name) => of_its_unit(name, comparison, text),
+        None => Ok(comparison),
+    };
+    match comparison(text).and_then(of_its_unit) {
+        Ok(comparison) => Some(comparison),
+        Err(wrong) => {
+            push_wrong(log, "scenario::bad_comparison", text, &value.span, wrong);
+            None
+        }
+    }
+}
+
+pub(super) fn pool(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<String> {
     let name = value.words(log)?;
     known_name(log, "pool", "undefined_pool", name, &value.span, names.pools);
     Some(name.to_owned())
@@ -251,29 +302,31 @@ fn read_figures(
                     .maybe_help(suggest(&name, names.figures.iter().copied())),
             );
         }
-        if let DeValue::Integer(number) = value.raw {
+        if let Some(comparison) = compared(&value, log, known.then_some(name.as_str()))
+            && figures.insert(name.clone(), comparison).is_some()
+        {
             log.push(
-                Diagnostic::new("scenario::bad_comparison", value.span.clone(), "a comparison is a string")
-                    .label("how is it compared?")
-                    .help(format!("like \"= {0}\" or \"<= {0}\"", number.as_str())),
+                Diagnostic::new("scenario::duplicate", key.span, format!("the figure `{name}` is given twice"))
+                    .label("again"),
             );
-            continue;
-        }
-        let Some(text) = value.words(log) else {
-            continue;
-        };
-        match comparison(text) {
-            Ok(comparison) => {
-                if figures.insert(name.clone(), comparison).is_some() {
-                    log.push(
-                        Diagnostic::new("scenario::duplicate", key.span, format!("the figure `{name}` is given twice"))
-                            .label("again"),
-                    );
-                }
-            }
-            Err(wrong) => push_wrong(log, "scenario::bad_comparison", text, &value.span, wrong),
         }
     }
+}
+
+/// A figure that is a time is compared with a time, a share with a share, a count with a count.
+fn of_its_unit(name: &str, comparison: Comparison, text: &str) -> Result<Comparison, Wrong> {
+    let expected = figures::unit(name);
+    if comparison.unit == expected {
+        return Ok(comparison);
+    }
+    let (what, label) = match expected {
+        FigureUnit::Seconds => ("a duration", "expected a duration, like `2s` or `250ms`"),
+        FigureUnit::Share => ("a share", "expected a share, like `95%`"),
+        FigureUnit::Count => ("a count", "expected a plain number"),
+    };
+    let number = text.trim_start_matches(|c: char| c.is_whitespace() || "<>=".contains(c)).trim_end();
+    let start = text.len() - text.trim_start_matches(|c: char| c.is_whitespace() || "<>=".contains(c)).len();
+    Err(Wrong::new(start..start + number.len(), format!("`{name}` is {what}, and `{number}` is not"), label))
 }
 
 /// `<= 20`, `= 0`, `>= 95%`, `< 2s`.

@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 
 use super::server::{scalar, setting_name};
 use super::traffic::{check_app, check_role};
-use crate::scenario::model::{App, BackendFilter, Direction, Fault, FaultAction, ServerName, StopMode};
+use crate::scenario::model::{App, BackendFilter, Direction, Fault, FaultAction, Processes, ServerName, StopMode};
 use crate::scenario::reader::{At, Log, Reader, Value, nearest, suggest};
 use crate::scenario::report::Diagnostic;
 
@@ -151,7 +151,7 @@ pub const FAULTS: &[FaultKind] = &[
     FaultKind {
         name: "app.kill",
         needs: &["app"],
-        takes: &["process", "restart_after"],
+        takes: &["process", "older_than", "restart_after"],
         meaning: "Kills a process of an app with SIGKILL; the kernel closes its sockets.",
     },
     FaultKind {
@@ -160,11 +160,18 @@ pub const FAULTS: &[FaultKind] = &[
         takes: &["process", "restart_after"],
         meaning: "The host of an app's process vanishes without a FIN.",
     },
+    FaultKind {
+        name: "actor.kill",
+        needs: &["workload"],
+        takes: &["older_than", "count"],
+        meaning: "Kills actors of a workload, the oldest first: what they hold is dropped, their processes live on.",
+    },
 ];
 
 /// What faults refer to.
 pub(super) struct World<'a> {
     pub(super) apps: &'a IndexMap<String, At<App>>,
+    pub(super) workloads: &'a [&'a str],
     pub(super) standby: bool,
     pub(super) roles: &'a [&'a str],
     pub(super) until: Option<Duration>,
@@ -317,11 +324,18 @@ fn action(kind: &str, keys: &mut Keys<'_, '_, '_, '_>) -> Option<FaultAction> {
         }
         "app.kill" => {
             let (app, process, restart_after) = keys.process();
-            FaultAction::AppKill { app: app?, process, restart_after }
+            let older_than = keys.positive("older_than");
+            FaultAction::AppKill { app: app?, process, older_than, restart_after }
         }
         "app.power_loss" => {
             let (app, process, restart_after) = keys.process();
             FaultAction::AppPowerLoss { app: app?, process, restart_after }
+        }
+        "actor.kill" => {
+            let workload = keys.workload();
+            let older_than = keys.positive("older_than");
+            let count = keys.reader.read("count", |v, log| v.count(log, 1..=100_000));
+            FaultAction::ActorKill { workload: workload?, older_than, count }
         }
         _ => unreachable!("{kind} is in FAULTS but isn't read"),
     })
@@ -342,6 +356,23 @@ impl Keys<'_, '_, '_, '_> {
         if server.value == ServerName::Standby && !self.world.standby {
             self.no_standby(server.span.clone());
         }
+    }
+
+    fn workload(&mut self) -> Option<String> {
+        let workload = self.reader.need_at("workload", |v, log| v.words(log))?;
+        let known = self.world.workloads;
+        if !known.contains(&workload.value) {
+            self.reader.log.push(
+                Diagnostic::new(
+                    "scenario::undefined_workload",
+                    workload.span,
+                    format!("there is no workload `{}`", workload.value),
+                )
+                .label("unknown workload")
+                .maybe_help(suggest(workload.value, known.iter().copied())),
+            );
+        }
+        Some(workload.value.to_owned())
     }
 
     fn no_standby(&self, span: crate::scenario::reader::Span) {
@@ -401,14 +432,30 @@ impl Keys<'_, '_, '_, '_> {
     /// The keys of a fault of an app: which process of it, and when a new one starts.
     fn process(&mut self) -> (Option<String>, Option<u32>, Option<Duration>) {
         let app = self.reader.need_at("app", |v, log| v.words(log));
-        let mut processes = 1000;
+        let mut processes = Processes::Fixed(1000);
         if let Some(app) = &app {
             check_app(self.reader.log, app.value, &app.span, self.world.apps.keys().map(String::as_str));
             if let Some(app) = self.world.apps.get(app.value) {
                 processes = app.value.processes;
             }
         }
-        let process = self.reader.read("process", |v, log| v.count(log, 1..=processes));
+        let process = self.reader.read("process", |v, log| match processes {
+            Processes::Fixed(processes) => v.count(log, 1..=processes),
+            Processes::PerRequest => {
+                log.push(
+                    Diagnostic::new(
+                        "scenario::bad_value",
+                        v.span.clone(),
+                        "a process that comes with a request has no number",
+                    )
+                    .label("which one is meant?")
+                    .help(
+                        "all processes of the app are meant without `process`; `app.kill` may choose by `older_than`",
+                    ),
+                );
+                None
+            }
+        });
         let restart_after = self.time("restart_after");
         (app.map(|app| app.value.to_owned()), process, restart_after)
     }

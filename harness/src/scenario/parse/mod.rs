@@ -4,8 +4,10 @@
 //! file for each part. After a mistake of syntax the tree may lack what stood behind it: then only those mistakes are
 //! reported that don't depend on what is absent.
 
+mod arrive;
 mod expect;
 mod fault;
+mod queue;
 mod server;
 mod traffic;
 
@@ -14,7 +16,7 @@ use toml::de::DeTable;
 use super::model::Scenario;
 use super::reader::{Log, Reader, Span, Value};
 use super::report::{Diagnostic, Report};
-use super::semantics;
+use super::{jobs, semantics};
 
 pub use fault::{FAULTS, FaultKind};
 pub(super) use server::DEFAULT_KEEPALIVE;
@@ -132,6 +134,7 @@ fn top(log: &Log<'_>, document: &DeTable<'_>, names: &Names<'_>) -> Option<Scena
     });
     let story = top.need("story", |v, log| Some(v.words(log)?.trim().to_owned()));
     let seeds = top.read("seeds", seeds).unwrap_or_else(|| vec![1, 2, 3, 4]);
+    let pools = top.read("pools", |v, log| v.list(log, |v| expect::pool(v, log, names))).unwrap_or_default();
     let server = server::server(top.take("server"), log);
     let standby = top.read("standby", server::standby);
     let standby_here = standby.is_some();
@@ -139,13 +142,16 @@ fn top(log: &Log<'_>, document: &DeTable<'_>, names: &Names<'_>) -> Option<Scena
     let roles: Vec<&str> = server.roles.keys().map(String::as_str).collect();
     let apps = top.need("app", |v, log| traffic::apps(v, log, &roles)).unwrap_or_default();
     let app_names: Vec<&str> = apps.keys().map(String::as_str).collect();
+    let queues = top.read("queue", |v, log| queue::queues(v, log, &app_names)).unwrap_or_default();
     let expect = top.need("expect", |v, log| expect::expect(v, log, names));
     let until = expect.as_ref().and_then(|(until, _)| *until);
     let workloads = top.need("workload", |v, log| traffic::workloads(v, log, &app_names, until)).unwrap_or_default();
-    let world = fault::World { apps: &apps, standby: standby_here, roles: &roles, until };
+    let workload_names: Vec<&str> = workloads.keys().map(String::as_str).collect();
+    let world = fault::World { apps: &apps, workloads: &workload_names, standby: standby_here, roles: &roles, until };
     let faults = top.read("fault", |v, log| v.list(log, |v| fault::fault(v, log, &world))).unwrap_or_default();
     top.finish();
     semantics::workloads(log, &workloads, &apps);
+    jobs::queues(log, &workloads, &queues);
 
     Some(Scenario {
         title: title?,
@@ -154,6 +160,8 @@ fn top(log: &Log<'_>, document: &DeTable<'_>, names: &Names<'_>) -> Option<Scena
         server,
         standby,
         network,
+        pools,
+        queues: queues.into_iter().map(|(name, queue)| (name, queue.value)).collect(),
         apps: apps.into_iter().map(|(name, app)| (name, app.value)).collect(),
         workloads: workloads.into_iter().map(|(name, draft)| Some((name, draft.workload?))).collect::<Option<_>>()?,
         faults,

@@ -5,8 +5,11 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use toml::de::DeValue;
 
+use super::arrive::{arrive, never_starts};
 use super::plain_name;
-use crate::scenario::model::{Action, App, Arrive, Cancel, OnError, Order, PoolSettings, Reset, Step, Workload};
+use crate::scenario::model::{
+    Action, App, Arrive, Cancel, Collector, OnError, Order, PoolSettings, Processes, Reset, Step, Workload,
+};
 use crate::scenario::reader::{At, Log, Reader, Span, Value, inside, suggest};
 use crate::scenario::report::Diagnostic;
 use crate::scenario::steps::{self, Wrong};
@@ -44,11 +47,19 @@ pub(super) fn apps(value: &Value<'_, '_>, log: &Log<'_>, roles: &[&str]) -> Opti
     let mut apps = IndexMap::new();
     for (name, value) in value.named(log)? {
         plain_name(log, "an app", name.value, &name.span);
-        let mut app = App { processes: 1, user: "app".to_owned(), pool: PoolSettings::default() };
+        let mut app = App {
+            processes: Processes::Fixed(1),
+            collector: None,
+            cooperative: true,
+            user: "app".to_owned(),
+            pool: PoolSettings::default(),
+        };
         if let Some(mut reader) = value.table(log) {
-            if let Some(processes) = reader.read("processes", |v, log| v.count(log, 1..=1000)) {
+            if let Some(processes) = reader.read("processes", processes) {
                 app.processes = processes;
             }
+            app.collector = reader.read("collector", collector).flatten();
+            app.cooperative = reader.read("cooperative", |v, log| v.boolean(log)).unwrap_or(true);
             if let Some(user) = reader.read_at("user", |v, log| v.words(log)) {
                 check_role(log, user.value, &user.span, roles);
                 app.user = user.value.to_owned();
@@ -62,6 +73,26 @@ pub(super) fn apps(value: &Value<'_, '_>, log: &Log<'_>, roles: &[&str]) -> Opti
         apps.insert(name.value.to_owned(), At { value: app, span });
     }
     Some(apps)
+}
+
+/// `2`, or `"per request"`.
+fn processes(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Processes> {
+    match value.raw {
+        DeValue::String(_) => value.choice(log, &[("per request", Processes::PerRequest)]),
+        _ => value.count(log, 1..=1000).map(Processes::Fixed),
+    }
+}
+
+/// `{ threshold = 700 }`, or `"never"`.
+fn collector(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Option<Collector>> {
+    if let DeValue::String(_) = value.raw {
+        return value.choice(log, &[("never", None)]);
+    }
+    let mut reader = value.table(log)?;
+    let threshold = reader.need("threshold", |v, log| v.count(log, 1..=steps::MOST));
+    let acquire = reader.read("acquire", |v, log| v.count(log, 0..=steps::MOST)).unwrap_or_default();
+    reader.finish();
+    Some(threshold.map(|threshold| Collector { threshold, acquire }))
 }
 
 fn pool_settings(mut reader: Reader<'_, '_, '_>) -> PoolSettings {
@@ -128,12 +159,23 @@ pub(in crate::scenario) struct Draft {
     pub(in crate::scenario) span: Span,
     /// Its steps, as far as they could be read.
     pub(in crate::scenario) steps: Vec<DraftStep>,
-    /// Whether it has `arrive = "never"`, if that could be read.
-    pub(in crate::scenario) never: Option<bool>,
+    /// Whether there is something wrong with some of them: what is missing may be what a later one needs.
+    pub(in crate::scenario) gaps: bool,
+    /// What it does at the end, as far as that could be read.
+    pub(in crate::scenario) finally: Vec<DraftStep>,
+    /// When its actors arrive, if that could be read.
+    pub(in crate::scenario) arrive: Option<At<Arrive>>,
     /// Where its app is named, and the name.
     pub(in crate::scenario) app: Option<At<String>>,
     /// The workload, if all of it could be read.
     pub(in crate::scenario) workload: Option<Workload>,
+}
+
+impl Draft {
+    /// Whether only other workloads start its actors, if that is known.
+    pub(in crate::scenario) fn never(&self) -> Option<bool> {
+        self.arrive.as_ref().map(|arrive| arrive.value == Arrive::Never)
+    }
 }
 
 /// A step with its place.
@@ -161,7 +203,8 @@ pub(super) fn workloads(
 }
 
 fn workload(value: &Value<'_, '_>, log: &Log<'_>, apps: &[&str], end: Option<Duration>, span: Span) -> Draft {
-    let mut draft = Draft { span, steps: Vec::new(), never: None, app: None, workload: None };
+    let mut draft =
+        Draft { span, steps: Vec::new(), gaps: false, finally: Vec::new(), arrive: None, app: None, workload: None };
     let Some(mut reader) = value.table(log) else {
         return draft;
     };
@@ -169,13 +212,15 @@ fn workload(value: &Value<'_, '_>, log: &Log<'_>, apps: &[&str], end: Option<Dur
     if let Some(app) = &draft.app {
         check_app(log, &app.value, &app.span, apps.iter().copied());
     }
-    let arrive = reader.need_at("arrive", arrive);
-    draft.never = arrive.as_ref().map(|arrive| arrive.value == Arrive::Never);
+    draft.arrive = reader.need_at("arrive", arrive);
     let from = reader.read_at("from", |v, log| v.duration(log));
     let until = reader.read_at("until", |v, log| v.positive(log));
+    let before = log.count();
     let steps = reader.need_at("steps", |v, log| steps_of(v, log, 0));
+    draft.gaps = log.count() > before;
     let choices = [("stop", OnError::Stop), ("continue", OnError::Continue), ("rollback", OnError::Rollback)];
     let on_error = reader.read("on_error", |v, log| v.choice(log, &choices)).unwrap_or(OnError::Stop);
+    draft.finally = reader.read("finally", |v, log| steps_of(v, log, 0)).unwrap_or_default();
     reader.finish();
 
     if let Some(steps) = steps {
@@ -187,15 +232,16 @@ fn workload(value: &Value<'_, '_>, log: &Log<'_>, apps: &[&str], end: Option<Dur
         }
         draft.steps = steps.value;
     }
-    never_starts(log, arrive.as_ref(), from.as_ref(), until.as_ref(), end);
-    if let (Some(app), Some(arrive)) = (&draft.app, arrive) {
+    never_starts(log, draft.arrive.as_ref(), from.as_ref(), until.as_ref(), end);
+    if let (Some(app), Some(arrive)) = (&draft.app, &draft.arrive) {
         draft.workload = Some(Workload {
             app: app.value.clone(),
-            arrive: arrive.value,
+            arrive: arrive.value.clone(),
             from: from.map(|from| from.value).unwrap_or_default(),
             until: until.map(|until| until.value),
             steps: draft.steps.iter().map(|draft| draft.step.clone()).collect(),
             on_error,
+            finally: draft.finally.iter().map(|draft| draft.step.clone()).collect(),
         });
     }
     draft
@@ -204,102 +250,6 @@ fn workload(value: &Value<'_, '_>, log: &Log<'_>, apps: &[&str], end: Option<Dur
 /// Whether the array in the file is empty, rather than full of mistakes that are reported already.
 fn value_is_empty_array(log: &Log<'_>, span: &Span) -> bool {
     log.text.get(span.clone()).is_some_and(|raw| !raw.contains(['"', '\'', '{']))
-}
-
-/// Warns of traffic that never comes, and refuses times that make no sense together.
-fn never_starts(
-    log: &Log<'_>,
-    arrive: Option<&At<Arrive>>,
-    from: Option<&At<Duration>>,
-    until: Option<&At<Duration>>,
-    end: Option<Duration>,
-) {
-    let start = from.map(|from| from.value).unwrap_or_default();
-    if let Some(until) = until.filter(|until| until.value <= start) {
-        let mut diagnostic =
-            Diagnostic::new("scenario::out_of_order", until.span.clone(), "the workload ends before it begins")
-                .label("must be later than `from`");
-        if let Some(from) = from {
-            diagnostic = diagnostic.note(from.span.clone(), "it begins here");
-        }
-        log.push(diagnostic);
-        return;
-    }
-    let Some(end) = end else { return };
-    if let Some(from) = from.filter(|from| from.value >= end) {
-        log.push(
-            Diagnostic::new("scenario::never_starts", from.span.clone(), "this workload never starts")
-                .label("at or after the end (`until` in `[expect]`)")
-                .warning(),
-        );
-    }
-    if let Some(At { value: Arrive::At(times), span }) = arrive {
-        let (first, last) = (start, until.map_or(end, |until| until.value.min(end)));
-        if times.iter().any(|at| *at < first || *at >= last) {
-            log.push(
-                Diagnostic::new("scenario::never_starts", span.clone(), "some of these actors never start")
-                    .label("a time outside of `from` and `until`")
-                    .warning(),
-            );
-        }
-    }
-}
-
-fn arrive(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Arrive> {
-    const HELP: &str = "it is \"never\", { every = \"5s\" }, { at = [\"1s\"] }, { poisson = \"80/s\" }, \
-                        { burst = 50, every = \"10s\" } or { workers = 20, pause = \"10ms\" }";
-    let wrong = |message: &str, label: &str| {
-        log.push(Diagnostic::new("scenario::bad_value", value.span.clone(), message).label(label).help(HELP));
-    };
-    match value.raw {
-        DeValue::String(text) if text == "never" => return Some(Arrive::Never),
-        DeValue::Table(_) => {}
-        _ => {
-            wrong("this is no arrival", "expected \"never\" or a table");
-            return None;
-        }
-    }
-    let mut reader = value.table(log)?;
-    const KINDS: [&str; 4] = ["at", "poisson", "burst", "workers"];
-    let mut kinds: Vec<&str> = KINDS.into_iter().filter(|kind| reader.has(kind)).collect();
-    if kinds.is_empty() && reader.has("every") {
-        kinds.push("every");
-    }
-    let [kind] = kinds[..] else {
-        if kinds.is_empty() {
-            for kind in KINDS.into_iter().chain(["every", "pause"]) {
-                reader.take(kind);
-            }
-            // An unknown key is the mistake, if there is one.
-            if !reader.finish() {
-                wrong("how actors arrive is missing", "no arrival");
-            }
-        } else {
-            wrong("actors arrive in one way", &format!("choose one of {}", kinds.join(", ")));
-        }
-        return None;
-    };
-    let arrive = match kind {
-        "at" => {
-            let times = reader.read("at", |v, log| v.list(log, |v| v.duration(log)))?;
-            if times.is_empty() {
-                wrong("no time is given", "at least one time");
-            }
-            Arrive::At(times)
-        }
-        "poisson" => Arrive::Poisson { per_second: reader.read("poisson", |v, log| v.rate(log)).unwrap_or_default() },
-        "burst" => Arrive::Burst {
-            count: reader.read("burst", |v, log| v.count(log, 1..=steps::MOST)).unwrap_or_default(),
-            every: reader.read("every", |v, log| v.positive(log)),
-        },
-        "workers" => Arrive::Workers {
-            count: reader.read("workers", |v, log| v.count(log, 1..=100_000)).unwrap_or_default(),
-            pause: reader.read("pause", |v, log| v.duration(log)).unwrap_or_default(),
-        },
-        _ => Arrive::Every(reader.read("every", |v, log| v.positive(log)).unwrap_or_default()),
-    };
-    reader.finish();
-    Some(arrive)
 }
 
 /// Repetitions in repetitions, at most.
@@ -344,7 +294,20 @@ fn repetition(value: &Value<'_, '_>, log: &Log<'_>, depth: usize) -> Option<Draf
     }
     let mut reader = value.table(log)?;
     reader.span = value.span.clone();
-    let times = reader.need("repeat", |v, log| v.count(log, 1..=steps::MOST));
+    // As often as a number says, or as long as a queue has jobs.
+    let queue = reader.read("while", |v, log| v.words(log).map(str::to_owned));
+    if queue.is_some()
+        && let Some(repeat) = reader.take("repeat")
+    {
+        log.push(
+            Diagnostic::new("scenario::bad_value", repeat.key_span, "a repetition has either `repeat` or `while`")
+                .label("not both"),
+        );
+    }
+    let times = match &queue {
+        Some(_) => None,
+        None => reader.need("repeat", |v, log| v.count(log, 1..=steps::MOST)),
+    };
     let body = reader.need_at("steps", |v, log| steps_of(v, log, depth + 1));
     let cancel = reader.read("cancel", cancel);
     reader.finish();
@@ -356,14 +319,12 @@ fn repetition(value: &Value<'_, '_>, log: &Log<'_>, depth: usize) -> Option<Draf
         );
     }
     let body = body.value;
-    Some(DraftStep {
-        span: value.span.clone(),
-        step: Step {
-            action: Action::Repeat { times: times?, steps: body.iter().map(|draft| draft.step.clone()).collect() },
-            cancel,
-        },
-        body,
-    })
+    let steps = body.iter().map(|draft| draft.step.clone()).collect();
+    let action = match queue {
+        Some(queue) => Action::While { queue, steps },
+        None => Action::Repeat { times: times?, steps },
+    };
+    Some(DraftStep { span: value.span.clone(), step: Step { action, cancel }, body })
 }
 
 /// `"after 10ms"`: when a repetition is cancelled.
@@ -386,7 +347,7 @@ pub(super) fn push_wrong(log: &Log<'_>, code: &'static str, text: &str, span: &S
 
 /// Warns of `$names` that no variable has. `$1` and `$tag$ … $tag$` are PostgreSQL's own.
 fn variables(log: &Log<'_>, text: &str, span: &Span) {
-    const KNOWN: [&str; 2] = ["actor", "process"];
+    const KNOWN: [&str; 4] = ["actor", "process", "n", "payload"];
     for (at, _) in text.match_indices('$') {
         let rest = &text[at + 1..];
         let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
@@ -400,7 +361,7 @@ fn variables(log: &Log<'_>, text: &str, span: &Span) {
                     format!("`${name}` is no variable"),
                 )
                 .label("sent to the server as it is")
-                .help("the variables are `$actor` and `$process`")
+                .help("the variables are `$actor`, `$process`, `$n` and `$payload`")
                 .warning(),
             );
         }

@@ -367,11 +367,16 @@ impl Engine {
         let in_recovery = host.in_recovery();
         if in_recovery {
             session.settings.set_internal("transaction_read_only", "on", Scope::Local);
-        } else if session.settings.get("in_hot_standby").is_ok_and(|value| value == "on") {
-            session.settings.set_internal("in_hot_standby", "off", Scope::Session);
-            session.settings_touched = true;
         }
         in_recovery
+    }
+
+    /// The session's standby was promoted. A rollback takes that back, so it is said again at each ReadyForQuery
+    /// (`ReportChangedGUCOptions`).
+    pub fn end_recovery(&self, session: &mut Session) {
+        if session.settings.get("in_hot_standby").is_ok_and(|value| value == "on") {
+            session.settings.set_internal("in_hot_standby", "off", Scope::Session);
+        }
     }
 
     /// The session begins on a standby.

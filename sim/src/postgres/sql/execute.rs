@@ -52,8 +52,6 @@ pub struct Execution {
     inner: Option<Box<Execution>>,
     /// A SELECT whose executor has started: its RowDescription is due, whatever happens next.
     described: bool,
-    /// The rows of a SELECT before the one that failed.
-    before_failure: Vec<Vec<Value>>,
 }
 
 impl Execution {
@@ -74,7 +72,6 @@ impl Execution {
             result: None,
             inner: None,
             described: false,
-            before_failure: Vec::new(),
         }
     }
 
@@ -85,27 +82,23 @@ impl Execution {
     pub fn described(&self) -> Option<&Arc<[Column]>> {
         self.plan.as_ref().filter(|_| self.described)?.columns.as_ref()
     }
-
-    /// The rows of a SELECT that failed in a later one: PostgreSQL has sent them by then. (Not those of one that sorts,
-    /// groups or filters; there the error comes first here. PostgreSQL sends what passed WHERE before.)
-    #[must_use]
-    pub fn before_failure(&self) -> &[Vec<Value>] {
-        &self.before_failure
-    }
 }
-
-/// Tries of a query in search of the row that failed.
-const TRIES: u32 = 24;
 
 /// A statement's result before notices and settings are added.
 pub(super) struct Outcome {
     pub(super) tag: Arc<str>,
     pub(super) rows: Option<Rows>,
+    /// See [`Output::fails`].
+    pub(super) fails: Option<Box<PgError>>,
 }
 
 impl Outcome {
     pub(super) fn tag(tag: &str) -> Outcome {
-        Outcome { tag: tag.into(), rows: None }
+        Outcome::new(tag, None)
+    }
+
+    pub(super) fn new(tag: impl Into<Arc<str>>, rows: Option<Rows>) -> Outcome {
+        Outcome { tag: tag.into(), rows, fails: None }
     }
 }
 
@@ -299,7 +292,7 @@ impl Engine {
         }
         self.end_wait(session);
         if let Some(inner) = &mut exec.inner {
-            return self.step_execution(host, session, inner);
+            return self.step_inner(host, session, inner);
         }
         if session.block.status() == super::TransactionStatus::Failed && !exec.statement.allowed_in_failed() {
             return Err(super::super::transaction::transaction_is_aborted());
@@ -328,7 +321,8 @@ impl Engine {
             }
             Err(Stop::Error(error)) => return Err(*error),
         };
-        let output = Output { tag: outcome.tag, rows: outcome.rows, notices: std::mem::take(&mut exec.notices) };
+        let Outcome { tag, rows, fails } = outcome;
+        let output = Output { tag, rows, notices: std::mem::take(&mut exec.notices), fails };
         let mut takes = exec.journal.slept;
         if let Some(cost) = &statement.cost {
             let rows = u32::try_from(exec.rows_read).unwrap_or(u32::MAX);
@@ -343,6 +337,14 @@ impl Engine {
         }
         self.snapshots.remove(&session.pid);
         Ok(Step::Done(output))
+    }
+
+    /// EXECUTE's statement, whose rows are collected before any is sent.
+    fn step_inner(&mut self, host: &dyn Host, session: &mut Session, inner: &mut Execution) -> Result<Step, PgError> {
+        match self.step_execution(host, session, inner)? {
+            Step::Done(output) => output.whole().map(Step::Done),
+            step => Ok(step),
+        }
     }
 
     fn run_plan(&mut self, host: &dyn Host, session: &mut Session, exec: &mut Execution) -> Flow<Outcome> {
@@ -371,42 +373,29 @@ impl Engine {
                 view
             }
         };
-        let Execution {
-            journal,
-            notices,
-            parameters,
-            changes,
-            applied,
-            affected,
-            rows,
-            rows_read,
-            described,
-            before_failure,
-            ..
-        } = exec;
+        let Execution { journal, notices, parameters, changes, applied, affected, rows, rows_read, described, .. } =
+            exec;
         let mut context = Context { engine: self, session, host, parameters, view, journal, rows_read: 0, notices };
         match &plan.node {
             Node::Select(select) => {
-                let found = match context.select(select, None, None) {
-                    Err(Stop::Error(error)) => {
-                        // An error of constants alone is the planner's, who folds them before anything is described.
-                        *described |= context.fails_to_plan(select).is_none();
-                        if *described {
-                            *before_failure = context.rows_before_failure(select);
-                        }
-                        return Err(Stop::Error(error));
-                    }
-                    found => {
+                let mut found = Vec::new();
+                let fails = match context.select_into(select, None, None, &mut found) {
+                    Ok(()) => None,
+                    Err(Stop::Wait) => {
                         *described = true;
-                        found?
+                        return Err(Stop::Wait);
                     }
+                    // An error of constants alone is the planner's, who folds them before anything is described.
+                    Err(error) if context.fails_to_plan(select).is_some() => return Err(error),
+                    Err(Stop::Error(error)) => Some(error),
                 };
+                *described = true;
                 *rows_read = context.rows_read;
                 if !select.locking.is_empty() {
                     context.session.transaction.command += 1;
                 }
                 let tag = context.engine.tag("SELECT", found.len() as u64);
-                Ok(Outcome { tag, rows: Some(Rows { columns: select.columns.clone(), rows: found }) })
+                Ok(Outcome { tag, rows: Some(Rows { columns: select.columns.clone(), rows: found }), fails })
             }
             node => {
                 if changes.is_none() {
@@ -434,7 +423,7 @@ impl Engine {
                 let tag = context.engine.tag(word, *affected);
                 let rows = modify::returning(node)
                     .map(|returning| Rows { columns: returning.columns.clone(), rows: std::mem::take(rows) });
-                Ok(Outcome { tag, rows })
+                Ok(Outcome::new(tag, rows))
             }
         }
     }

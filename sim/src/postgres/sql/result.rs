@@ -29,6 +29,22 @@ pub struct Output {
     pub rows: Option<Rows>,
     /// NOTICEs and WARNINGs, in order, sent before CommandComplete.
     pub notices: Vec<PgError>,
+    /// What the statement fails with after these rows: they are sent, and then this instead of CommandComplete. Call
+    /// [`Engine::abort`](super::Engine::abort) as after any other error.
+    pub fails: Option<Box<PgError>>,
+}
+
+impl Output {
+    /// For those who take all rows or none.
+    ///
+    /// # Errors
+    /// What the statement fails with after its rows.
+    pub fn whole(self) -> Result<Output, PgError> {
+        match self.fails {
+            Some(error) => Err(*error),
+            None => Ok(self),
+        }
+    }
 }
 
 /// A result set.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::error::PgError;
 use super::super::event::{BackendState, Pid, SessionReport};
 use super::super::locks::{self, Mode, RelationId, Tag, TupleId, Xid};
 use super::super::settings::{self, Settings};
@@ -40,11 +41,12 @@ pub struct Prepared {
     pub from_sql: bool,
 }
 
-/// A cursor of DECLARE: its rows were read then.
+/// A cursor of DECLARE: its rows were read then, and what it fails with behind them.
 #[derive(Debug, Clone)]
 pub(super) struct Cursor {
     pub(super) columns: Arc<[Column]>,
     pub(super) rows: VecDeque<Vec<Value>>,
+    pub(super) fails: Option<Box<PgError>>,
     pub(super) hold: bool,
     /// Declared in the transaction that runs.
     pub(super) fresh: bool,

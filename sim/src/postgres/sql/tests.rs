@@ -189,7 +189,7 @@ impl Lab {
                     for notice in &output.notices {
                         running.lines.push(error_line(notice));
                     }
-                    if let Some(rows) = output.rows {
+                    if let Some(rows) = output.rows.filter(|rows| output.fails.is_none() || !rows.rows.is_empty()) {
                         let head: Vec<String> = rows
                             .columns
                             .iter()
@@ -208,6 +208,11 @@ impl Lab {
                                 .collect();
                             running.lines.push(format!(": {}", cells.join("|").replace('\n', "\\n")));
                         }
+                    }
+                    if let Some(error) = output.fails {
+                        running.lines.push(error_line(&error));
+                        self.engine.abort(session);
+                        break;
                     }
                     running.lines.push(output.tag.to_string());
                     running.exec = None;

@@ -1,6 +1,5 @@
 //! Utility commands: transactions, settings, DISCARD, LOCK, LISTEN, PREPARE, cursors.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::super::super::error::{PgError, SqlState};
@@ -9,7 +8,7 @@ use super::super::super::settings::{Scope, join_values};
 use super::super::super::transaction::{Ending, Isolation, Modes, only_in_blocks};
 use super::super::bind::{self, object_name};
 use super::super::engine::Engine;
-use super::super::eval::{Context, Env, Flow};
+use super::super::eval::{Context, Env, Flow, Stop};
 use super::super::host::Host;
 use super::super::plan::Node;
 use super::super::result::{Column, Description, Rows};
@@ -125,7 +124,7 @@ impl Engine {
             Utility::Show(name) => {
                 let value = session.settings.examine(name, session.superuser())?;
                 let columns = one_text_column(session.settings.canonical_name(name).unwrap_or(name));
-                Ok(Some(Outcome { tag: "SHOW".into(), rows: Some(Rows { columns, rows: vec![vec![text(value)]] }) }))
+                Ok(Some(Outcome::new("SHOW", Some(Rows { columns, rows: vec![vec![text(value)]] }))))
             }
             Utility::ShowAll => {
                 let columns = self.utility_columns(session, utility)?.expect("SHOW ALL returns rows");
@@ -135,7 +134,7 @@ impl Engine {
                     .into_iter()
                     .map(|row| vec![text(row.name), text(row.shown), text(row.short_desc)])
                     .collect();
-                Ok(Some(Outcome { tag: "SHOW".into(), rows: Some(Rows { columns, rows }) }))
+                Ok(Some(Outcome::new("SHOW", Some(Rows { columns, rows }))))
             }
             Utility::Reset(name) => {
                 self.set_setting(session, name, None, Scope::Session)?;
@@ -260,22 +259,33 @@ impl Engine {
                     rows_read: 0,
                     notices: &mut exec.notices,
                 };
-                let rows: VecDeque<Vec<Value>> = context.select(select, None, None)?.into();
+                let mut rows = Vec::new();
+                let fails = match context.select_into(select, None, None, &mut rows) {
+                    Ok(()) => None,
+                    // PostgreSQL computes the rows of WITH HOLD at COMMIT; here it is DECLARE that fails.
+                    Err(Stop::Error(error)) if !*hold && context.fails_to_plan(select).is_none() => Some(error),
+                    Err(stop) => return Err(stop),
+                };
                 exec.rows_read = context.rows_read;
-                session
-                    .cursors
-                    .insert(name.clone(), Cursor { columns: select.columns.clone(), rows, hold: *hold, fresh: true });
+                let columns = select.columns.clone();
+                let cursor = Cursor { columns, rows: rows.into(), fails, hold: *hold, fresh: true };
+                session.cursors.insert(name.clone(), cursor);
                 tag("DECLARE CURSOR")
             }
             Utility::Fetch { name, count } => {
                 let cursor = session.cursors.get_mut(name).ok_or_else(|| no_cursor(name))?;
                 let wanted = match count {
-                    Count::All => cursor.rows.len(),
-                    Count::Rows(rows) => usize::try_from(*rows).unwrap_or(usize::MAX).min(cursor.rows.len()),
+                    Count::All => usize::MAX,
+                    Count::Rows(rows) => usize::try_from(*rows).unwrap_or(usize::MAX),
                 };
-                let rows: Vec<Vec<Value>> = cursor.rows.drain(..wanted).collect();
+                if wanted > cursor.rows.len()
+                    && let Some(error) = cursor.fails.take()
+                {
+                    return Err(Stop::Error(error));
+                }
+                let rows: Vec<Vec<Value>> = cursor.rows.drain(..wanted.min(cursor.rows.len())).collect();
                 let columns = cursor.columns.clone();
-                Ok(Some(Outcome { tag: self.tag("FETCH", rows.len() as u64), rows: Some(Rows { columns, rows }) }))
+                Ok(Some(Outcome::new(self.tag("FETCH", rows.len() as u64), Some(Rows { columns, rows }))))
             }
             Utility::Close(None) => {
                 session.cursors.clear();
@@ -455,15 +465,15 @@ impl Engine {
         nowait: bool,
     ) -> Flow<Outcome> {
         use super::super::super::transaction::Block;
-        if !session.block.is_explicit() && session.block != Block::ImplicitBlock {
-            return Err(only_in_blocks("LOCK TABLE").into());
-        }
         if host.in_recovery() && mode > Mode::RowExclusive {
             return Err(PgError::error(
                 SqlState::READ_ONLY_SQL_TRANSACTION,
                 "cannot execute LOCK TABLE during recovery",
             )
             .into());
+        }
+        if !session.block.is_explicit() && session.block != Block::ImplicitBlock {
+            return Err(only_in_blocks("LOCK TABLE").into());
         }
         for name in tables {
             let (schema, bare) = object_name(name)?;
@@ -479,7 +489,7 @@ impl Engine {
             let patience = if nowait { Patience::NoWait } else { Patience::Queue };
             match self.locks.lock(session.pid, Tag::Relation(id), mode, Hold::Transaction, patience) {
                 Grant::Granted => {}
-                Grant::Queued => return Err(super::Stop::Wait),
+                Grant::Queued => return Err(Stop::Wait),
                 Grant::Refused => {
                     return Err(PgError::error(
                         SqlState::LOCK_NOT_AVAILABLE,

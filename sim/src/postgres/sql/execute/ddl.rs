@@ -389,7 +389,7 @@ impl Engine {
             let tuple = self.catalog.table_mut(id).heap.insert(row.into(), stamp);
             self.log(session.pid, Undo::Version { table: id, tuple });
         }
-        Ok(Outcome { tag: self.tag("SELECT", count), rows: None })
+        Ok(Outcome::new(self.tag("SELECT", count), None))
     }
 
     fn add_index(

@@ -1,5 +1,8 @@
 //! Queries are read from their sources: rows by index or by scan, nested-loop joins, groups, sorting, and row locks.
 //!
+//! What needs no collecting is streamed: a row is filtered, computed and locked before the next one is looked at, so that
+//! an error, or LIMIT, ends the query behind the rows before it. A join's pairs are made before any of them is filtered.
+//!
 //! As in PostgreSQL, rows are locked after sorting and before LIMIT. A row that changed between the snapshot and its lock is
 //! read anew and must pass WHERE again (EvalPlanQual); a join's ON is not checked again.
 
@@ -11,7 +14,7 @@ use std::sync::Arc;
 use super::super::super::error::{PgError, SqlState};
 use super::super::super::locks::{Mode, RelationId, Tag, TupleId};
 use super::super::engine::Undo;
-use super::super::eval::{Context, Env, Flow, truth};
+use super::super::eval::{Context, Env, Flow, Stop, truth};
 use super::super::heap::{Key, Locker, RowLock, Stamp};
 use super::super::numeric::Decimal;
 use super::super::plan::{
@@ -43,6 +46,24 @@ impl Deref for Values {
 pub(super) struct Tuple {
     pub(super) values: Values,
     ids: Vec<(usize, TupleId)>,
+}
+
+/// Where a query's rows go: OFFSET skips the first, LIMIT lets no more in.
+struct Sink<'a> {
+    skip: usize,
+    room: usize,
+    rows: &'a mut Vec<Vec<Value>>,
+}
+
+impl Sink<'_> {
+    fn push(&mut self, row: Vec<Value>) {
+        if self.skip > 0 {
+            self.skip -= 1;
+        } else if self.room > 0 {
+            self.room -= 1;
+            self.rows.push(row);
+        }
+    }
 }
 
 /// The answer to a request for a row lock.
@@ -252,44 +273,120 @@ impl Context<'_> {
         outer: Option<&Env<'_>>,
         enough: Option<usize>,
     ) -> Flow<Vec<Vec<Value>>> {
-        let visible = select.columns.len();
+        let mut rows = Vec::new();
+        self.select_into(select, outer, enough, &mut rows)?;
+        Ok(rows)
+    }
+
+    /// Appends the rows of a query. After an error those are there that PostgreSQL's executor returned before it: all
+    /// before the failing one, or none where it collects its input first (sorting, grouping, DISTINCT, UNION). Nothing
+    /// is evaluated beyond the last row that is wanted.
+    pub(in super::super) fn select_into(
+        &mut self,
+        select: &Select,
+        outer: Option<&Env<'_>>,
+        enough: Option<usize>,
+        out: &mut Vec<Vec<Value>>,
+    ) -> Flow<()> {
         let offset = self.count(select.offset.as_ref(), outer, "OFFSET")?.unwrap_or(0);
         let limit = self.count(select.limit.as_ref(), outer, "LIMIT")?;
         let most = match (limit, enough) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        let last = most.map(|most| most.saturating_add(offset));
-        let plain = select.grouping.is_none()
-            && select.sort.is_empty()
-            && !select.distinct
-            && select.union.is_empty()
-            && select.locking.is_empty();
-        if plain
-            && matches!(select.source, Source::Nothing)
-            && select.filter.is_none()
-            && last != Some(0)
-            && offset == 0
-        {
-            let row = self.project_in(&select.output, &Env { row: &[], outer })?;
-            return Ok(vec![row]);
+        let appends = |(operation, _): &(SetOperation, Select)| *operation == SetOperation::Union { all: true };
+        let streams =
+            select.grouping.is_none() && select.sort.is_empty() && !select.distinct && select.union.iter().all(appends);
+        if streams {
+            let mut sink = Sink { skip: offset, room: most.unwrap_or(usize::MAX), rows: out };
+            self.stream(select, outer, &mut sink)
+        } else {
+            let last = most.map(|most| most.saturating_add(offset));
+            let rows = self.collect(select, outer, last)?;
+            out.extend(rows.into_iter().skip(offset));
+            Ok(())
         }
-        let mut tuples = match &select.source {
-            Source::Table { id, access: access @ Access::Index { .. }, .. } if plain => {
+    }
+
+    /// Row by row, from the source to the sink.
+    fn stream(&mut self, select: &Select, outer: Option<&Env<'_>>, sink: &mut Sink<'_>) -> Flow<()> {
+        if sink.room == 0 {
+            return Ok(());
+        }
+        let visible = select.columns.len();
+        let locks = !select.locking.is_empty();
+        // The error of a source that streams, after the rows that it gave before.
+        let mut end = Ok(());
+        let tuples = match &select.source {
+            Source::Nothing if select.filter.is_none() && select.union.is_empty() => {
+                let row = self.project_in(&select.output, &Env { row: &[], outer })?;
+                sink.push(row);
+                return Ok(());
+            }
+            Source::Table { id, access: access @ Access::Index { .. }, .. } if !locks => {
                 let found = self.table_rows(*id, access, outer)?;
                 // The hot case: one row by its key, without lists of rows in between.
-                if let ([(_, values)], None, 0) = (&found[..], last, offset) {
+                if let ([(_, values)], true) = (&found[..], select.union.is_empty()) {
                     let env = Env { row: values, outer };
-                    let passes = match &select.filter {
-                        Some(filter) => truth(&self.eval(filter, &env)?) == Some(true),
-                        None => true,
-                    };
-                    return Ok(if passes { vec![self.project_in(&select.output, &env)?] } else { Vec::new() });
+                    if self.passes(select.filter.as_ref(), &env)? {
+                        sink.push(self.project_in(&select.output, &env)?);
+                    }
+                    return Ok(());
                 }
                 found.into_iter().map(|(_, values)| Tuple { values, ids: Vec::new() }).collect()
             }
-            source => self.scan(source, outer, !select.locking.is_empty(), &mut 0)?,
+            Source::Query(inner) => {
+                let mut rows = Vec::new();
+                end = self.select_into(inner, outer, None, &mut rows);
+                if matches!(end, Err(Stop::Wait)) {
+                    return end;
+                }
+                rows.into_iter().map(|row| Tuple { values: Values::Owned(row), ids: Vec::new() }).collect()
+            }
+            source => self.scan(source, outer, locks, &mut 0)?,
         };
+        for tuple in tuples {
+            if sink.room == 0 {
+                return Ok(());
+            }
+            let env = Env { row: &tuple.values, outer };
+            if !self.passes(select.filter.as_ref(), &env)? {
+                continue;
+            }
+            let mut row = self.project_in(&select.output, &env)?;
+            if locks {
+                match self.lock_tuple(select, tuple, outer)? {
+                    None => continue,
+                    Some(None) => {}
+                    Some(Some(changed)) => row = changed,
+                }
+            }
+            row.truncate(visible);
+            sink.push(row);
+        }
+        for (_, other) in &select.union {
+            if sink.room == 0 {
+                return Ok(());
+            }
+            end?;
+            let mut rows = Vec::new();
+            end = self.select_into(other, outer, Some(sink.skip.saturating_add(sink.room)), &mut rows);
+            rows.into_iter().for_each(|row| sink.push(row));
+        }
+        if sink.room == 0 { Ok(()) } else { end }
+    }
+
+    fn passes(&mut self, filter: Option<&Expr>, env: &Env<'_>) -> Flow<bool> {
+        match filter {
+            Some(filter) => Ok(truth(&self.eval(filter, env)?) == Some(true)),
+            None => Ok(true),
+        }
+    }
+
+    /// The first `last` rows of a query that collects its input before it returns anything.
+    fn collect(&mut self, select: &Select, outer: Option<&Env<'_>>, last: Option<usize>) -> Flow<Vec<Vec<Value>>> {
+        let visible = select.columns.len();
+        let mut tuples = self.scan(&select.source, outer, !select.locking.is_empty(), &mut 0)?;
         if let Some(filter) = &select.filter {
             let mut kept = Vec::with_capacity(tuples.len().min(16));
             for tuple in tuples {
@@ -298,15 +395,6 @@ impl Context<'_> {
                 }
             }
             tuples = kept;
-        }
-        if plain {
-            let from = offset.min(tuples.len());
-            let to = last.map_or(tuples.len(), |last| last.min(tuples.len())).max(from);
-            let mut rows = Vec::with_capacity(to - from);
-            for tuple in &tuples[from..to] {
-                rows.push(self.project_in(&select.output, &Env { row: &tuple.values, outer })?);
-            }
-            return Ok(rows);
         }
         if let Some(grouping) = &select.grouping {
             tuples = self.group(grouping, tuples, outer)?;
@@ -373,7 +461,7 @@ impl Context<'_> {
             row.truncate(visible);
             out.push(row);
         }
-        Ok(out.split_off(offset.min(out.len())))
+        Ok(out)
     }
 
     /// Locks the rows that an output row was made of. None: the row drops out; Some(Some(…)): it changed to this.
@@ -502,28 +590,6 @@ impl Context<'_> {
             self.engine.leave_row_queue(self.session);
             return Ok(outcome);
         }
-    }
-
-    /// The rows before the one that fails, of a query that hands its rows out as it reads them. Found by asking for
-    /// fewer, since an error has no place.
-    pub(super) fn rows_before_failure(&mut self, select: &Select) -> Vec<Vec<Value>> {
-        let (mut good, mut rows) = (0, Vec::new());
-        let mut step = 1;
-        let mut growing = true;
-        for _ in 0..super::TRIES {
-            match self.select(select, None, Some(good + step)) {
-                Ok(found) if found.len() == good + step => {
-                    (good, rows) = (found.len(), found);
-                    step = if growing { step * 2 } else { (step / 2).max(1) };
-                }
-                _ if step == 1 => break,
-                _ => {
-                    growing = false;
-                    step /= 2;
-                }
-            }
-        }
-        rows
     }
 
     fn group(&mut self, grouping: &Grouping, tuples: Vec<Tuple>, outer: Option<&Env<'_>>) -> Flow<Vec<Tuple>> {

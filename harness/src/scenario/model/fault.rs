@@ -1,0 +1,116 @@
+//! What goes wrong, and when.
+
+use std::time::Duration;
+
+/// Something done to the server, the network, an app or a connection at a time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fault {
+    /// When.
+    pub at: Duration,
+    /// Again each interval, if one is given, until the end of the fault phase.
+    pub every: Option<Duration>,
+    /// What.
+    pub action: FaultAction,
+}
+
+/// How a server is stopped. See <https://www.postgresql.org/docs/15/server-shutdown.html>.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopMode {
+    /// Waits for the sessions to end.
+    Smart,
+    /// Ends the sessions with 57P01.
+    Fast,
+    /// Ends the processes; recovery at the next start.
+    Immediate,
+}
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ServerName {
+    /// `db`
+    Primary,
+    /// `standby`
+    Standby,
+}
+
+/// Which backends a fault is for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BackendFilter {
+    /// Only of this application (app name).
+    pub app: Option<String>,
+    /// Only in this state (`idle`, `active`, `idle in transaction`).
+    pub state: Option<String>,
+    /// Only connected for at least this long.
+    pub older_than: Option<Duration>,
+    /// At most this many, the oldest first.
+    pub count: Option<u32>,
+}
+
+/// One direction of a link, or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Both.
+    Both,
+    /// Only what apps send to servers is lost.
+    ToServer,
+    /// Only what servers send to apps is lost.
+    ToApp,
+}
+
+/// What a fault does. `lasts` is how long; `None` is until the healing phase.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the fields carry the names of the file, documented in the schema")]
+pub enum FaultAction {
+    /// `server.stop`
+    ServerStop { server: ServerName, mode: StopMode },
+    /// `server.start`
+    ServerStart { server: ServerName },
+    /// `server.restart`: a stop, and a start `down_for` after the server is down.
+    ServerRestart { server: ServerName, mode: StopMode, down_for: Duration },
+    /// `server.crash_backend`: SIGKILL to one backend; all others end, the server recovers.
+    ServerCrashBackend { server: ServerName, filter: BackendFilter },
+    /// `server.kill`: SIGKILL to the postmaster and all its backends.
+    ServerKill { server: ServerName, down_for: Option<Duration> },
+    /// `server.power_loss`: the host vanishes without a FIN, and boots again after `down_for`.
+    ServerPowerLoss { server: ServerName, down_for: Option<Duration> },
+    /// `server.slow`: every statement takes this much longer.
+    ServerSlow { server: ServerName, by: Duration, lasts: Option<Duration> },
+    /// `server.terminate`: `pg_terminate_backend` for each.
+    ServerTerminate { server: ServerName, filter: BackendFilter },
+    /// `server.cancel`: `pg_cancel_backend` for each.
+    ServerCancel { server: ServerName, filter: BackendFilter },
+    /// `server.promote`: the standby becomes a primary.
+    ServerPromote,
+    /// `server.set`: a reload with a changed setting, effective for new sessions.
+    ServerSet { server: ServerName, setting: String, value: String },
+    /// `server.sql`: the DBA runs statements in a session of their own, held open for `lasts`.
+    ServerSql { server: ServerName, sql: String, lasts: Option<Duration> },
+    /// `server.occupy`: another client opens this many sessions and keeps them.
+    ServerOccupy { server: ServerName, sessions: u32, user: String, lasts: Option<Duration> },
+    /// `net.latency`
+    NetLatency { latency: Duration, jitter: Duration, lasts: Option<Duration> },
+    /// `net.bandwidth`
+    NetBandwidth { bytes_per_second: u64, lasts: Option<Duration> },
+    /// `net.partition`: segments are lost; they are sent again with backoff, and arrive after the healing.
+    NetPartition { app: Option<String>, direction: Direction, lasts: Option<Duration> },
+    /// `net.forget`: existing flows are dropped silently for ever, new ones work (a NAT or firewall lost its table).
+    NetForget { older_than: Option<Duration>, app: Option<String> },
+    /// `net.reset`: both ends of existing flows get a RST.
+    NetReset { older_than: Option<Duration>, app: Option<String> },
+    /// `net.refuse`: connects are answered by a RST.
+    NetRefuse { lasts: Option<Duration> },
+    /// `net.lose_connects`: SYNs are lost.
+    NetLoseConnects { lasts: Option<Duration> },
+    /// `net.accept_silence`: connects are accepted by the kernel, and nobody ever answers.
+    NetAcceptSilence { lasts: Option<Duration> },
+    /// `net.idle_flow_timeout`: a firewall forgets flows idle for longer than this.
+    NetIdleFlowTimeout { timeout: Duration, lasts: Option<Duration> },
+    /// `dns.repoint`: the name `db` resolves to this server from now on.
+    DnsRepoint { to: ServerName },
+    /// `app.kill`: SIGKILL; its sockets are closed by the kernel. A new process starts after `restart_after`.
+    AppKill { app: String, process: Option<u32>, older_than: Option<Duration>, restart_after: Option<Duration> },
+    /// `actor.kill`: actors of a workload are dropped with what they hold; their processes live on.
+    ActorKill { workload: String, older_than: Option<Duration>, count: Option<u32> },
+    /// `app.power_loss`: its host vanishes without a FIN.
+    AppPowerLoss { app: String, process: Option<u32>, restart_after: Option<Duration> },
+}
