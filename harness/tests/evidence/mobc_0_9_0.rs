@@ -78,3 +78,14 @@ async fn keeps_what_came_back_broken() {
     }
     assert_eq!(manager.dials(), 1);
 }
+
+/// `Connection::drop` (lib.rs) spawns a task that puts the connection back. A get that comes before that task has run finds
+/// nothing idle, has a permit, and dials.
+#[tokio::test(start_paused = true)]
+async fn dials_while_a_connection_is_on_its_way_back() {
+    let manager = Manager::new();
+    let pool = Pool::builder().build(manager.clone());
+    drop(pool.get().await.unwrap());
+    drop(pool.get().await.unwrap());
+    assert_eq!(manager.dials(), 2, "never was more than 1 wanted at once");
+}
