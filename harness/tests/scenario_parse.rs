@@ -15,7 +15,9 @@ fn the_complete_file_is_read() {
     let scenario = parse("complete.toml", COMPLETE).unwrap();
     assert_eq!(scenario.seeds, (1..=8).collect::<Vec<u64>>());
     let names: Vec<_> = scenario.workloads.keys().collect();
-    assert_eq!(names, ["request", "impatient", "worker", "job", "engine", "nightly"]);
+    let expected =
+        ["request", "impatient", "worker", "job", "engine", "overseer", "executor", "mailer", "page", "nightly"];
+    assert_eq!(names, expected);
     assert_eq!(scenario.faults.len(), FAULTS.len(), "the complete file has each fault once");
     let report = check("complete.toml", COMPLETE, &Names::default()).report;
     assert!(report.diagnostics().is_empty(), "{report:?}");
@@ -194,7 +196,7 @@ workload.a = { app = "web", arrive = "never", steps = ["spawn b"] }
 workload.b = { app = "web", arrive = "never", steps = ["spawn a and wait"] }
 "#;
     let report = parse("t.toml", &format!("{SHORTEST}{circle}")).unwrap_err();
-    assert_eq!(report.diagnostics().len(), 2, "{report:?}");
+    assert_eq!(report.diagnostics().len(), 5, "{report:?}");
     assert!(report.diagnostics().iter().all(|d| d.code == "scenario::spawn_cycle"));
 }
 
@@ -220,7 +222,7 @@ fn deep_nesting_is_refused_not_overflowed() {
 fn unknown_names_are_known_to_the_caller() {
     let names = Names { pools: &["deadpool"], ..Names::default() };
     let report = parse_with("complete.toml", COMPLETE, &names).unwrap_err();
-    assert_eq!(report.diagnostics().len(), 2, "{report:?}");
+    assert_eq!(report.diagnostics().len(), 5, "{report:?}");
     assert!(report.diagnostics().iter().all(|d| d.code == "scenario::undefined_pool"));
 }
 
