@@ -17,7 +17,7 @@
 //!
 //! Two things below it are not as in production, and neither is mobc's own: futures-timer runs on tokio's clock (the crate
 //! `sim/futures-timer` in its place), and the order in which futures-util's `select!` polls follows the run's seed
-//! ([`select_order`]).
+//! (`select_order`).
 
 mod select_order;
 

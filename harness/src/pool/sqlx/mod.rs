@@ -1,5 +1,5 @@
 //! sqlx's pool: `sqlx_core::pool::Pool` 0.9 (<https://docs.rs/sqlx/0.9/sqlx/struct.Pool.html>), the real one, over a
-//! [`database`] of ours. sqlx's own driver opens its sockets itself, so that **`PgConnection` is not under test**: a
+//! `database` of ours. sqlx's own driver opens its sockets itself, so that **`PgConnection` is not under test**: a
 //! connection is a `tokio_postgres::Client` that is pinged, closed and dropped as `PgConnection` is.
 //!
 //! | setting | sqlx |
