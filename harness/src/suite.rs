@@ -4,6 +4,7 @@
 //! It stands on what the command line uses for `run`: the same files, the same workers, the same judgement. Left out: how
 //! tests are named, filtered and told; that is `harness/tests/scenarios.rs`, on libtest-mimic.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -136,6 +137,10 @@ impl Case {
 
     fn job(&self, seed: u64, trace: Option<PathBuf>) -> Job {
         let (file, text, pool) = (self.file.path.clone(), self.file.text.to_string(), self.pool().to_owned());
+        if let Some(path) = &trace {
+            // Where it can't be made, the run says so.
+            let _told_by_the_run = File::create(path);
+        }
         Job { file, text, pool, seed, trace }
     }
 }

@@ -122,7 +122,9 @@ fn clean_up_after_signals() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
             // Without it files may be left behind, and nothing else.
             if let Ok(code) = runtime.and_then(|runtime| runtime.block_on(signalled())) {
-                for path in &*unfinished() {
+                // Held to the end: nobody begins another.
+                let unfinished = unfinished();
+                for path in &*unfinished {
                     let _gone_already = fs::remove_file(path);
                 }
                 std::process::exit(code);
@@ -166,8 +168,12 @@ impl Whole {
         hidden.push(format!(".{}.tmp", std::process::id()));
         let whole = Whole { target: target.to_owned(), temporary: target.with_file_name(hidden), done: false };
         clean_up_after_signals();
-        unfinished().insert(whole.temporary.clone());
-        File::create(&whole.temporary).map_err(|error| Failure::io("write", target, &error))?;
+        let created = {
+            let mut unfinished = unfinished();
+            unfinished.insert(whole.temporary.clone());
+            File::create(&whole.temporary)
+        };
+        created.map_err(|error| Failure::io("write", target, &error))?;
         Ok(whole)
     }
 
@@ -207,10 +213,15 @@ impl Drop for Whole {
     }
 }
 
+/// Opens a file that is there, to write it anew. It makes none: after a signal nothing comes back.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    File::options().write(true).truncate(true).open(path)
+}
+
 /// Writes a new file, or nothing.
 pub(super) fn write_new(target: &Path, text: &str) -> Result<()> {
     let whole = Whole::new(target)?;
-    let written = File::create(whole.path()).and_then(|mut file| {
+    let written = open(whole.path()).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });

@@ -1,6 +1,5 @@
 //! One run, as a worker is asked for it.
 
-use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +18,7 @@ pub(crate) struct Job {
     pub(crate) text: String,
     pub(crate) pool: String,
     pub(crate) seed: u64,
-    /// Where the full trace is written.
+    /// Where the full trace is written: a file that is there.
     pub(crate) trace: Option<PathBuf>,
 }
 
@@ -35,7 +34,7 @@ impl Work for Job {
         let Some(scenario) = checked.scenario else {
             return Told::bug(self.seed, format!("the worker can't read {}", self.file.display()));
         };
-        let opened = self.trace.as_ref().map(File::create).transpose();
+        let opened = self.trace.as_ref().map(|path| files::open(path)).transpose();
         let trace = match opened {
             Ok(file) => file.map(|file| Box::new(BufWriter::with_capacity(1 << 16, file)) as Box<dyn io::Write + Send>),
             Err(error) => {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::job::Job;
-use super::{Code, Engine, RunRequest, seeds};
+use super::{Code, Engine, RunRequest, files, seeds};
 use crate::campaign::Workers;
 use crate::invariant::{self, Violation, Violations, Who};
 use crate::pool::{Adapter, Capabilities, Connector, Pool, PoolError, PoolErrorKind};
@@ -291,4 +291,12 @@ fn seeds_are_written_with_both_ends() {
     for wrong in ["", "1", "4..1", "a..b", "1...4", "-1..4"] {
         assert!(seeds(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn a_worker_that_comes_late_makes_no_trace_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let gone = folder.path().join(".t.jsonl.1.tmp");
+    assert_eq!(files::open(&gone).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    assert!(!gone.exists());
 }
