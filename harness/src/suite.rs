@@ -13,7 +13,7 @@ use crate::cli::Engine;
 use crate::cli::files::{self, ScenarioFile};
 use crate::cli::job::Job;
 use crate::cli::outcome::Judged;
-use crate::cli::run::pools_of;
+use crate::cli::pairs::pools_of;
 use crate::pool::Adapter;
 use crate::report::Told;
 use crate::scenario::model::Scenario;

@@ -181,6 +181,12 @@ impl<'a> Grants<'a> {
     }
 }
 
+/// The known bug of this version of a pool by which a scenario explains a violation.
+#[must_use]
+pub fn known<'a>(scenario: &'a Scenario, pool: &str, version: &str, invariant: &str) -> Option<&'a Known> {
+    Grants::new(scenario, pool, version, &mut Vec::new()).known(invariant)
+}
+
 /// Whether a version satisfies a requirement as Cargo writes them; a pre-release counts as the release it precedes.
 fn has_bug(versions: &str, version: &str) -> Result<bool, String> {
     let requirement =

@@ -9,7 +9,7 @@ use super::error::{Code, Failure, Result};
 use super::files::{self, Whole};
 use super::job::Job;
 use super::outcome::Judged;
-use super::run::{Plan, options, pools};
+use super::pairs::{Plan, options, pools};
 use crate::report::Told;
 
 pub(super) fn show(engine: &Engine, args: &ShowArgs) -> Result<Code> {

@@ -300,3 +300,41 @@ fn a_worker_that_comes_late_makes_no_trace_anew() {
     assert_eq!(files::open(&gone).unwrap_err().kind(), std::io::ErrorKind::NotFound);
     assert!(!gone.exists());
 }
+
+#[test]
+fn a_comparison_sets_pools_side_by_side() {
+    let scenario = format!("{SCENARIO}{}", KNOWN.replace("POOL", "leaky"));
+    let pools = ["--pool", "steady", "--pool", "leaky", "--pool", "limited"];
+    let (code, out, _) = command(&scenario, &[["compare", "a.toml"].as_slice(), &pools].concat());
+    assert_eq!(code, 0, "{out}");
+    let line =
+        |begin: &str| out.lines().find(|line| line.starts_with(begin)).unwrap_or_else(|| panic!("{begin}: {out}"));
+    assert_eq!(line("a ").split_whitespace().collect::<Vec<_>>(), ["a", "pass", "known", "unsupported"]);
+    assert!(line("leaky").contains("known: eventual-release"), "{out}");
+    assert!(line("steady").contains("0.03 s"), "the worst wait of all seeds: {out}");
+
+    let (code, out, _) = command(&scenario, &[["compare", "a.toml", "--markdown"].as_slice(), &pools].concat());
+    assert_eq!(code, 0);
+    assert!(out.contains("| [eventual-release](https://example.org/1)<br><sub>"), "{out}");
+    assert!(out.contains(" can't: close |"), "{out}");
+
+    let (code, out, _) = command(&scenario, &[["compare", "a.toml", "--json"].as_slice(), &pools].concat());
+    assert_eq!(code, 0);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let cells = &json["scenarios"][0]["cells"];
+    assert_eq!(cells[1]["violations"][0]["link"], "https://example.org/1");
+    assert_eq!(cells[2]["lacks"][0], "close");
+    assert_eq!(cells[0]["worst_wait_s"], 0.03);
+}
+
+#[test]
+fn a_comparison_says_what_is_not_as_expected() {
+    let (code, out, _) = command(SCENARIO, &["compare", "a.toml", "--pool", "leaky"]);
+    assert_eq!(code, 1);
+    assert!(out.contains("\n  leaky: seed 1: violates eventual-release at 1.500 s"), "{out}");
+    assert!(out.contains("\n  replay: poolproof show a.toml --pool leaky --seed 1\n"), "{out}");
+    let about = SCENARIO.replace("seeds = [1, 2, 3]", "seeds = [1]\npools = [\"flaky\"]");
+    let (code, _, err) = command(&about, &["compare", "a.toml"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("these stories are about other pools"), "{err}");
+}

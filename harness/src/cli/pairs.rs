@@ -1,0 +1,145 @@
+//! Scenarios with pools, over seeds: what `run` prints and `compare` sets side by side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::engine::Engine;
+use super::error::{Failure, Result};
+use super::files::ScenarioFile;
+use super::job::Job;
+use super::outcome::Judged;
+use super::terminal::progress;
+use super::{RunLimits, Seeds};
+use crate::campaign::{self, Options};
+use crate::pool::{Adapter, PUBLISHED};
+use crate::report::Told;
+use crate::scenario::model::Scenario;
+use crate::verdict::Verdict;
+use crate::worker::Limits;
+
+/// How runs are carried out.
+pub(super) struct Plan<'a> {
+    pub(super) jobs: Option<u16>,
+    pub(super) limits: &'a RunLimits,
+}
+
+/// A scenario with a pool.
+pub(super) struct Pair<'a> {
+    pub(super) file: &'a ScenarioFile,
+    pub(super) adapter: Arc<dyn Adapter>,
+    pub(super) runs: Vec<Told>,
+    /// Whether the seeds are those of the file.
+    all_seeds: bool,
+}
+
+/// Runs to be done: each a job, and the place of its pair.
+#[derive(Default)]
+pub(super) struct Pairs<'a> {
+    pairs: Vec<Pair<'a>>,
+    pub(super) jobs: Vec<Job>,
+    places: Vec<usize>,
+}
+
+impl<'a> Pairs<'a> {
+    /// One more: the scenario with the pool, for each seed that was asked for.
+    pub(super) fn add(&mut self, file: &'a ScenarioFile, adapter: Arc<dyn Adapter>, asked: &Seeds) {
+        let (seeds, all_seeds) = asked.of(&file.scenario);
+        for seed in seeds {
+            self.places.push(self.pairs.len());
+            self.jobs.push(Job {
+                file: file.path.clone(),
+                text: file.text.to_string(),
+                pool: adapter.name().to_owned(),
+                seed,
+                trace: None,
+            });
+        }
+        self.pairs.push(Pair { file, adapter, runs: Vec::new(), all_seeds });
+    }
+
+    /// Does all runs.
+    pub(super) fn carry_out(mut self, engine: &Engine, plan: &Plan<'_>) -> Result<Vec<Pair<'a>>> {
+        let bar = progress(self.jobs.len());
+        let done = campaign::run_all(
+            &self.jobs,
+            &options(engine, plan),
+            |count| bar.set_position(count as u64),
+            |index, _, told| self.pairs[self.places[index]].runs.push(told),
+        );
+        bar.finish_and_clear();
+        done.map_err(|error| Failure::sentence(format!("can't start a worker: {error}")))?;
+        Ok(self.pairs)
+    }
+}
+
+impl Pair<'_> {
+    pub(super) fn judged(&self) -> Judged {
+        Judged::of(&self.file.scenario, self.adapter.name(), self.adapter.version(), &self.runs, self.all_seeds)
+    }
+
+    /// The runs that came to a verdict.
+    pub(super) fn judged_runs(&self) -> impl Iterator<Item = &Told> {
+        self.runs.iter().filter(|told| matches!(told.report.verdict, Verdict::Pass | Verdict::Violations(_)))
+    }
+
+    /// The greatest of a figure over all seeds; `None` where it was not measured.
+    pub(super) fn greatest(&self, figure: &str) -> Option<f64> {
+        self.judged_runs().filter_map(|told| told.report.figures.get(figure)).max_by(f64::total_cmp)
+    }
+}
+
+impl Seeds {
+    /// The seeds to run a scenario with, and whether they are all of its own.
+    fn of(&self, scenario: &Scenario) -> (Vec<u64>, bool) {
+        if let Some(seed) = self.seed {
+            return (vec![seed], false);
+        }
+        match &self.seeds {
+            Some(seeds) => (seeds.clone().collect(), false),
+            None => (scenario.seeds.clone(), true),
+        }
+    }
+}
+
+/// The pools to run a file with: those that were asked for, those that its story is about, or all that are published.
+pub(crate) fn pools_of(engine: &Engine, asked: &[String], scenario: &Scenario) -> Result<Vec<Arc<dyn Adapter>>> {
+    pools(engine, if asked.is_empty() { &scenario.pools } else { asked })
+}
+
+/// The pools of these names, or all that are published.
+pub(super) fn pools(engine: &Engine, names: &[String]) -> Result<Vec<Arc<dyn Adapter>>> {
+    let all = (engine.pools)();
+    if names.is_empty() {
+        return Ok((engine.published)());
+    }
+    let mut chosen: Vec<Arc<dyn Adapter>> = Vec::new();
+    for name in names {
+        let Some(adapter) = all.iter().find(|adapter| adapter.name() == name) else {
+            if PUBLISHED.contains(&name.as_str()) {
+                let sentence = format!("this build has no {name}: its cargo feature {name} is off");
+                return Err(Failure::sentence(sentence));
+            }
+            let known: Vec<&str> = all.iter().map(|adapter| adapter.name()).collect();
+            let near = known.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
+            let hint = near.filter(|near| strsim::jaro(near, name) > 0.7);
+            let hint = hint.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
+            return Err(Failure::sentence(format!("there is no pool {name}{hint}; `poolproof list pools` names all")));
+        };
+        if !chosen.iter().any(|other| other.name() == name) {
+            chosen.push(Arc::clone(adapter));
+        }
+    }
+    Ok(chosen)
+}
+
+pub(super) fn options(engine: &Engine, plan: &Plan<'_>) -> Options {
+    let RunLimits { stall_after, memory } = *plan.limits;
+    let stall = Duration::from_secs(stall_after);
+    let default = Options::default();
+    Options {
+        jobs: plan.jobs.map_or(default.jobs, usize::from),
+        place: (engine.workers)(),
+        limits: Limits { stall, total: stall * 20, memory: (memory > 0).then_some(memory << 20) },
+        ..default
+    }
+}
