@@ -224,6 +224,9 @@ struct ServeArgs {
     listen: SocketAddr,
 }
 
+/// As many seeds as one command takes: its runs' reports are kept to its end.
+const SEEDS: u64 = 10_000;
+
 /// Both ends included, however it is written: `1..100` means a hundred seeds to everybody but a Rust programmer.
 fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
     let expected = || "expected two whole numbers, as in 1..100".to_owned();
@@ -233,6 +236,9 @@ fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
     let (first, last) = (number(first)?, number(last)?);
     if first > last {
         return Err(format!("there is no seed from {first} to {last}"));
+    }
+    if last - first >= SEEDS {
+        return Err(format!("more than {SEEDS} seeds: take them in several commands"));
     }
     Ok(first..=last)
 }

@@ -1,11 +1,13 @@
 //! Scenarios with pools, over seeds: what `run` prints and `compare` sets side by side.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::Engine;
 use super::error::{Failure, Result};
-use super::files::ScenarioFile;
+use super::files::{ScenarioFile, Whole};
 use super::job::Job;
 use super::outcome::Judged;
 use super::terminal::progress;
@@ -36,8 +38,10 @@ pub(super) struct Pair<'a> {
 #[derive(Default)]
 pub(super) struct Pairs<'a> {
     pairs: Vec<Pair<'a>>,
-    pub(super) jobs: Vec<Job>,
+    jobs: Vec<Job>,
     places: Vec<usize>,
+    /// The file of each run's trace; empty when none is wanted.
+    traces: Vec<Option<Whole>>,
 }
 
 impl<'a> Pairs<'a> {
@@ -48,7 +52,7 @@ impl<'a> Pairs<'a> {
             self.places.push(self.pairs.len());
             self.jobs.push(Job {
                 file: file.path.clone(),
-                text: file.text.to_string(),
+                text: Arc::clone(&file.text),
                 pool: adapter.name().to_owned(),
                 seed,
                 trace: None,
@@ -57,19 +61,70 @@ impl<'a> Pairs<'a> {
         self.pairs.push(Pair { file, adapter, runs: Vec::new(), all_seeds });
     }
 
-    /// Does all runs.
+    /// How many runs these are.
+    pub(super) fn runs(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Asks for full traces: in this file when there is one run, in this folder for each.
+    pub(super) fn trace(&mut self, path: &Path) -> Result<()> {
+        let places = if path.is_dir() {
+            trace_names(&self.jobs)?.into_iter().map(|name| path.join(name)).collect()
+        } else if self.jobs.len() == 1 {
+            vec![path.to_owned()]
+        } else {
+            return Err(Failure::sentence(format!(
+                "--trace FILE is for one run, and these are {}: choose one with a file, --pool and --seed, or name a folder \
+                 that exists",
+                self.jobs.len()
+            )));
+        };
+        for (job, place) in self.jobs.iter_mut().zip(places) {
+            let whole = Whole::new(&place)?;
+            job.trace = Some(whole.path().to_owned());
+            self.traces.push(Some(whole));
+        }
+        Ok(())
+    }
+
+    /// Does all runs. A trace takes its place as soon as its run is over.
     pub(super) fn carry_out(mut self, engine: &Engine, plan: &Plan<'_>) -> Result<Vec<Pair<'a>>> {
         let bar = progress(self.jobs.len());
+        let mut unplaced = None;
         let done = campaign::run_all(
             &self.jobs,
             &options(engine, plan),
             |count| bar.set_position(count as u64),
-            |index, _, told| self.pairs[self.places[index]].runs.push(told),
+            |index, _, mut told| {
+                if let Some(trace) = self.traces.get_mut(index).and_then(Option::take)
+                    && let Err(failure) = trace.finish()
+                {
+                    unplaced.get_or_insert(failure);
+                }
+                // Thousands of them are more than anybody reads: `show` tells one.
+                told.story = String::new();
+                self.pairs[self.places[index]].runs.push(told);
+            },
         );
         bar.finish_and_clear();
         done.map_err(|error| Failure::sentence(format!("can't start a worker: {error}")))?;
-        Ok(self.pairs)
+        unplaced.map_or(Ok(self.pairs), Err)
     }
+}
+
+/// `server_restart_fast.bb8.7.jsonl` for each run.
+fn trace_names(jobs: &[Job]) -> Result<Vec<String>> {
+    let mut names = BTreeSet::new();
+    let mut all = Vec::new();
+    for job in jobs {
+        let stem = job.file.file_stem().unwrap_or_default().to_string_lossy();
+        let name = format!("{stem}.{}.{}.jsonl", job.pool.replace(':', "-"), job.seed);
+        if !names.insert(name.clone()) {
+            return Err(Failure::sentence(format!("two files are called {stem}: their traces would be one")));
+        }
+        all.push(name);
+    }
+    Ok(all)
 }
 
 impl Pair<'_> {

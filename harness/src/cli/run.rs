@@ -1,8 +1,7 @@
 //! `run`: scenarios × pools × seeds, as a table of outcomes, with every one explained that is not as expected.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -10,8 +9,7 @@ use serde::Serialize;
 use super::RunArgs;
 use super::engine::Engine;
 use super::error::{Code, Failure, Result};
-use super::files::{self, Whole};
-use super::job::Job;
+use super::files;
 use super::outcome::{Judged, word};
 use super::pairs::{Pair, Pairs, Plan, pools_of};
 use super::terminal::{lines, style_of, styled};
@@ -27,12 +25,11 @@ pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
             pairs.add(file, adapter, &args.seeds);
         }
     }
-    let runs = pairs.jobs.len();
-    let traces = traces(args, &mut pairs.jobs)?;
-    let pairs = pairs.carry_out(engine, &Plan { jobs: args.jobs, limits: &args.limits })?;
-    for trace in traces {
-        trace.finish()?;
+    let runs = pairs.runs();
+    if let Some(path) = &args.trace {
+        pairs.trace(path)?;
     }
+    let pairs = pairs.carry_out(engine, &Plan { jobs: args.jobs, limits: &args.limits })?;
     let results: Vec<(&Pair<'_>, Judged)> = pairs.iter().map(|pair| (pair, pair.judged())).collect();
     let mut out = anstream::stdout().lock();
     if args.json {
@@ -51,42 +48,6 @@ pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
     }
     let expected = results.iter().all(|(_, judged)| judged.is_expected());
     Ok(if expected { Code::Expected } else { Code::Unexpected })
-}
-
-/// The files for full traces: of the only run, or in a folder of every run.
-fn traces(args: &RunArgs, jobs: &mut [Job]) -> Result<Vec<Whole>> {
-    let Some(path) = &args.trace else {
-        return Ok(Vec::new());
-    };
-    if path.is_dir() {
-        return traces_in(path, jobs);
-    }
-    let [job] = jobs else {
-        let count = jobs.len();
-        return Err(Failure::sentence(format!(
-            "--trace FILE is for one run, and these are {count}: choose one with a file, --pool and --seed, or name a folder"
-        )));
-    };
-    let whole = Whole::new(path)?;
-    job.trace = Some(whole.path().to_owned());
-    Ok(vec![whole])
-}
-
-/// `server_restart_fast.bb8.7.jsonl` for each run.
-fn traces_in(folder: &Path, jobs: &mut [Job]) -> Result<Vec<Whole>> {
-    let mut names = BTreeSet::new();
-    let mut wholes = Vec::new();
-    for job in jobs {
-        let stem = job.file.file_stem().unwrap_or_default().to_string_lossy();
-        let name = format!("{stem}.{}.{}.jsonl", job.pool.replace(':', "-"), job.seed);
-        let whole = Whole::new(&folder.join(&name))?;
-        if !names.insert(name) {
-            return Err(Failure::sentence(format!("two files are called {stem}: their traces would be one")));
-        }
-        job.trace = Some(whole.path().to_owned());
-        wholes.push(whole);
-    }
-    Ok(wholes)
 }
 
 fn print_table(out: &mut impl Write, results: &[(&Pair<'_>, Judged)]) -> Result<()> {
@@ -155,8 +116,10 @@ fn print_sum(out: &mut impl Write, results: &[(&Pair<'_>, Judged)], runs: usize)
     ];
     let counts = all.map(|outcome| (count(outcome), word(outcome)));
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
-    let word = if runs == 1 { "run" } else { "runs" };
-    writeln!(out, "\n{runs} {word}: {}", counts.collect::<Vec<_>>().join(", "))?;
+    let some = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    let counts = counts.collect::<Vec<_>>().join(", ");
+    // What is counted are pairs, each with some runs.
+    writeln!(out, "\n{} of {} of scenario and pool: {counts}", some(runs, "run"), some(results.len(), "pair"))?;
     Ok(())
 }
 
