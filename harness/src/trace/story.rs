@@ -170,6 +170,9 @@ impl Story {
             What::Detached { .. } => {
                 self.fold(at, Worth::Detail, "actor".into(), "took a connection out of the pool", view);
             }
+            What::Invalidated { .. } => {
+                self.fold(at, Worth::Detail, "actor".into(), "invalidated a connection", view);
+            }
             What::DetachedDropped { .. } => {
                 self.fold(at, Worth::Detail, "actor".into(), "dropped a detached connection", view);
             }
