@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::invariant::{Violation, Violations};
 use crate::pool::Capabilities;
 use crate::scenario::model::{
-    Comparison, Declared, ErrorCheck, Excuse, Known, Operator, PoolSettings, Reset, Scenario,
+    Comparison, Declared, ErrorCheck, Excuse, FigureUnit, Known, Operator, PoolSettings, Reset, Scenario,
 };
 use crate::trace::Figures;
 
@@ -362,7 +362,7 @@ fn wrong_error(figures: &Figures, check: &ErrorCheck) -> Option<String> {
     let first = check.first.and_then(|first| compare(Some(seen.first.as_secs_f64()), first));
     match (count, first) {
         (Some(wrong), _) => Some(format!("the count of the error \"{text}\" {wrong}")),
-        (None, Some(wrong)) => Some(format!("the first time of the error \"{text}\", in seconds, {wrong}")),
+        (None, Some(wrong)) => Some(format!("the first time of the error \"{text}\" {wrong}")),
         (None, None) => None,
     }
 }
@@ -376,12 +376,24 @@ fn compare(figure: Option<f64>, expected: Comparison) -> Option<String> {
         Operator::Below => ("below ", |a, b| a < b - 1e-9),
         Operator::Above => ("above ", |a, b| a > b + 1e-9),
     };
+    let bound = measured(expected.value, expected.unit);
     match figure {
-        None => Some(format!("was not measured, but must be {sign}{}", expected.value)),
+        None => Some(format!("was not measured, but must be {sign}{bound}")),
         Some(figure) if !holds(figure, expected.value) => {
-            Some(format!("is {figure}, but must be {sign}{}", expected.value))
+            Some(format!("is {}, but must be {sign}{bound}", measured(figure, expected.unit)))
         }
         Some(_) => None,
+    }
+}
+
+/// A figure with its unit, as people write it.
+fn measured(figure: f64, unit: FigureUnit) -> String {
+    match unit {
+        FigureUnit::Count => figure.to_string(),
+        // Times are whole milliseconds; a longer fraction is arithmetic's.
+        FigureUnit::Seconds if figure < 1.0 => format!("{} ms", (figure * 1e6).round() / 1e3),
+        FigureUnit::Seconds => format!("{} s", (figure * 1e3).round() / 1e3),
+        FigureUnit::Share => format!("{} %", (figure * 1e4).round() / 1e2),
     }
 }
 
@@ -594,6 +606,14 @@ mod tests {
         assert_eq!(outcome(&scenario, &[run(1, &[])]), Outcome::Failed);
         scenario.expect.errors[0].count = compared(Operator::Equal, 0.0);
         assert_eq!(outcome(&scenario, &[run(1, &[])]), Outcome::Pass);
+    }
+
+    #[test]
+    fn figures_have_their_units() {
+        assert_eq!(measured(0.013, FigureUnit::Seconds), "13 ms");
+        assert_eq!(measured(1.956, FigureUnit::Seconds), "1.956 s");
+        assert_eq!(measured(0.99, FigureUnit::Share), "99 %");
+        assert_eq!(measured(12.0, FigureUnit::Count), "12");
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn what_is_not_there_is_one_clear_sentence() {
         ),
         (
             &["run", "a.toml", "--trace", "t.jsonl"],
-            "error: --trace FILE is for one run, and these are 7: choose one with a file, --pool and --seed, or name a folder\n",
+            "error: --trace FILE is for one run, and these are 7: choose one with a file, --pool and --seed, or name a folder that exists\n",
         ),
     ] {
         let output = poolproof(folder.path(), arguments);

@@ -54,7 +54,7 @@ impl<'t> Log<'t> {
             Diagnostic::new(
                 "scenario::wrong_type",
                 value.span.clone(),
-                format!("`{}` is {expected}, not {}", value.path, kind(value.raw)),
+                format!("`{}` must be {expected}, and is {}", value.path, kind(value.raw)),
             )
             .label(format!("expected {expected}")),
         );
@@ -414,8 +414,15 @@ impl<'v, 'i, 'l> Reader<'v, 'i, 'l> {
             if self.path.is_empty() { root.to_owned() } else { format!("`{}`", self.path) }
         };
         let mut missing = self.missing;
+        // Where the kind is unknown, the keys of all kinds were tried, some more than once.
+        let mut known: Vec<&str> = Vec::new();
+        for key in &self.known {
+            if !known.contains(key) {
+                known.push(key);
+            }
+        }
         for (name, _) in &self.left {
-            let near = nearest(name.value, self.known.iter().copied());
+            let near = nearest(name.value, known.iter().copied());
             // A misspelt key is one mistake: what it was meant to be isn't missing too.
             missing.retain(|key| near != Some(key));
             self.log.push(
@@ -425,7 +432,7 @@ impl<'v, 'i, 'l> Reader<'v, 'i, 'l> {
                     format!("`{}` is not a key of {}", name.value, place("the top level")),
                 )
                 .label("unknown key")
-                .maybe_help(suggest(name.value, self.known.iter().copied())),
+                .maybe_help(suggest(name.value, known.iter().copied())),
             );
         }
         for key in missing {
