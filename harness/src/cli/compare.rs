@@ -22,6 +22,9 @@ use crate::verdict::{self, Outcome};
 /// Stands where nothing was measured.
 const NOTHING: &str = "–";
 
+/// The outcome of a scenario with a pool that its story is not about.
+const OTHER_POOLS: &str = "left out";
+
 /// The whole comparison. Fields are added, never renamed or removed, as long as `format` is 1.
 #[derive(Serialize)]
 struct Comparison {
@@ -108,8 +111,9 @@ pub(super) fn compare(engine: &Engine, args: &CompareArgs) -> Result<Code> {
         return Err(Failure::sentence("these stories are about other pools: name those to compare with --pool"));
     }
     let mut pairs = Pairs::default();
-    for file in chosen {
-        for adapter in &adapters {
+    let wanted = |file, adapter| asked || is_about(file, std::slice::from_ref(adapter));
+    for file in &chosen {
+        for adapter in adapters.iter().filter(|adapter| wanted(file, adapter)) {
             pairs.add(file, Arc::clone(adapter), &args.seeds);
         }
     }
@@ -117,10 +121,19 @@ pub(super) fn compare(engine: &Engine, args: &CompareArgs) -> Result<Code> {
     if let Some(bug) = pairs.iter().flat_map(|pair| &pair.runs).find_map(|told| told.bug.clone()) {
         return Err(Failure::Bug(bug));
     }
+    let mut done = pairs.iter();
+    let scenarios = chosen.iter().map(|file| {
+        let cells = adapters.iter().map(|adapter| {
+            let pair = if wanted(file, adapter) { done.next() } else { None };
+            pair.map_or_else(Cell::of_other_pools, Cell::of)
+        });
+        Row { file: file.path.display().to_string(), title: file.scenario.title.clone(), cells: cells.collect() }
+    });
+    let scenarios = scenarios.collect();
     let comparison = Comparison {
         format: 1,
         pools: adapters.iter().map(|adapter| Compared { name: adapter.name(), version: adapter.version() }).collect(),
-        scenarios: pairs.chunks(adapters.len()).map(Row::of).collect(),
+        scenarios,
         left_out: left_out.into_iter().map(|file| file.path.display().to_string()).collect(),
     };
     let mut out = anstream::stdout().lock();
@@ -143,16 +156,6 @@ fn is_about(file: &ScenarioFile, adapters: &[Arc<dyn Adapter>]) -> bool {
 }
 
 impl Row {
-    /// Of the pairs of one file.
-    fn of(pairs: &[Pair<'_>]) -> Row {
-        let file = pairs[0].file;
-        Row {
-            file: file.path.display().to_string(),
-            title: file.scenario.title.clone(),
-            cells: pairs.iter().map(Cell::of).collect(),
-        }
-    }
-
     /// The file's name alone.
     fn name(&self) -> &str {
         Path::new(&self.file).file_stem().and_then(|stem| stem.to_str()).unwrap_or(&self.file)
@@ -160,6 +163,24 @@ impl Row {
 }
 
 impl Cell {
+    /// The scenario's story is not about this pool: it was not run.
+    fn of_other_pools() -> Cell {
+        Cell {
+            outcome: Outcome::Unsupported,
+            word: OTHER_POOLS,
+            expected: true,
+            violations: Vec::new(),
+            lacks: Vec::new(),
+            recovery: Recovery::None(None),
+            worst_wait: None,
+            connections_opened: None,
+            errors: None,
+            goodput_share: None,
+            reasons: Vec::new(),
+            seed: 1,
+        }
+    }
+
     fn of(pair: &Pair<'_>) -> Cell {
         let judged = pair.judged();
         let (scenario, pool, version) = (&pair.file.scenario, pair.adapter.name(), pair.adapter.version());
@@ -312,6 +333,7 @@ impl Comparison {
 impl Cell {
     fn markdown(&self, file: &str) -> String {
         let mut text = match self.outcome {
+            Outcome::Unsupported if self.lacks.is_empty() => "a story of other pools".to_owned(),
             Outcome::Unsupported => format!("can't: {}", self.lacks.join(", ")),
             Outcome::Pass | Outcome::Unknown => self.word.to_owned(),
             Outcome::Excused | Outcome::Known | Outcome::Told | Outcome::Failed => {

@@ -55,3 +55,24 @@ async fn a_smaller_size_does_not_bind_a_pool_that_was_not_full() {
     }
     assert_eq!((manager.dials(), pool.status().size), (12, 12));
 }
+
+/// `Timeouts::default` (managed/config.rs) is no timeout at all. `Pool::timeout_get` (managed/pool.rs) holds its permit while it
+/// awaits `Manager::create`.
+#[tokio::test(start_paused = true)]
+async fn a_hung_dial_keeps_its_place_unless_a_timeout_is_set() {
+    let create = Some(Duration::from_secs(3));
+    for (timeouts, served) in [(Timeouts::default(), false), (Timeouts { create, ..Timeouts::default() }, true)] {
+        let manager = Manager::new();
+        let pool: Pool<Manager> =
+            Pool::builder(manager.clone()).max_size(1).timeouts(timeouts).runtime(Runtime::Tokio1).build().unwrap();
+        manager.set_dial(Answer::Never);
+        let first = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.get().await.is_ok() }
+        });
+        sleep(Duration::from_secs(1)).await;
+        manager.set_dial(Answer::After(Duration::from_millis(10)));
+        assert_eq!(timeout(HOUR, pool.get()).await.is_ok(), served);
+        assert_eq!(first.is_finished(), served);
+    }
+}
