@@ -1,6 +1,8 @@
 //! poolproof runs real connection pools, with their real driver, in virtual time, against a simulated PostgreSQL server
 //! and network that fail on script, and judges them by what the server saw.
 
+pub use tokio_postgres;
+
 pub mod apps;
 pub mod campaign;
 pub mod cli;

@@ -101,9 +101,9 @@ pub(crate) fn pools_of(engine: &Engine, asked: &[String], scenario: &Scenario) -
 
 /// The pools of these names, or all that are published.
 pub(super) fn pools(engine: &Engine, names: &[String]) -> Result<Vec<Arc<dyn Adapter>>> {
-    let all = (engine.pools)();
+    let all = engine.all_pools();
     if names.is_empty() {
-        return Ok((engine.published)());
+        return Ok(engine.default_pools());
     }
     let mut chosen: Vec<Arc<dyn Adapter>> = Vec::new();
     for name in names {

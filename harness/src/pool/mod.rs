@@ -6,10 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio_postgres::Client;
-
-use crate::scenario::model::PoolSettings;
 
 #[cfg(feature = "bb8")]
 pub mod bb8;
@@ -39,8 +36,11 @@ pub(crate) mod testing;
 pub mod trac;
 pub mod transaction;
 
+pub use crate::scenario::model::{Order, PoolSettings, Reset};
+/// The macro with which [`Adapter`], [`Pool`] and [`Lease`] are implemented, of crate `async-trait`.
+pub use async_trait::async_trait;
 pub use caller::{Caller, Entered, caller};
-pub use connector::Connector;
+pub use connector::{Connection, Connector};
 pub use registry::{PUBLISHED, all, by_name, models, names, published};
 
 /// Builds pools of one kind. This is what a pool author implements, with [`Pool`] and [`Lease`].
@@ -66,7 +66,9 @@ pub trait Adapter: Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
 
     /// How each common setting is mapped to the pool's own, one line a setting, for `poolproof list pools`.
-    fn mapping(&self) -> &'static [(&'static str, &'static str)];
+    fn mapping(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
 
     /// Builds a pool. Connections are opened by `connector` alone.
     ///
@@ -229,6 +231,20 @@ pub struct PoolError {
     pub kind: PoolErrorKind,
     /// The pool's own text.
     pub message: String,
+}
+
+impl PoolError {
+    /// With a text of the pool's.
+    #[must_use]
+    pub fn new(kind: PoolErrorKind, message: impl Into<String>) -> PoolError {
+        PoolError { kind, message: message.into() }
+    }
+
+    /// With an error's own text, and those of its sources that it leaves out.
+    #[must_use]
+    pub fn of(kind: PoolErrorKind, error: &(dyn std::error::Error + 'static)) -> PoolError {
+        PoolError { kind, message: error::describe(error) }
+    }
 }
 
 /// The kinds of failed acquires.
