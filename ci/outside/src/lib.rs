@@ -24,23 +24,28 @@ pub struct Pool(Arc<Shared>);
 
 struct Shared {
     dial: Dial,
+    /// Asked of an idle connection before it is handed out: `""` or `ROLLBACK`.
+    check: Option<&'static str>,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Client>>,
     timeout: Duration,
 }
 
 impl Pool {
-    pub fn new(max_size: usize, timeout: Duration, dial: Dial) -> Pool {
-        Pool(Arc::new(Shared { dial, permits: Arc::new(Semaphore::new(max_size)), idle: Mutex::default(), timeout }))
+    pub fn new(max_size: usize, timeout: Duration, check: Option<&'static str>, dial: Dial) -> Pool {
+        let permits = Arc::new(Semaphore::new(max_size));
+        Pool(Arc::new(Shared { dial, check, permits, idle: Mutex::default(), timeout }))
     }
 
     pub async fn get(&self) -> Result<Lease, Error> {
         let lease = tokio::time::timeout(self.0.timeout, async {
             let permit = Arc::clone(&self.0.permits).acquire_owned().await.expect("it is never closed");
-            let idle = self.0.idle_live();
-            let client = match idle {
-                Some(client) => client,
-                None => (self.0.dial)().await.map_err(Error::Dial)?,
+            let client = loop {
+                let Some(client) = self.0.idle_live() else { break (self.0.dial)().await.map_err(Error::Dial)? };
+                match self.0.check {
+                    Some(query) if client.simple_query(query).await.is_err() => {}
+                    _ => break client,
+                }
             };
             Ok(Lease { client: Some(client), pool: self.clone(), _permit: permit })
         });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use poolproof::pool::{
-    Adapter, Capabilities, Connector, Lease, Pool, PoolError, PoolErrorKind, PoolSettings, Status, async_trait,
+    Adapter, Capabilities, Connector, Lease, Pool, PoolError, PoolErrorKind, PoolSettings, Reset, Status, async_trait,
 };
 use poolproof::tokio_postgres::Client;
 
@@ -23,16 +23,27 @@ impl Adapter for Small {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { max_size: true, acquire_timeout: true, lifo: true, ..Capabilities::default() }
+        Capabilities {
+            max_size: true,
+            acquire_timeout: true,
+            test_on_acquire: true,
+            reset_rollback: true,
+            lifo: true,
+            ..Capabilities::default()
+        }
     }
 
     async fn build(&self, settings: &PoolSettings, connector: Connector) -> Result<Arc<dyn Pool>, PoolError> {
         let timeout = settings.acquire_timeout.unwrap_or(Duration::MAX);
+        let check = match settings.reset_on_return {
+            Reset::Rollback => Some("ROLLBACK"),
+            _ => settings.test_on_acquire.then_some(""),
+        };
         let dial = move || {
             let connector = connector.clone();
             Box::pin(async move { Ok(connector.connect().await?.client) }) as _
         };
-        Ok(Arc::new(SmallPool(smallpool::Pool::new(settings.max_size as usize, timeout, Box::new(dial)))))
+        Ok(Arc::new(SmallPool(smallpool::Pool::new(settings.max_size as usize, timeout, check, Box::new(dial)))))
     }
 }
 

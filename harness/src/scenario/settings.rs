@@ -119,20 +119,13 @@ fn top(log: &Log<'_>, document: &DeTable<'_>, around: &Around<'_>) -> Settings {
         Some((include, exclude.unwrap_or_default()))
     });
     let (include, exclude) = built_in.unwrap_or_default();
-    let mut settings = Settings {
-        scenarios: scenarios.unwrap_or_default(),
-        seeds,
-        stories,
-        include,
-        exclude,
-        known: Vec::new(),
-    };
+    let mut settings =
+        Settings { scenarios: scenarios.unwrap_or_default(), seeds, stories, include, exclude, known: Vec::new() };
     let chosen = settings.clone().with(around.code);
     let places = built_in_places().filter(|place| chosen.chooses(place));
     let names: Vec<String> =
         places.filter_map(|place| Some(place.file_name()?.to_str()?.to_owned())).chain(own).collect();
-    settings.known =
-        top.read("known", |v, log| v.list(log, |v| known(v, log, around, &names))).unwrap_or_default();
+    settings.known = top.read("known", |v, log| v.list(log, |v| known(v, log, around, &names))).unwrap_or_default();
     top.finish();
     settings
 }
@@ -211,7 +204,9 @@ fn known(value: &Value<'_, '_>, log: &Log<'_>, around: &Around<'_>, scenarios: &
             Some(name.to_owned())
         })?;
         if of.is_empty() {
-            log.push(Diagnostic::new("scenario::empty", v.span.clone(), "in no scenario").label("at least one is needed"));
+            log.push(
+                Diagnostic::new("scenario::empty", v.span.clone(), "in no scenario").label("at least one is needed"),
+            );
         }
         Some(of)
     });
@@ -323,11 +318,7 @@ violates = "demands"
     #[test]
     fn what_code_says_is_added_and_stands_over_the_file() {
         let file = read("seeds = [1]\nscenarios = [\"scenarios\"]\n[built_in]\nexclude = [\"failover\"]").unwrap();
-        let code = Settings {
-            seeds: Some(vec![2]),
-            exclude: vec!["detach".to_owned()],
-            ..Settings::default()
-        };
+        let code = Settings { seeds: Some(vec![2]), exclude: vec!["detach".to_owned()], ..Settings::default() };
         let both = file.with(&code);
         assert_eq!(both.seeds, Some(vec![2]));
         assert_eq!(both.exclude, ["failover", "detach"]);

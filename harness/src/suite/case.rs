@@ -79,7 +79,8 @@ impl Case {
     /// The command that tells one run's story.
     #[must_use]
     pub fn replay(&self, seed: u64) -> String {
-        let (test, file, pool) = (self.test.split("::").next().unwrap_or_default(), self.file.path.display(), self.pool());
+        let (test, file, pool) =
+            (self.test.split("::").next().unwrap_or_default(), self.file.path.display(), self.pool());
         format!("cargo test --test {test} -- poolproof show {file} --pool {pool} --seed {seed}")
     }
 
