@@ -177,7 +177,8 @@ fn a_bug_that_nothing_can_show_is_a_mistake() {
     // The reference pool has no `dispose`; a scenario that needs it is run with none of these pools.
     let folder = folder(&format!("{OWN_ONLY}{}", known("demand", "steady", "")));
     let path = folder.path().join("mine/deep/steady.toml");
-    fs::write(&path, fs::read_to_string(&path).unwrap().replace("[expect]\n", "[expect]\nneeds = [\"dispose\"]\n")).unwrap();
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace("[expect]\n", "[expect]\nneeds = [\"dispose\"]\n"))
+        .unwrap();
     fails(&run(&folder, &["--list"]), &["the known bug demand (K.md#k) can't show"]);
 }
 

@@ -308,7 +308,7 @@ violates = "demands"
                 (2, 1, "`storys` is not a key of the top level", "did you mean `stories`?"),
                 (3, 9, "these are no seeds", "seeds are listed (`[1, 2, 3]`) or given as a range (`\"1..=8\"`)"),
                 (6, 12, "there is no built-in scenario `conect_silent`", "did you mean `connect_silent`?"),
-                (8, 3, "`link` is missing in `known`", ""),
+                (8, 1, "`link` is missing in `known`", ""),
                 (9, 14, "there is no scenario in this suite `rush_hours`", "did you mean `rush_hour`?"),
                 (10, 12, "there is no invariant `demands`", "did you mean `demand`?"),
             ]
