@@ -5,6 +5,7 @@
 use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who};
 use crate::trace::event::{Acquired, ActorEnd, Event, What};
 use crate::trace::view::View;
+use crate::workload::MANAGER_PANIC;
 
 /// Name and meaning.
 pub const META: Meta =
@@ -34,6 +35,12 @@ impl Judge for NoPanic {
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
         let (who, sentence) = match &event.what {
+            What::AcquireEnd { result: Acquired::Panicked(message), .. }
+            | What::ActorEnd { end: ActorEnd::Panicked(message), .. }
+                if message.starts_with(MANAGER_PANIC) =>
+            {
+                return; // It is the manager's, and a pool may pass it on.
+            }
             What::AcquireEnd { actor, result: Acquired::Panicked(message), .. } => {
                 (Who::Actor(*actor), format!("acquire panicked: {message}"))
             }

@@ -27,6 +27,7 @@ mod python;
 pub mod qp;
 pub mod reference;
 mod registry;
+pub mod resource;
 pub mod sqlalchemy;
 #[cfg(feature = "sqlx")]
 pub mod sqlx;
@@ -207,6 +208,9 @@ pub struct Capabilities {
     pub per_thread: bool,
     /// Lends one connection to several at once, by its documentation: no lease is exclusive. Nothing needs it.
     pub shared: bool,
+    /// Its connections are made, checked and reset by a [`resource::Manager`], which a scenario can make misbehave. Set for
+    /// every pool of resources.
+    pub manager: bool,
 }
 
 /// A pool's own counters; `None` where it has no such counter.

@@ -1,6 +1,8 @@
 //! The scenarios that are shipped inside the crate: faults, and a pool's life. Whoever runs a pool of their own has them
 //! without a file on disk, under paths that begin with [`FOLDER`].
 //!
+//! Besides, there are those about the managers of pools of resources ([`crate::pool::resource`]), which nobody else runs.
+//!
 //! They are compiled in from `harness/scenarios`, a symbolic link to the workspace's `scenarios/`: cargo puts the files
 //! behind it into the package. Left out are the seed stories, which are about models of Python's pools.
 
@@ -10,7 +12,12 @@ use std::path::{Path, PathBuf};
 pub const FOLDER: &str = "built-in";
 
 macro_rules! files {
-    ($($path:literal)*) => { &[$(($path, include_str!(concat!("../../scenarios/", $path)))),*] };
+    ($($path:literal)*) => { &[
+        $(($path, include_str!(concat!("../../scenarios/", $path))),)*
+        ("manager/manager_check.toml", include_str!("manager/manager_check.toml")),
+        ("manager/manager_connect.toml", include_str!("manager/manager_connect.toml")),
+        ("manager/manager_reset.toml", include_str!("manager/manager_reset.toml")),
+    ] };
 }
 
 /// Each file's path below [`FOLDER`] and its text, in the order of paths.
@@ -80,6 +87,9 @@ mod tests {
                     there.push(format!("{folder}/{name}"));
                 }
             }
+        }
+        for name in ["check", "connect", "reset"] {
+            there.push(format!("manager/manager_{name}.toml"));
         }
         there.sort();
         let shipped: Vec<&str> = FILES.iter().map(|(name, _)| *name).collect();
