@@ -30,7 +30,8 @@
 //! | `cargo nextest run --test pool` | the same, a process for each test |
 //! | `cargo test --test pool -- poolproof show built-in/faults/server_crash.toml --pool mine --seed 2` | poolproof's command line with this pool: also `run`, `check`, `list`, `new`, … |
 //!
-//! It stands on what the command line uses for `run`: the same files, the same workers, the same judgement.
+//! It stands on what the command line uses for `run`: the same files, the same workers, the same judgement. The command line
+//! itself takes files as they are: what `poolproof.toml` declares or chooses is of the tests alone.
 
 mod case;
 mod stories;
@@ -369,5 +370,96 @@ impl Cases {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::pool::{Capabilities, Connector, Pool, PoolError, PoolErrorKind, PoolSettings};
+
+    struct Named(&'static str, &'static str);
+
+    #[async_trait]
+    impl Adapter for Named {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+
+        fn version(&self) -> &'static str {
+            self.1
+        }
+
+        fn capabilities(&self) -> Capabilities {
+            Capabilities { max_size: true, ..Capabilities::default() }
+        }
+
+        async fn build(&self, _: &PoolSettings, _: Connector) -> Result<Arc<dyn Pool>, PoolError> {
+            Err(PoolError::new(PoolErrorKind::Other, "it is never built"))
+        }
+    }
+
+    fn suite() -> Suite {
+        Suite::new(Home { root: PathBuf::from("."), test: "pool", compare: |_, _| () })
+    }
+
+    #[test]
+    fn a_pool_needs_a_plain_name_of_its_own_and_a_version() {
+        let wrong = |suite: Suite| suite.check_pools().unwrap_err();
+        suite().pool(Named("my-pool_2", "0.3.1-rc.1")).pool(Named("other", "1.0.0")).check_pools().unwrap();
+        assert!(wrong(suite().pool(Named("MyPool", "1.0.0"))).contains("no pool's name"));
+        assert!(wrong(suite().pool(Named("", "1.0.0"))).contains("no pool's name"));
+        assert!(wrong(suite().pool(Named("my pool", "1.0.0"))).contains("no pool's name"));
+        assert!(wrong(suite().pool(Named("one", "1.0.0")).pool(Named("one", "1.0.0"))).contains("two pools"));
+        assert!(wrong(suite().pool(Named("one", "1.0"))).contains("no version of one"));
+    }
+
+    #[test]
+    fn what_code_names_must_be_there() {
+        let engine = Engine::standard();
+        let wrong = |suite: Suite| suite.settings(&engine).unwrap_err();
+        assert_eq!(wrong(suite().built_in(["fautls"])), "there is no built-in scenario fautls");
+        assert_eq!(wrong(suite().except(["detatch"])), "there is no built-in scenario detatch");
+        let settings = suite().built_in(["lifecycle"]).except(["detach"]).seeds([7]).settings(&engine).unwrap();
+        assert!(settings.chooses(Path::new("lifecycle/resize_in_use")));
+        assert!(!settings.chooses(Path::new("lifecycle/detach")) && !settings.chooses(Path::new("faults/failover")));
+        assert!(!suite().own_only().settings(&engine).unwrap().chooses(Path::new("lifecycle/detach")));
+    }
+
+    /// A shipped file's words on published pools are not meant for another pool of that name; all else is as it was, also
+    /// in the text that workers are given.
+    #[test]
+    fn a_pool_of_ones_own_begins_with_no_known_bug_and_may_have_its_own() {
+        let path = PathBuf::from("built-in/faults/connect_silent.toml");
+        let mut files = files::read_all(&Engine::standard(), &[path]).unwrap();
+        let file = files.remove(0);
+        assert!(file.scenario.expect.known.iter().any(|known| known.pool == "bb8"));
+        let bb8: Arc<dyn Adapter> = Arc::new(Named("bb8", "0.9.1"));
+        let known = |settings: &Settings, own: &[Arc<dyn Adapter>]| {
+            let file = for_pool(&file, &*bb8, own, settings);
+            let told = crate::scenario::parse("told.toml", &file.text).unwrap();
+            assert_eq!(told, *file.scenario, "workers are told the same");
+            told.expect
+                .known
+                .into_iter()
+                .filter(|known| known.pool == "bb8")
+                .map(|known| known.violates)
+                .collect::<Vec<_>>()
+        };
+        let own = [Arc::clone(&bb8)];
+        assert!(known(&Settings::default(), &[]).len() > 1, "the published one");
+        assert_eq!(known(&Settings::default(), &own), Vec::<String>::new());
+        let bug = |scenario: &str, pool: Option<&str>| KnownBug {
+            scenarios: vec![scenario.to_owned()],
+            violates: "demand".to_owned(),
+            link: "https://example.org".to_owned(),
+            pool: pool.map(str::to_owned),
+            versions: "*".to_owned(),
+        };
+        let bugs = vec![bug("connect_silent", None), bug("connect_silent", Some("other")), bug("failover", None)];
+        assert_eq!(known(&Settings { known: bugs, ..Settings::default() }, &own), ["demand"]);
     }
 }
