@@ -1,40 +1,23 @@
-"""Does a situation's steps for real: SQLAlchemy's own pool, psycopg2, a server; and writes down what each step shows."""
+"""Does a situation's steps for real, on a real pool and a server, and writes down what each step shows.
+
+What is the same for every library is here; `with_sqlalchemy` and `with_trac` do what a pool of theirs is asked to do.
+"""
 
 import gc
-import logging
 import re
 import threading
 import time
 import traceback
-import warnings
-import weakref
 
 import psycopg2
-import sqlalchemy
-from sqlalchemy import event
 
+from . import servers
 from .backends import Activity
 from .proxy import Proxy
 from .threads import Worker
 
-EVENTS = (
-    "first_connect",
-    "connect",
-    "checkout",
-    "reset",
-    "checkin",
-    "invalidate",
-    "soft_invalidate",
-    "close",
-    "close_detached",
-    "detach",
-)
-
 # What is seen after each step, once it has settled: other threads go on when the step is done.
 OBSERVED = ("status", "events", "backends")
-
-# create_engine puts `pool_` before the settings that are the pool's, but for these.
-UNPREFIXED = ("pool_size", "max_overflow")
 
 
 class Unsupported(Exception):
@@ -43,12 +26,12 @@ class Unsupported(Exception):
 
 def run(situation, server, role, expected=None):
     """The record's steps. `expected`, those of a record, tell how long to wait for the server to show the same."""
+    from . import with_sqlalchemy, with_trac
+
     # Only `collect` collects: what reference counting frees, and what it doesn't, is part of the truth.
     gc.disable()
-    # SQLAlchemy logs and warns what it does with broken connections; that is no finding here.
-    logging.getLogger("sqlalchemy").setLevel(logging.CRITICAL)
-    warnings.simplefilter("ignore", sqlalchemy.exc.SAWarning)
-    session = Interpreter(situation, server, role)
+    library = with_trac.TracPool if situation.library == "Trac" else with_sqlalchemy.SqlAlchemyPool
+    session = library(situation, server, role)
     try:
         steps = []
         for number, step in enumerate(situation.steps):
@@ -65,53 +48,52 @@ def run(situation, server, role, expected=None):
 
 
 class Interpreter:
+    """The steps that every library has. A subclass has a pool, and says how to take, return and use its connections."""
+
     def __init__(self, situation, server, role):
         self.server = server
         self.role = role
         self.waits = threading.local()
-        self.counted = situation.pool_class == "QueuePool"
         self.activity = Activity(server, role)
         self.proxy = Proxy(server.port) if "silence" in situation.verbs() else None
-        self.fairies = {}
+        self.port = self.proxy.port if self.proxy else server.port
+        self.other_session = None
+        # What a name of the situation stands for, and the thread that took it.
+        self.taken = {}
         self.owners = {}
         self.workers = {}
         self.pending = {}
         self.events = []
-        self.labels = weakref.WeakKeyDictionary()
         self.pids = {}
-        self.engine = self.make_engine(situation)
 
-    def make_engine(self, situation):
-        settings = {key if key in UNPREFIXED else f"pool_{key}": value for key, value in situation.pool.items()}
-        if settings.get("pool_reset_on_return") == "none":
-            settings["pool_reset_on_return"] = None
-        port = self.proxy.port if self.proxy else self.server.port
-        engine = sqlalchemy.create_engine(
-            f"postgresql+psycopg2://{self.role}@127.0.0.1:{port}/app",
-            poolclass=getattr(sqlalchemy.pool, situation.pool_class),
-            **settings,
-        )
-        for name in EVENTS:
-            event.listen(engine, name, self.listener(name))
-        return engine
+    # What a subclass says.
 
-    def listener(self, name):
-        # SQLAlchemy looks at a listener's argument names only for old signatures; *args gets them all.
-        def listen(*args):
-            connection = args[0]
-            if name in ("first_connect", "connect") and connection not in self.labels:
-                label = f"c{len(self.labels_given()) + 1}"
-                self.labels[connection] = label
-                self.pids[connection.info.backend_pid] = label
-            self.events.append(f"{name} {self.label(connection)}")
+    def condition(self):
+        """The `threading.Condition` that checkouts wait on, or None."""
+        raise NotImplementedError
 
-        return listen
+    def get(self):
+        """Checks out."""
+        raise NotImplementedError
 
-    def labels_given(self):
-        return set(self.pids.values())
+    def pid_of(self, taken):
+        raise NotImplementedError
 
-    def label(self, connection):
-        return "none" if connection is None else self.labels[connection]
+    def give_back(self, name):
+        """Returns what was taken; tells what came of it."""
+        raise NotImplementedError
+
+    def statement(self, name, statement, tell):
+        """Sends a statement, and tells what came of it; `tell` tells its rows."""
+        raise NotImplementedError
+
+    def connect_error(self, error):
+        raise NotImplementedError
+
+    def status(self):
+        raise NotImplementedError
+
+    # What is seen.
 
     def step(self, step, known):
         outcome = getattr(self, step.verb.replace(" ", "_"))(step)
@@ -122,21 +104,16 @@ class Interpreter:
     def observe(self, rows):
         return {"status": self.status(), "events": list(self.events), "backends": self.describe(rows)}
 
-    def status(self):
-        if not self.counted:
-            return None
-        pool = self.engine.pool
-        return {
-            "size": pool.size(),
-            "checkedin": pool.checkedin(),
-            "checkedout": pool.checkedout(),
-            "overflow": pool.overflow(),
-        }
-
     def describe(self, rows):
         named = [(self.pids.get(pid, "unknown"), state or "starting") for pid, state in rows]
         named.sort(key=lambda row: (len(row[0]), row[0]))
         return [f"{label} {state}" for label, state in named]
+
+    def new_label(self, pid):
+        """The name of a connection that was made now."""
+        label = f"c{len(self.pids) + 1}"
+        self.pids[pid] = label
+        return label
 
     # Who does a step.
 
@@ -163,19 +140,17 @@ class Interpreter:
         self.watch_waits()
         try:
             # Not through a local variable: a frame of a later error could keep it alive.
-            self.fairies[name] = self.engine.pool.connect()
+            self.taken[name] = self.get()
         except Exception as error:
             return forgotten(error, self.connect_error)
-        label = self.label(self.fairies[name].dbapi_connection)
+        label = self.pids[self.pid_of(self.taken[name])]
         return {"got": label, "waited": self.waits.how} if self.waits.how else label
 
     def watch_waits(self):
         """Notes whether this thread's checkout waits in the queue, and whether for the whole timeout; no clock is asked."""
         self.waits.how = None
-        if not self.counted:
-            return
-        condition = self.engine.pool._pool.not_empty
-        if "wait" not in vars(condition):
+        condition = self.condition()
+        if condition is not None and "wait" not in vars(condition):
             original = condition.wait
 
             def wait(timeout=None):
@@ -187,110 +162,94 @@ class Interpreter:
             condition.wait = wait
 
     def waiting_checkout(self, step):
-        condition = self.engine.pool._pool.not_empty
+        condition = self.condition()
         before = len(condition._waiters)
-        self.begin_checkout(step.name)
+        self.start_checkout(step.name)
         end = time.monotonic() + 10
         while len(condition._waiters) <= before:
             if time.monotonic() > end:
                 raise RuntimeError("it does not wait")
             time.sleep(0.002)
-        return None
 
     def dialling_checkout(self, step):
         held = len(self.proxy.held)
-        self.begin_checkout(step.name)
+        self.start_checkout(step.name)
         self.proxy.wait_for_held(held + 1)
-        return None
 
-    def begin_checkout(self, name):
-        worker = Worker(name)
-        self.pending[name] = (worker, worker.start(lambda: self.take(name)))
+    def start_checkout(self, name):
+        """In a thread of its own, which does whatever else is done with it."""
+        self.owners[name] = name
+        self.pending[name] = self.worker(name).start(lambda: self.take(name))
 
     def join(self, step):
-        worker, pending = self.pending.pop(step.name)
-        outcome = pending.result()
-        worker.end()
-        return outcome
+        return self.pending.pop(step.name).result()
 
     def checkin(self, step):
-        self.in_thread(step, lambda: self.fairies[step.name].close())
+        return self.in_thread(step, lambda: self.give_back(step.name))
 
-    def invalidate(self, step):
-        self.in_thread(step, lambda: self.fairies[step.name].invalidate())
+    # Steps that block, each in the thread that would do it: `join` tells what came of it.
 
-    def soft_invalidate(self, step):
-        self.in_thread(step, lambda: self.fairies[step.name].invalidate(soft=True))
+    def begin(self, step, function):
+        thread = step.thread or self.owners.get(step.name, "main")
+        if thread == "main":
+            raise RuntimeError("what blocks needs a thread that is not main")
+        self.pending[step.name] = self.worker(thread).start(function)
 
-    def detach(self, step):
-        self.in_thread(step, lambda: self.fairies[step.name].detach())
+    def begin_checkout(self, step):
+        self.owners[step.name] = step.thread or "main"
+        self.begin(step, lambda: self.take(step.name))
+
+    def begin_sql(self, step):
+        self.begin(step, lambda: self.statement(step.name, step.statement, lambda rows: None))
+
+    def begin_checkin(self, step):
+        self.begin(step, lambda: self.give_back(step.name))
 
     # Losing, and being found by the collector.
 
     def drop(self, step):
         def drop():
-            del self.fairies[step.name]
+            del self.taken[step.name]
 
         self.in_thread(step, drop)
 
     def lose(self, step):
         def lose():
-            cycle = {"fairy": self.fairies.pop(step.name)}
+            cycle = {"taken": self.taken.pop(step.name)}
             cycle["itself"] = cycle
 
         self.in_thread(step, lose)
 
     def collect(self, step):
-        gc.collect()
+        self.in_thread(step, gc.collect)
 
     # Statements.
 
     def sql(self, step):
-        return self.in_thread(step, lambda: self.statement(step, lambda rows: None))
+        return self.in_thread(step, lambda: self.statement(step.name, step.statement, lambda rows: None))
 
     def ask(self, step):
-        return self.in_thread(step, lambda: self.statement(step, lambda rows: str(rows[0][0])))
+        return self.in_thread(step, lambda: self.statement(step.name, step.statement, lambda rows: str(rows[0][0])))
 
-    def statement(self, step, tell):
-        connection = self.connection(step.name)
-        try:
-            result = connection.exec_driver_sql(step.statement)
-            return tell(result.fetchall() if result.returns_rows else None)
-        except sqlalchemy.exc.DBAPIError as error:
-            return forgotten(error, statement_error)
-        finally:
-            # A Connection and its transaction refer to each other: the cycle would keep the fairy until a collection.
-            connection._transaction = None
-
-    def connection(self, name):
-        """SQLAlchemy's own Connection over a fairy, so that its own code judges errors and invalidates."""
-        return sqlalchemy.Connection(self.engine, connection=self.fairies[name])
-
-    def commit(self, step):
-        return self.in_thread(step, lambda: self.end_transaction(step.name, "commit"))
-
-    def rollback(self, step):
-        return self.in_thread(step, lambda: self.end_transaction(step.name, "rollback"))
-
-    def end_transaction(self, name, how):
-        try:
-            getattr(self.connection(name), f"_{how}_impl")()
-        except sqlalchemy.exc.DBAPIError as error:
-            return forgotten(error, statement_error)
-
-    # The engine and the world.
-
-    def dispose(self, step):
-        self.engine.dispose()
-
-    def dispose_without_closing(self, step):
-        self.engine.dispose(close=False)
+    # The world.
 
     def terminate(self, step):
-        label = step.name if step.name[1:] else self.label(self.fairies[step.name].dbapi_connection)
-        pid = next(pid for pid, given in self.pids.items() if given == label)
+        if step.name[1:]:
+            pid = next(pid for pid, given in self.pids.items() if given == step.name)
+        else:
+            pid = self.pid_of(self.taken[step.name])
         self.activity.execute(f"SELECT pg_terminate_backend({pid})")
         self.activity.wait_gone(pid)
+
+    def lock(self, step):
+        """Another session has the table."""
+        self.other_session = servers.superuser(self.server.port)
+        schema = f"{self.role}." if self.server.real else ""
+        for statement in ("BEGIN", f"LOCK TABLE {schema}account"):
+            self.other_session.cursor().execute(statement)
+
+    def unlock(self, step):
+        self.other_session.close()
 
     def limit(self, step):
         self.activity.execute(f"ALTER ROLE {self.role} CONNECTION LIMIT {int(step.number)}")
@@ -318,29 +277,26 @@ class Interpreter:
 
     # What went wrong.
 
-    def connect_error(self, error):
-        text = str(error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error)
-        text = text.split(" (Background")[0]
-        if isinstance(error, psycopg2.OperationalError):
-            text = re.sub(r"^connection to server at .* failed: ", "", text)
-            text = text.replace(f'"{self.role}"', '"app"')
-        return {"error": type(error).__name__, "text": text.strip().split("\n")[0].strip()}
+    def driver_text(self, text):
+        """What psycopg2 says of a failed connect, without where it was to."""
+        text = re.sub(r"^connection to server at .* failed: ", "", text)
+        return text.replace(f'"{self.role}"', '"app"')
 
     def close(self):
-        for _, pending in self.pending.values():
+        for pending in self.pending.values():
             pending.done.wait(1)
         for worker in self.workers.values():
             worker.end()
-        self.fairies.clear()
+        self.taken.clear()
         self.activity.close()
+        if self.other_session is not None:
+            self.other_session.close()
         if self.proxy:
             self.proxy.close()
 
 
-def statement_error(error):
-    if error.connection_invalidated:
-        return {"error": "disconnect"}
-    return {"error": error.orig.pgcode, "text": error.orig.diag.message_primary}
+def first_line(text):
+    return text.strip().split("\n")[0].strip()
 
 
 def forgotten(error, tell):

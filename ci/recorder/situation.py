@@ -5,16 +5,25 @@ import re
 import tomllib
 from dataclasses import dataclass
 
-CLASSES = ("QueuePool", "NullPool", "SingletonThreadPool", "StaticPool")
-
-# SQLAlchemy's own names, without the `pool_` that create_engine puts before some.
-SETTINGS = ("pool_size", "max_overflow", "timeout", "recycle", "pre_ping", "use_lifo", "reset_on_return")
+# The classes of each library, and a pool's settings: SQLAlchemy's own names, without the `pool_` that create_engine puts before
+# some; Trac's, and the timeout that its get_cnx is given.
+SQLALCHEMY = ("QueuePool", "NullPool", "SingletonThreadPool", "StaticPool")
+TRAC = ("ConnectionPool", "ConnectionPool2006")
+SETTINGS = {
+    "SQLAlchemy": ("pool_size", "max_overflow", "timeout", "recycle", "pre_ping", "use_lifo", "reset_on_return"),
+    "Trac": ("maxsize", "timeout"),
+}
 
 # Each step's words, and what follows them.
 STEPS = {
     "checkout": "NAME",
     "waiting checkout": "NAME",
     "dialling checkout": "NAME",
+    "begin checkout": "NAME",
+    "begin checkin": "NAME",
+    "begin sql": "NAME STATEMENT",
+    "begin dispose": "NAME",
+    "begin invalidate": "NAME",
     "join": "NAME",
     "checkin": "NAME",
     "sql": "NAME STATEMENT",
@@ -26,10 +35,13 @@ STEPS = {
     "detach": "NAME",
     "drop": "NAME",
     "lose": "NAME",
-    "collect": "",
+    "collect": "THREAD",
     "dispose": "",
     "dispose without closing": "",
+    "shutdown": "",
     "terminate": "NAME",
+    "lock": "",
+    "unlock": "",
     "limit": "NUMBER",
     "stop": "",
     "start": "",
@@ -39,8 +51,22 @@ STEPS = {
     "sleep": "NUMBER",
 }
 
+# What only one library has.
+OF_SQLALCHEMY = {
+    "invalidate",
+    "soft invalidate",
+    "begin invalidate",
+    "detach",
+    "dispose",
+    "dispose without closing",
+    "begin dispose",
+}
+OF_TRAC = {"shutdown"}
+
 # What ends a server, or every connection of it, for others too: such a situation needs one of its own.
 LIFE_CYCLE = {"stop", "start", "restart"}
+
+THREAD = re.compile("in (main|t[0-9]+)")
 
 
 class Mistake(Exception):
@@ -64,6 +90,10 @@ class Situation:
     pool_class: str
     pool: dict
     steps: tuple[Step, ...]
+
+    @property
+    def library(self):
+        return "Trac" if self.pool_class in TRAC else "SQLAlchemy"
 
     def verbs(self):
         return {step.verb for step in self.steps}
@@ -91,11 +121,14 @@ def parse(table):
             raise Mistake(f"{place}: `{key}` is missing")
     if not re.fullmatch("[a-z][a-z0-9_]*", name):
         raise Mistake(f"{place}: a name is in snake case, since a file is called by it")
-    known(table["class"], CLASSES, f"{place}: class")
-    for key in table.get("pool", {}):
-        known(key, SETTINGS, f"{place}: setting of the pool")
+    known(table["class"], SQLALCHEMY + TRAC, f"{place}: class")
     steps = tuple(parse_step(text, f"{place}, step {number}") for number, text in enumerate(table["steps"], 1))
-    return Situation(name, table["about"], table["class"], table.get("pool", {}), steps)
+    situation = Situation(name, table["about"], table["class"], table.get("pool", {}), steps)
+    for key in situation.pool:
+        known(key, SETTINGS[situation.library], f"{place}: setting of the pool")
+    for verb in situation.verbs() & (OF_SQLALCHEMY if situation.library == "Trac" else OF_TRAC):
+        raise Mistake(f"{place}: {situation.library} has no `{verb}`")
+    return situation
 
 
 def parse_step(text, place):
@@ -115,6 +148,10 @@ def arguments(text, verb, rest, place):
         if rest:
             raise fail
         return Step(text, verb)
+    if form == "THREAD":
+        if rest and not THREAD.fullmatch(rest):
+            raise fail
+        return Step(text, verb, thread=rest[3:] or None)
     if form == "NUMBER":
         try:
             return Step(text, verb, number=float(rest))
@@ -127,7 +164,7 @@ def arguments(text, verb, rest, place):
         if not rest:
             raise fail
         return Step(text, verb, name, statement=rest)
-    if rest and not re.fullmatch("in (main|t[0-9]+)", rest):
+    if rest and not THREAD.fullmatch(rest):
         raise fail
     return Step(text, verb, name, thread=rest[3:] or None)
 

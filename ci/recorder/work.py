@@ -67,7 +67,7 @@ class Real:
             steps = interpreter.run(one, server, role, recorded["steps"])
             return compared(one.name, records.differences(recorded["steps"], steps), recorded, server)
         steps = interpreter.run(one, server, role)
-        records.write(one.name, versions(server, "SQLAlchemy", "psycopg2-binary"), steps)
+        records.write(one.name, versions(server, one.library, "psycopg2-binary"), steps)
         return Result(one.name, OK)
 
 

@@ -81,7 +81,8 @@ pub fn run(spec: &RunSpec, out: Option<Box<dyn io::Write + Send>>) -> Told {
     };
     let report = RunReport::judged(spec.seed, &finished.violations, finished.figures, wrong_sql);
     let sentence = verdict::sentence(&spec.scenario, name, spec.adapter.version(), &report);
-    let head = Head { title: &spec.scenario.title, pool: name, version: &version, seed: spec.seed };
+    let errors = &spec.scenario.expect.errors;
+    let head = Head { title: &spec.scenario.title, pool: name, version: &version, seed: spec.seed, errors };
     let story = finished.story.render(head, &report.figures, &finished.violations, &sentence);
     Told { report, story, bug: None }
 }

@@ -12,7 +12,7 @@ use std::any::Any;
 use std::io::{self, BufRead, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
@@ -141,6 +141,19 @@ pub mod progress {
     }
 }
 
+/// What is done before the watchdog ends the process, of the run under way.
+static LAST_WORDS: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
+
+/// Lets the run under way keep what it has, when the watchdog gives it up. It is called on another thread, and must not
+/// wait for the run's.
+pub(crate) fn before_a_stall_ends_it(keep: impl FnOnce() + Send + 'static) {
+    *last_words() = Some(Box::new(keep));
+}
+
+fn last_words() -> MutexGuard<'static, Option<Box<dyn FnOnce() + Send>>> {
+    LAST_WORDS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// If this process was started as a worker, does its work, and does not return. Call it first in `main`, of every
 /// executable from which campaigns are started.
 pub fn become_worker_if_asked<W: Work>() {
@@ -180,6 +193,7 @@ fn do_run<W: Work>(request: Request<W>, starts: &mpsc::Sender<Option<(u64, Limit
     let _watchdog_is_there = starts.send(Some((number, limits)));
     let result = catch_unwind(AssertUnwindSafe(|| work.run()));
     let _watchdog_is_there = starts.send(None);
+    drop(last_words().take());
     say(&match result {
         Ok(report) => Answer::Done { number, report },
         Err(payload) => Answer::Panicked { number, message: text_of(payload.as_ref()) },
@@ -230,6 +244,8 @@ impl Watched {
             self.moved = now;
         }
         if now - self.moved >= self.limits.stall || now - self.started >= self.limits.total {
+            let keep = last_words().take();
+            keep.into_iter().for_each(|keep| keep());
             say(&Answer::<()>::Stalled { number, place });
             std::process::exit(STALLED);
         }

@@ -213,6 +213,15 @@ fn ctrl_c_leaves_no_half_written_file() {
 }
 
 #[test]
+fn a_new_file_has_a_name_that_a_shell_reads_back() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(poolproof(folder.path(), &["new", ".toml"]).status.code(), Some(2));
+    let output = poolproof(folder.path(), &["new", "it's mine"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(out(&output).ends_with("poolproof run 'it'\\''s mine.toml'\n"), "{}", out(&output));
+}
+
+#[test]
 fn the_starter_file_comes_out_as_it_expects() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(poolproof(folder.path(), &["new", "mine"]).status.code(), Some(0));

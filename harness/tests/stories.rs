@@ -11,7 +11,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use poolproof::pool::Adapter;
 use poolproof::run::{self, RunSpec};
+use poolproof::scenario::model::Scenario;
 use poolproof::trace::Figures;
 use poolproof::{pool, scenario};
 use serde_json::{Value, json};
@@ -24,14 +26,32 @@ fn recorded(story: &str, path: &str) -> Value {
     found.unwrap_or_else(|| panic!("{story} has no {path}")).clone()
 }
 
+fn scenario_of(name: &str) -> Arc<Scenario> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../scenarios/seeds/{name}.toml"));
+    Arc::new(scenario::parse(name, &std::fs::read_to_string(path).unwrap()).unwrap())
+}
+
+/// The pool that it names first.
+fn adapter_of(name: &str) -> Arc<dyn Adapter> {
+    pool::by_name(&scenario_of(name).pools[0]).unwrap()
+}
+
 /// What a run of a story's scenario measured, with the pool that it names first.
 fn told(name: &str) -> Figures {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../scenarios/seeds/{name}.toml"));
-    let scenario = Arc::new(scenario::parse(name, &std::fs::read_to_string(path).unwrap()).unwrap());
-    let adapter = pool::by_name(&scenario.pools[0]).unwrap();
-    let told = run::run(&RunSpec { scenario, adapter, seed: 1 }, None);
+    let told = run::run(&RunSpec { scenario: scenario_of(name), adapter: adapter_of(name), seed: 1 }, None);
     assert_eq!(told.bug, None);
     told.report.figures
+}
+
+/// The events of a run's full trace that are of this kind.
+fn events(name: &str, kind: &str) -> Vec<Value> {
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    let out = Box::new(trace.reopen().unwrap());
+    let told = run::run(&RunSpec { scenario: scenario_of(name), adapter: adapter_of(name), seed: 1 }, Some(out));
+    assert_eq!(told.bug, None);
+    let lines = std::fs::read_to_string(trace.path()).unwrap();
+    let events = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    events.filter(|event| event["event"] == kind).collect()
 }
 
 /// How often a text was told, the class of the recorded error left away.
@@ -71,6 +91,34 @@ fn fifteen_leases_and_then_the_limit() {
 }
 
 #[test]
+fn the_longer_it_runs_the_fewer_tasks_are_done_until_none_is() {
+    let figures = told("scheduler_slows_down");
+    let real = |part: &str| recorded("scheduler", &format!("some_leases_never_returned/{part}"));
+    let done: Vec<u64> = real("completed_per_minute").as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+    assert!(done.is_sorted_by(|before, after| before >= after) && done[0] > 0, "{done:?}");
+    assert!(figure(&figures, "done_a_minute.first") > 0);
+    assert_eq!(figure(&figures, "done_a_minute.last"), *done.last().unwrap());
+    assert_eq!(figure(&figures, "peak_in_use"), real("backends"));
+    // The record's timeout is scaled.
+    let text =
+        real("last_failure_is").as_str().unwrap().split_once(": ").unwrap().1.replace("timeout 0.05", "timeout 30.00");
+    assert!(figures.texts.with(&text).is_some(), "{text}");
+    assert!(figure(&told("scheduler_slows_down_cured"), "done_a_minute.least") > 0);
+}
+
+#[test]
+fn the_collector_alone_closes_engines_late_and_some_at_a_time() {
+    let real = |part: &str| recorded("scheduler", &format!("collector_alone/{part}"));
+    assert_eq!(real("without_a_collection"), json!([[1, 1], [5, 5], [10, 10]]), "a connection a task");
+    assert_eq!(real("after_a_collection"), 0);
+    let tasks = figure(&told("scheduler_collector_alone"), "actors");
+    let found: Vec<u64> =
+        events("scheduler_collector_alone", "collected").iter().map(|event| event["pools"].as_u64().unwrap()).collect();
+    assert_eq!(found.iter().any(|&pools| pools > 1), real("thresholds_700_10_10/more_than_one_at_a_time"));
+    assert_eq!(found.contains(&tasks), real("thresholds_700_10_10/all_forty_at_a_time"));
+}
+
+#[test]
 fn an_engine_a_task_takes_the_servers_slots_and_no_pools_limit() {
     let figures = told("scheduler_engine_per_task");
     let real = |part: &str| recorded("scheduler", &format!("an_engine_a_task/{part}"));
@@ -107,6 +155,10 @@ fn dispose_between_tasks_hides_the_limit_and_not_the_connections() {
     assert!(lent > limit, "the real pool lends more than its limit, too");
     assert!(figure(&figures, "peak_in_transaction") > 15);
     assert!(figures.texts.with("QueuePool limit").is_none());
+    let real = |part: &str| recorded("scheduler", &format!("dispose_hides_the_leak/{part}"));
+    assert_eq!(figure(&figures, "acquires"), real("completed"));
+    assert_eq!(figure(&figures, "peak_in_transaction"), real("backends/idle in transaction"));
+    assert!(says(&figures, &real("error")) > 0);
 }
 
 #[test]
@@ -156,6 +208,19 @@ fn a_task_published_before_the_commit_finds_nothing() {
     let retried = told("celery_retry");
     assert_eq!(figure(&retried, "jobs_done"), 10);
     assert!(recorded("celery", "retried/attempts").as_u64().unwrap() > 1);
+    let given_up = told("celery_retried_too_often");
+    let real = recorded("celery", "retried_too_often");
+    assert_eq!(scenario_of("celery_retried_too_often").queues["celery"].max_retries, real["max_retries"]);
+    assert_eq!(says(&given_up, &real["failed"]), 10 * real["attempts"].as_u64().unwrap());
+    assert_eq!(figure(&given_up, "jobs_done"), 0);
+}
+
+#[test]
+fn an_object_is_what_it_was_when_it_was_passed_and_an_id_finds_what_is() {
+    let real = recorded("celery", "object_passed");
+    assert_eq!((&real["the_object"], &real["by_id"]), (&json!(100), &json!(7)), "before and after the change");
+    assert_eq!(figure(&told("celery_stale_object"), "errors.NoResultFound"), 10, "nobody is called so any more");
+    assert_eq!(figure(&told("celery_fresh_object"), "jobs_done"), 10);
 }
 
 #[test]
@@ -213,4 +278,27 @@ fn hung_timelines_have_a_backend_each_and_take_all_slots() {
     assert_eq!(hung, json!({ "process_is_alive": true, "backends": { "idle in transaction": 1 } }));
     let collected = recorded("drproject", "deadlock_in_the_collector/of_these_with_a_collection_before_each_subsystem");
     assert_eq!(figure(&told("drproject_timeline_collected"), "errors"), collected);
+}
+
+#[test]
+fn a_terminated_backend_frees_its_slot_and_a_killed_process_all_of_it() {
+    let real = recorded("drproject", "slots_exhausted");
+    let hung = real["hung_requests"].as_u64().unwrap();
+    assert_eq!(real["after_terminating_a_backend"]["idle in transaction"], hung - 1);
+    assert_eq!((&real["processes_then"], &real["wiki_then"]), (&json!(hung), &json!("served")));
+    assert_eq!((&real["after_killing_the_processes"], &real["wiki_at_last"]), (&json!({}), &json!("served")));
+    // 4200 s: a backend is terminated. 4815 s: all processes are killed.
+    let (acquires, ends) = (events("drproject_timeline", "acquire_end"), events("drproject_timeline", "actor_end"));
+    let between = |from: f64, to: f64, events: &[Value], result: &str| {
+        let at = |event: &Value| event["at"].as_str().unwrap().parse::<f64>().unwrap() / 1000.0;
+        let of = |event: &&Value| {
+            (from..to).contains(&at(event)) && [&event["result"], &event["end"]].contains(&&json!(result))
+        };
+        events.iter().filter(of).count()
+    };
+    assert!(between(3390.0, 4200.0, &acquires, "error") > 0, "the wiki fails");
+    assert!(between(4200.0, 4201.0, &acquires, "lease") > 0, "the freed slot");
+    assert_eq!(between(4200.0, 4814.0, &ends, "killed"), 0, "nobody died of it");
+    assert!(between(4814.0, 4816.0, &ends, "killed") > 0);
+    assert_eq!(between(4816.0, 5400.0, &acquires, "error"), 0, "the wiki is well");
 }

@@ -106,6 +106,12 @@ fn rows(smoke: bool) -> Vec<Row> {
         ("bb8, 1 ms latency, with the story", "bb8_1ms_traced_qps", Load { latency: 1, ..base }),
         ("deadpool, nothing watched", "deadpool_qps", Load { pool: "deadpool", watched: Watched::No, ..base }),
         ("deadpool, judged, with the story", "deadpool_traced_qps", Load { pool: "deadpool", ..base }),
+        ("mobc, judged, with the story", "mobc_traced_qps", Load { pool: "mobc", ..base }),
+        ("sqlx, judged, with the story", "sqlx_traced_qps", Load { pool: "sqlx", ..base }),
+        ("fast_pool, judged, with the story", "fast_pool_traced_qps", Load { pool: "fast_pool", ..base }),
+        // More would wait, and who waits for qp may wait for ever.
+        ("qp, judged, with the story, 10 actors", "qp_traced_qps", Load { pool: "qp", actors: 10, ..base }),
+        ("reference, judged, with the story", "reference_traced_qps", Load { pool: "reference", ..base }),
     ] {
         row(name.to_owned(), key, None, Kind::Qps(queries), Box::new(move || load.run()));
     }

@@ -80,11 +80,15 @@ fn search(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 
 /// Reads a file, and gives its scenario unless it has errors, with what there is to say of it.
 pub(super) fn read(engine: &Engine, path: &Path) -> Result<(Option<ScenarioFile>, Report)> {
+    let name = path.display().to_string();
     let text = match built_in::text(path) {
         Some(text) => text.to_owned(),
-        None => text_of(path)?,
+        None => match text_of(path)? {
+            Ok(text) => text,
+            Err(report) => return Ok((None, report)),
+        },
     };
-    let Checked { scenario, report } = parse(engine, &path.display().to_string(), &text);
+    let Checked { scenario, report } = parse(engine, &name, &text);
     let file = scenario.map(|scenario| ScenarioFile {
         path: path.to_owned(),
         text: Arc::from(text),
@@ -93,9 +97,13 @@ pub(super) fn read(engine: &Engine, path: &Path) -> Result<(Option<ScenarioFile>
     Ok((file, report))
 }
 
-pub(crate) fn text_of(path: &Path) -> Result<String> {
+/// A file's text, or the place where it is none.
+pub(crate) fn text_of(path: &Path) -> Result<std::result::Result<String, Report>> {
     let bytes = fs::read(path).map_err(|error| Failure::io("read", path, &error))?;
-    String::from_utf8(bytes).map_err(|_| Failure::sentence(format!("{} is not a text in UTF-8", path.display())))
+    Ok(String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Report::not_utf8(&path.display().to_string(), &String::from_utf8_lossy(error.as_bytes()), at)
+    }))
 }
 
 /// Reads a scenario's text, with the names that this process knows. A file may speak of a published pool that this build
@@ -165,54 +173,60 @@ async fn signalled() -> io::Result<i32> {
     }
 }
 
-/// A file that takes its place only when it is whole: until then it has another name, beside it.
+/// A file that takes its place only when it is whole: until then it has another name, beside it. What is there and is no
+/// file (a device, a pipe) is written to as it is.
 pub(super) struct Whole {
     target: PathBuf,
-    temporary: PathBuf,
-    done: bool,
+    /// The other name; `None` for what is written to as it is.
+    temporary: Option<PathBuf>,
 }
 
 impl Whole {
     pub(super) fn new(target: &Path) -> Result<Whole> {
+        // A link stays one: what it leads to is replaced.
+        let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+        if fs::metadata(&target).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+            return Ok(Whole { target, temporary: None });
+        }
         let Some(name) = target.file_name() else {
             return Err(Failure::sentence(format!("{} is not a file's name", target.display())));
         };
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{}.tmp", std::process::id()));
-        let whole = Whole { target: target.to_owned(), temporary: target.with_file_name(hidden), done: false };
+        let temporary = target.with_file_name(hidden);
         clean_up_after_signals();
         let created = {
             let mut unfinished = unfinished();
-            unfinished.insert(whole.temporary.clone());
-            File::create(&whole.temporary)
+            unfinished.insert(temporary.clone());
+            File::create(&temporary)
         };
-        created.map_err(|error| Failure::io("write", target, &error))?;
+        let whole = Whole { target, temporary: Some(temporary) };
+        created.map_err(|error| Failure::io("write", &whole.target, &error))?;
         Ok(whole)
     }
 
     /// Where to write.
     pub(super) fn path(&self) -> &Path {
-        &self.temporary
+        self.temporary.as_ref().unwrap_or(&self.target)
     }
 
     /// It is whole: puts it in its place, over what is there.
     pub(super) fn finish(mut self) -> Result<()> {
-        let renamed = fs::rename(&self.temporary, &self.target);
-        renamed.map_err(|error| Failure::io("write", &self.target, &error))?;
-        self.done = true;
+        if let Some(temporary) = &self.temporary {
+            fs::rename(temporary, &self.target).map_err(|error| Failure::io("write", &self.target, &error))?;
+            unfinished().remove(temporary);
+            self.temporary = None;
+        }
         Ok(())
     }
 
     /// It is whole: puts it in its place, unless something is there.
     pub(super) fn finish_new(self) -> Result<()> {
         // A hard link fails when the name is taken, in one step.
-        match fs::hard_link(&self.temporary, &self.target) {
+        match fs::hard_link(self.path(), &self.target) {
             Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let target = self.target.display();
-                Err(Failure::sentence(format!("{target} is there already, and is not overwritten")))
-            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(taken(&self.target)),
             Err(error) => Err(Failure::io("write", &self.target, &error)),
         }
     }
@@ -220,11 +234,15 @@ impl Whole {
 
 impl Drop for Whole {
     fn drop(&mut self) {
-        if !self.done {
-            let _gone_already = fs::remove_file(&self.temporary);
+        if let Some(temporary) = &self.temporary {
+            let _gone_already = fs::remove_file(temporary);
+            unfinished().remove(temporary);
         }
-        unfinished().remove(&self.temporary);
     }
+}
+
+fn taken(target: &Path) -> Failure {
+    Failure::sentence(format!("{} is there already, and is not overwritten", target.display()))
 }
 
 /// Opens a file that is there, to write it anew. It makes none: after a signal nothing comes back.
@@ -234,6 +252,9 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 
 /// Writes a new file, or nothing.
 pub(super) fn write_new(target: &Path, text: &str) -> Result<()> {
+    if target.symlink_metadata().is_ok() {
+        return Err(taken(target));
+    }
     let whole = Whole::new(target)?;
     let written = open(whole.path()).and_then(|mut file| {
         file.write_all(text.as_bytes())?;

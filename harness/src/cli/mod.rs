@@ -3,6 +3,7 @@
 //! Exit codes: 0 all is as expected, 1 something is not, 2 the command or a file is wrong, 3 poolproof has a bug.
 
 mod check;
+mod compare;
 mod engine;
 pub(crate) mod error;
 pub(crate) mod files;
@@ -10,7 +11,8 @@ pub(crate) mod job;
 mod list;
 mod new;
 pub(crate) mod outcome;
-pub(crate) mod run;
+pub(crate) mod pairs;
+mod run;
 mod schema;
 mod serve;
 mod show;
@@ -58,6 +60,8 @@ Exit codes:
 enum Command {
     /// Run scenarios against pools, and judge them
     Run(RunArgs),
+    /// Set pools side by side: what each scenario does to each
+    Compare(CompareArgs),
     /// Read scenario files, and report every mistake in them
     Check(CheckArgs),
     /// Tell the story of one run
@@ -83,12 +87,8 @@ struct RunArgs {
     paths: Vec<PathBuf>,
     #[command(flatten)]
     pools: Pools,
-    /// This seed instead of those of each file
-    #[arg(long, value_name = "N", conflicts_with = "seeds")]
-    seed: Option<u64>,
-    /// These seeds instead of those of each file: 1..100 or 1..=100, both ends included
-    #[arg(long, value_name = "A..B", value_parser = seeds)]
-    seeds: Option<RangeInclusive<u64>>,
+    #[command(flatten)]
+    seeds: Seeds,
     /// Runs at once [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
@@ -107,6 +107,44 @@ struct Pools {
     /// Only this pool; may be given again
     #[arg(long = "pool", value_name = "POOL")]
     names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct Seeds {
+    /// This seed instead of those of each file
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// These seeds instead of those of each file: 1..100 or 1..=100, both ends included
+    #[arg(long, value_name = "A..B", value_parser = seeds)]
+    seeds: Option<RangeInclusive<u64>>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  poolproof compare scenarios/faults
+  poolproof compare scenarios --pool bb8 --pool deadpool --markdown > pools.md
+
+A cell's figures are the worst over its seeds.")]
+struct CompareArgs {
+    /// Scenario files, and folders with them
+    #[arg(default_value = "scenarios")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pools: Pools,
+    #[command(flatten)]
+    seeds: Seeds,
+    /// Runs at once [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Print the comparison as JSON
+    #[arg(long, conflicts_with = "markdown")]
+    json: bool,
+    /// Print the comparison as one Markdown table
+    #[arg(long)]
+    markdown: bool,
+    #[command(flatten)]
+    limits: RunLimits,
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +224,9 @@ struct ServeArgs {
     listen: SocketAddr,
 }
 
+/// As many seeds as one command takes: its runs' reports are kept to its end.
+const SEEDS: u64 = 10_000;
+
 /// Both ends included, however it is written: `1..100` means a hundred seeds to everybody but a Rust programmer.
 fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
     let expected = || "expected two whole numbers, as in 1..100".to_owned();
@@ -195,6 +236,9 @@ fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
     let (first, last) = (number(first)?, number(last)?);
     if first > last {
         return Err(format!("there is no seed from {first} to {last}"));
+    }
+    if last - first >= SEEDS {
+        return Err(format!("more than {SEEDS} seeds: take them in several commands"));
     }
     Ok(first..=last)
 }

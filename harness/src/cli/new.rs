@@ -17,7 +17,7 @@ pub(super) fn new(engine: &Engine, args: &NewArgs) -> Result<Code> {
         name.push(".toml");
         path = name.into();
     }
-    let Some(name) = path.file_stem().and_then(|stem| stem.to_str()).filter(|name| !name.is_empty()) else {
+    let Some(name) = path.file_stem().and_then(|stem| stem.to_str()).filter(|name| !name.starts_with('.')) else {
         return Err(Failure::sentence(format!("{} is not a name for a scenario", args.name.display())));
     };
     let text = STARTER.replace("{NAME}", &name.replace(['-', '_'], " "));
@@ -27,6 +27,15 @@ pub(super) fn new(engine: &Engine, args: &NewArgs) -> Result<Code> {
     }
     files::write_new(&path, &text)?;
     let mut out = anstream::stdout().lock();
-    writeln!(out, "wrote {0}\nrun it with: poolproof run {0}", path.display())?;
+    writeln!(out, "wrote {}\nrun it with: poolproof run {}", path.display(), shell_word(&path.display().to_string()))?;
     Ok(Code::Expected)
+}
+
+/// As a shell reads it back.
+fn shell_word(text: &str) -> String {
+    if text.chars().all(|c| c.is_alphanumeric() || "/._-+:@%".contains(c)) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }

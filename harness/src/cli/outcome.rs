@@ -11,9 +11,9 @@ pub(crate) struct Judged {
     /// The first seed that explains why it is not as expected.
     pub(crate) seed: u64,
     /// The invariants that were violated, in any run.
-    violated: Vec<&'static str>,
+    pub(super) violated: Vec<&'static str>,
     /// What the pool lacks.
-    lacks: Vec<String>,
+    pub(super) lacks: Vec<String>,
     pub(super) bug: Option<String>,
 }
 

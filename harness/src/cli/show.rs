@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Write};
+use std::sync::Arc;
 
 use super::ShowArgs;
 use super::engine::Engine;
@@ -9,7 +10,7 @@ use super::error::{Code, Failure, Result};
 use super::files::{self, Whole};
 use super::job::Job;
 use super::outcome::Judged;
-use super::run::{Plan, options, pools};
+use super::pairs::{Plan, options, pools};
 use crate::report::Told;
 
 pub(super) fn show(engine: &Engine, args: &ShowArgs) -> Result<Code> {
@@ -23,7 +24,7 @@ pub(super) fn show(engine: &Engine, args: &ShowArgs) -> Result<Code> {
     let trace = args.trace.then(|| Whole::new(&std::env::temp_dir().join("poolproof-trace.jsonl"))).transpose()?;
     let job = Job {
         file: file.path.clone(),
-        text: file.text.to_string(),
+        text: Arc::clone(&file.text),
         pool: args.pool.clone(),
         seed,
         trace: trace.as_ref().map(|whole| whole.path().to_owned()),

@@ -179,7 +179,7 @@ fn all_as_expected() {
     a         steady   pass                   3     0.030 s         -
     a         limited  unsupported: close     -           -         -
 
-    6 runs: 1 pass, 1 unsupported
+    6 runs of 2 pairs of scenario and pool: 1 pass, 1 unsupported
     ");
 }
 
@@ -195,7 +195,7 @@ fn a_violation_is_explained_with_its_replay() {
       seed 2: violates eventual-release at 1.500 s, actor 3: its lease did not come back
       replay: poolproof show a.toml --pool flaky --seed 2
 
-    3 runs: 1 FAILED
+    3 runs of 1 pair of scenario and pool: 1 FAILED
     ");
 }
 
@@ -300,4 +300,80 @@ fn a_worker_that_comes_late_makes_no_trace_anew() {
     let gone = folder.path().join(".t.jsonl.1.tmp");
     assert_eq!(files::open(&gone).unwrap_err().kind(), std::io::ErrorKind::NotFound);
     assert!(!gone.exists());
+}
+
+#[test]
+fn a_comparison_sets_pools_side_by_side() {
+    let scenario = format!("{SCENARIO}{}", KNOWN.replace("POOL", "leaky"));
+    let pools = ["--pool", "steady", "--pool", "leaky", "--pool", "limited"];
+    let (code, out, _) = command(&scenario, &[["compare", "a.toml"].as_slice(), &pools].concat());
+    assert_eq!(code, 0, "{out}");
+    let line =
+        |begin: &str| out.lines().find(|line| line.starts_with(begin)).unwrap_or_else(|| panic!("{begin}: {out}"));
+    assert_eq!(line("a ").split_whitespace().collect::<Vec<_>>(), ["a", "pass", "known", "unsupported"]);
+    assert!(line("leaky").contains("known: eventual-release"), "{out}");
+    assert!(line("steady").contains("0.03 s"), "the worst wait of all seeds: {out}");
+
+    let (code, out, _) = command(&scenario, &[["compare", "a.toml", "--markdown"].as_slice(), &pools].concat());
+    assert_eq!(code, 0);
+    assert!(out.contains("| [eventual-release](https://example.org/1)<br><sub>"), "{out}");
+    assert!(out.contains(" can't: close |"), "{out}");
+
+    let (code, out, _) = command(&scenario, &[["compare", "a.toml", "--json"].as_slice(), &pools].concat());
+    assert_eq!(code, 0);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let cells = &json["scenarios"][0]["cells"];
+    assert_eq!(cells[1]["violations"][0]["link"], "https://example.org/1");
+    assert_eq!(cells[2]["lacks"][0], "close");
+    assert_eq!(cells[0]["worst_wait_s"], 0.03);
+}
+
+#[test]
+fn a_comparison_says_what_is_not_as_expected() {
+    let (code, out, _) = command(SCENARIO, &["compare", "a.toml", "--pool", "leaky"]);
+    assert_eq!(code, 1);
+    assert!(out.contains("\n  leaky: seed 1: violates eventual-release at 1.500 s"), "{out}");
+    assert!(out.contains("\n  replay: poolproof show a.toml --pool leaky --seed 1\n"), "{out}");
+    let about = SCENARIO.replace("seeds = [1, 2, 3]", "seeds = [1]\npools = [\"flaky\"]");
+    let (code, _, err) = command(&about, &["compare", "a.toml"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("these stories are about other pools"), "{err}");
+}
+
+#[test]
+fn what_is_no_file_is_written_to_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let null = std::fs::canonicalize("/dev/null").unwrap();
+    std::os::unix::fs::symlink(&null, folder.path().join("null")).unwrap();
+    std::fs::write(folder.path().join("real"), "").unwrap();
+    std::os::unix::fs::symlink("real", folder.path().join("link")).unwrap();
+    for (target, kept) in [("null", ""), ("link", "{\"seed\":1}\n")] {
+        let arguments = ["run", "a.toml", "--pool", "steady", "--seed", "1", "--trace", target];
+        let (code, _, err) = command_in(folder.path(), SCENARIO, &arguments);
+        assert_eq!(code, 0, "{err}");
+        assert!(
+            std::fs::symlink_metadata(folder.path().join(target)).unwrap().is_symlink(),
+            "{target} is a link still"
+        );
+        assert_eq!(std::fs::read_to_string(folder.path().join(target)).unwrap(), kept);
+    }
+}
+
+#[test]
+fn a_run_that_stalls_keeps_its_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["run", "a.toml", "--pool", "spinning", "--seed", "7", "--stall-after", "1", "--trace", "t.jsonl"];
+    let (code, out, _) = command_in(folder.path(), SCENARIO, &arguments);
+    assert_eq!(code, 1, "{out}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("t.jsonl")).unwrap(), "{\"seed\":7}\n");
+}
+
+#[test]
+fn a_file_that_is_no_text_is_one_mistake_among_others() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("b.toml"), b"title = \"A\"\nstory = \"\xff\"\n").unwrap();
+    let (code, _, err) = command_in(folder.path(), &SCENARIO.replace("until", "untill"), &["check", "."]);
+    assert_eq!(code, 2);
+    assert!(err.contains("untill") && err.contains("byte 21 of the file begins no character"), "{err}");
+    assert!(err.contains("b.toml:2:10"), "{err}");
 }

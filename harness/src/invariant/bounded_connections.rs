@@ -118,6 +118,7 @@ impl Judge for BoundedConnections {
                 Kind::Phase,
                 Kind::AcquireEnd,
                 Kind::Released,
+                Kind::Invalidated,
                 Kind::Detached,
                 Kind::PoolResized,
             ],

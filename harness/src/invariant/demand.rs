@@ -148,6 +148,7 @@ fn has_reason(id: ConnId, pool: &PoolView, now: Duration, view: &View) -> bool {
     let idle = conn.released.map_or(age, |(released, _)| now.saturating_sub(released));
     conn.end != ClientEnd::Open
         || conn.detached
+        || conn.invalidated
         || conn.former
         || matches!(view.class(id), Class::Dead)
         || conn.tainted

@@ -4,7 +4,7 @@
 //! connection any more, and where the settings promise a rollback or a discard (and the pool can do it) no transaction
 //! is open; or it was handed out again, or its client end or its backend is gone. While an abandoned statement runs, the
 //! pool can do nothing: the bound starts anew when it has ended. Where the flow may be silently dead, or the world is
-//! faulty, nothing is judged. A connection that was never handed out again although the capacity probe asked for all of
+//! faulty, nothing is judged. A connection that was invalidated is to be closed within the bound. A connection that was never handed out again although the capacity probe asked for all of
 //! them and did not get them was lost by the pool. What the
 //! application keeps from the pool is told as well, since a story may be about it: a lease that it leaked, one that it
 //! lost in a reference cycle and that no collection has found within the bound, and one that its thread's session keeps
@@ -58,6 +58,7 @@ struct Pending {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Returned,
+    Invalidated,
     Leaked,
     Lost,
     Kept,
@@ -104,7 +105,7 @@ impl EventualRelease {
         }
     }
 
-    /// The application keeps a lease from here on.
+    /// The connection is kept from the pool from here on.
     fn keeps(&mut self, actor: ActorId, conn: ConnId, now: Duration, fate: Fate) {
         self.pending.push_back(Pending { due: now + self.bound, ended: now, actor, conn, fate });
     }
@@ -124,6 +125,18 @@ impl EventualRelease {
             return;
         };
         if conn.end != ClientEnd::Open || conn.state.is_none() {
+            return;
+        }
+        if pending.fate == Fate::Invalidated {
+            // Its client's end is all that the pool can close: a backend that no FIN reaches is an orphan.
+            out.add(&META, || {
+                let sentence = format!(
+                    "it was invalidated at {}, and {} later it is still open",
+                    seconds(pending.ended),
+                    seconds(now.saturating_sub(pending.ended))
+                );
+                Violation::new(&META, now, Who::Actor(pending.actor), sentence).on(pending.conn, view)
+            });
             return;
         }
         if pending.fate != Fate::Returned {
@@ -186,7 +199,7 @@ impl EventualRelease {
                 "it lost its lease in a reference cycle at {ended}, and {} later no collection has returned it",
                 seconds(self.bound)
             ),
-            Fate::Leaked | Fate::Returned => {
+            Fate::Leaked | Fate::Returned | Fate::Invalidated => {
                 format!("the actor ended at {ended} and leaked its lease: the application never gave it back")
             }
         };
@@ -227,7 +240,15 @@ impl Judge for EventualRelease {
 
     fn wants(&self) -> Wants {
         Wants {
-            before: &[Kind::Released, Kind::Leaked, Kind::ActorEnd, Kind::AcquireEnd, Kind::Process, Kind::Phase],
+            before: &[
+                Kind::Released,
+                Kind::Invalidated,
+                Kind::Leaked,
+                Kind::ActorEnd,
+                Kind::AcquireEnd,
+                Kind::Process,
+                Kind::Phase,
+            ],
             after: &[],
         }
     }
@@ -238,6 +259,7 @@ impl Judge for EventualRelease {
         }
         match &event.what {
             What::Released { actor, conn } => self.ended(*actor, *conn, event.at, view),
+            What::Invalidated { actor, conn } => self.keeps(*actor, *conn, event.at, Fate::Invalidated),
             What::Leaked { actor, conn } => self.leaked.push((*actor, *conn)),
             What::Lost { actor, conn } => self.keeps(*actor, *conn, event.at, Fate::Lost),
             What::Kept { actor, conn } => self.keeps(*actor, *conn, event.at, Fate::Kept),
@@ -309,6 +331,16 @@ mod tests {
         case.at(20).ends(1, ActorEnd::Abandoned);
         case.at(20_000).asks(2).phase(Phase::Healing);
         case.at(20_001).open(2).gets(2, 2).releases(2, 2).violates(META.name, 1);
+    }
+
+    #[test]
+    fn an_invalidated_connection_is_closed() {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).invalidates(1, 1).at(20).closed(1);
+        case.at(20_000).asks(2).phase(Phase::Healing).is_innocent();
+
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).invalidates(1, 1).at(20_000).asks(2).violates(META.name, 1);
     }
 
     #[test]

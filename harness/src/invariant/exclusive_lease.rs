@@ -1,4 +1,5 @@
-//! A connection is never in two leases at once, nor used by one who does not hold it.
+//! A connection is never in two leases at once, nor used by one who does not hold it. One that was taken out of the pool, or
+//! invalidated, is never in another.
 //!
 //! Within one virtual millisecond a release and the next lease have no order: a lease that seems to overlap is held
 //! back until the millisecond is over, and forgotten if the former lease ended in it.
@@ -65,7 +66,8 @@ impl Judge for ExclusiveLease {
     }
 
     fn wants(&self) -> Wants {
-        const BEFORE: &[Kind] = &[Kind::AcquireEnd, Kind::Released, Kind::ActorEnd, Kind::SqlStart, Kind::Phase];
+        const BEFORE: &[Kind] =
+            &[Kind::AcquireEnd, Kind::Released, Kind::Invalidated, Kind::ActorEnd, Kind::SqlStart, Kind::Phase];
         Wants { before: if self.shared { &[] } else { BEFORE }, after: &[] }
     }
 
@@ -78,10 +80,12 @@ impl Judge for ExclusiveLease {
                 if let Some(former) = known.lease.filter(|former| !self.per_thread || former != actor) {
                     self.open.push(Overlap { at: event.at, conn: *conn, former, newer: *actor });
                 }
-                if known.detached || known.pool != *pool {
+                if known.detached || known.invalidated || known.pool != *pool {
                     out.add(&META, || {
                         let sentence = if known.detached {
                             "it was handed out after it had been taken out of the pool".to_owned()
+                        } else if known.invalidated {
+                            "it was handed out after it had been invalidated".to_owned()
                         } else {
                             format!("pool {} handed it out, but it belongs to pool {}", pool.0, known.pool.0)
                         };
@@ -89,7 +93,7 @@ impl Judge for ExclusiveLease {
                     });
                 }
             }
-            What::Released { actor, conn } => {
+            What::Released { actor, conn } | What::Invalidated { actor, conn } => {
                 self.open.retain(|overlap| {
                     overlap.conn != *conn || overlap.former != *actor || overlap.at.as_millis() != event.at.as_millis()
                 });

@@ -260,6 +260,10 @@ impl Case {
         self.happens(What::AcquireEnd { actor: ActorId(actor), pool: PoolId(1), result })
     }
 
+    pub(crate) fn invalidates(&mut self, actor: u32, conn: u32) -> &mut Case {
+        self.happens(What::Invalidated { actor: ActorId(actor), conn: ConnId(conn) })
+    }
+
     pub(crate) fn releases(&mut self, actor: u32, conn: u32) -> &mut Case {
         self.happens(What::Released { actor: ActorId(actor), conn: ConnId(conn) })
     }

@@ -223,6 +223,22 @@ fn a_closed_pool_refuses_and_has_no_connections() {
 }
 
 #[test]
+fn an_invalidated_connection_is_closed_and_its_place_is_free() {
+    with_each("invalidate", async |server, adapter| {
+        let pool = build(server, adapter, settings()).await;
+        let (mut first, _second) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+        first.client().batch_execute("BEGIN").await.unwrap();
+        let pid = identify(first.client());
+        first.invalidate().await;
+        settle().await;
+        assert_eq!(server.count(), 1);
+        let mut third = pool.acquire().await.unwrap();
+        assert_ne!(identify(third.client()), pid);
+        assert_eq!(server.count(), 2);
+    });
+}
+
+#[test]
 fn a_detached_connection_is_no_longer_the_pools() {
     with_each("detach", async |server, adapter| {
         let pool = build(server, adapter, settings()).await;

@@ -8,10 +8,11 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 use super::connector::Socket;
 
@@ -34,6 +35,9 @@ pub struct TransactionWatch {
     requests: AtomicU32,
     answers: AtomicU32,
     last: AtomicU8,
+    /// The stream is gone: no answer will come any more.
+    gone: AtomicBool,
+    changed: Notify,
 }
 
 impl TransactionWatch {
@@ -50,6 +54,17 @@ impl TransactionWatch {
         }
     }
 
+    /// Waits until no request is without its answer, or none will come.
+    pub(super) async fn at_rest(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.status() != TransactionStatus::Active || self.gone.load(Ordering::Relaxed) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     fn requested(&self, kind: u8) {
         if matches!(kind, b'Q' | b'S' | b'F') {
             self.requests.fetch_add(1, Ordering::Relaxed);
@@ -62,7 +77,13 @@ impl TransactionWatch {
             if self.last.swap(first, Ordering::Relaxed) != 0 {
                 self.answers.fetch_add(1, Ordering::Relaxed);
             }
+            self.changed.notify_waiters();
         }
+    }
+
+    fn end(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+        self.changed.notify_waiters();
     }
 }
 
@@ -78,6 +99,12 @@ impl WatchedSocket {
     pub(super) fn new(inner: Box<dyn Socket>, watch: Arc<TransactionWatch>) -> WatchedSocket {
         // What a client sends first, StartupMessage, has no type byte. There is no SSLRequest: the world has no TLS.
         WatchedSocket { inner, watch, requests: Messages::untyped(), answers: Messages::typed() }
+    }
+}
+
+impl Drop for WatchedSocket {
+    fn drop(&mut self) {
+        self.watch.end();
     }
 }
 

@@ -264,7 +264,7 @@ fn work(spawns: Vec<String>) -> impl Strategy<Value = Step> {
 fn lease(spawns: Vec<String>) -> impl Strategy<Value = Vec<Step>> {
     let acquire =
         (maybe(), cancel()).prop_map(|(deadline, cancel)| Step { action: Action::Acquire { deadline }, cancel });
-    let end = select(vec![Action::Release, Action::Leak, Action::Lose]).prop_map(plain);
+    let end = select(vec![Action::Release, Action::Leak, Action::Lose, Action::Invalidate]).prop_map(plain);
     (acquire, 0u32..4, vec(work(spawns), 0..5), end).prop_map(|(acquire, kind, work, end)| {
         let work = work.into_iter();
         match kind {

@@ -49,6 +49,7 @@ pub const FILES: &[(&str, &str)] = files! {
     "lifecycle/close_in_every_state.toml"
     "lifecycle/detach.toml"
     "lifecycle/drop_in_use.toml"
+    "lifecycle/invalidate.toml"
     "lifecycle/min_idle_refill.toml"
     "lifecycle/resize_before_use.toml"
     "lifecycle/resize_in_use.toml"

@@ -181,6 +181,14 @@ impl Report {
         }
     }
 
+    /// Of a file that is no text: `lossy` is what can be read of it, `at` the first byte that can't.
+    pub(crate) fn not_utf8(name: &str, lossy: &str, at: usize) -> Self {
+        let mistake = Diagnostic::new("scenario::not_utf8", at..at, "this is not text in UTF-8")
+            .label(format!("byte {at} of the file begins no character"))
+            .help("save the file as UTF-8");
+        Report::new(name, lossy, vec![mistake])
+    }
+
     /// The name of the file, as it was given to the parser.
     #[must_use]
     pub fn name(&self) -> &str {

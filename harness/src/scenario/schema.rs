@@ -463,8 +463,8 @@ enum Arrive {
 #[expect(dead_code, reason = "it describes files")]
 enum Step {
     /// A step: "acquire", "acquire within 2s", "sql SELECT 1", "prepared SELECT 1", "expect row SELECT 1", "begin",
-    /// "commit", "rollback", "hold 5ms..20ms", "release", "leak", "lose", "abandon after 5ms", "panic", "detach", "close
-    /// pool", "new pool", "drop pool", "dispose pool", "lose pool", "collect", "allocate 100", "session", "flush
+    /// "commit", "rollback", "hold 5ms..20ms", "release", "leak", "lose", "abandon after 5ms", "panic", "detach",
+    /// "invalidate", "close pool", "new pool", "drop pool", "dispose pool", "lose pool", "collect", "allocate 100", "session", "flush
     /// STATEMENT", "remove session", "put QUEUE PAYLOAD", "take QUEUE", "done QUEUE", "join QUEUE", "kill NAME",
     /// "resize 5", "status", "spawn NAME", "spawn NAME and wait"; with "cancel after 10ms: ", "cancel at poll 2: ",
     /// "cancel at wake 1: " or "cancel at every poll: " before it, its future is dropped.

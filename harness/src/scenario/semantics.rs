@@ -172,6 +172,11 @@ impl Walk<'_, '_> {
                 self.needs_lease("`leak`", &span);
                 self.lease = Lease::Gone { how: "leaked here", at: span };
             }
+            Action::Invalidate => {
+                self.not_in_session("`invalidate`", &span);
+                self.needs_lease("`invalidate`", &span);
+                self.lease = Lease::Gone { how: "invalidated here", at: span };
+            }
             Action::Detach => {
                 self.not_in_session("`detach`", &span);
                 if let Lease::Detached { at } = &self.lease {

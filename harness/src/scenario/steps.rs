@@ -195,6 +195,7 @@ pub(super) fn can_wait(action: &Action) -> bool {
         | Action::Abandon { .. }
         | Action::Panic
         | Action::Detach
+        | Action::Invalidate
         | Action::DropPool
         | Action::Resize(_)
         | Action::Status => false,
@@ -273,6 +274,7 @@ fn action(words: &mut Words<'_>) -> Result<Action, Wrong> {
         }
         "panic" => Action::Panic,
         "detach" => Action::Detach,
+        "invalidate" => Action::Invalidate,
         "close" => {
             words.literal("pool", "close pool")?;
             Action::ClosePool
@@ -432,6 +434,7 @@ mod tests {
             ("hold 5ms", plain(Action::Hold { min: MS(5), max: MS(5) })),
             ("hold 5ms..20ms", plain(Action::Hold { min: MS(5), max: MS(20) })),
             ("abandon after 5ms", plain(Action::Abandon { after: MS(5) })),
+            ("invalidate", plain(Action::Invalidate)),
             ("close pool", plain(Action::ClosePool)),
             ("dispose pool", plain(Action::DisposePool)),
             ("lose", plain(Action::Lose)),
@@ -494,6 +497,7 @@ mod tests {
             ("resize x", "x", "`x` is not a number"),
             ("allocate 5..x", "x", "`x` is not a number"),
             ("allocate 9..5", "9..5", "the range is the wrong way round"),
+            ("invalidate it", "it", "`it` is too much after `invalidate`"),
             ("lose it", "it", "`pool` was expected, not `it`"),
             ("expect SELECT 1", "SELECT", "`row` was expected, not `SELECT`"),
             ("put", "", "the queue is missing"),

@@ -115,7 +115,7 @@ impl Case {
     }
 
     fn job(&self, seed: u64, trace: Option<PathBuf>) -> Job {
-        let (file, text, pool) = (self.file.path.clone(), self.file.text.to_string(), self.pool().to_owned());
+        let (file, text, pool) = (self.file.path.clone(), Arc::clone(&self.file.text), self.pool().to_owned());
         if let Some(path) = &trace {
             // Where it can't be made, the run says so.
             let _told_by_the_run = File::create(path);

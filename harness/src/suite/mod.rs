@@ -45,9 +45,10 @@ use std::sync::Arc;
 use semver::Version;
 
 use crate::cli::Engine;
+use crate::cli::error::Failure;
 use crate::cli::files::{self, ScenarioFile};
 use crate::cli::job::Job;
-use crate::cli::run::pools_of;
+use crate::cli::pairs::pools_of;
 use crate::pool::Adapter;
 use crate::scenario::built_in;
 use crate::scenario::settings::{self, Around, KnownBug, Settings};
@@ -253,7 +254,8 @@ impl Suite {
         if !path.exists() {
             return Ok(self.settings.clone());
         }
-        let text = files::text_of(path).map_err(|failure| failure.to_string())?;
+        let told = |report| Failure::Files(vec![report]).to_string();
+        let text = files::text_of(path).map_err(|failure| failure.to_string())?.map_err(told)?;
         let own: Vec<&str> = self.pools.iter().map(|adapter| adapter.name()).collect();
         let pools = engine.all_pools();
         let all: Vec<&str> = pools.iter().map(|adapter| adapter.name()).collect();
@@ -263,8 +265,7 @@ impl Suite {
             scenarios_at: &|path| stems_at(path),
             code: &self.settings,
         };
-        let file = settings::parse(settings::FILE, &text, &around)
-            .map_err(|report| crate::cli::error::Failure::Files(vec![report]).to_string())?;
+        let file = settings::parse(settings::FILE, &text, &around).map_err(told)?;
         Ok(file.with(&self.settings))
     }
 

@@ -416,6 +416,13 @@ pub enum What {
         /// Which connection.
         conn: ConnId,
     },
+    /// The actor had its connection closed, and its lease with it.
+    Invalidated {
+        /// Which.
+        actor: ActorId,
+        /// Which connection.
+        conn: ConnId,
+    },
     /// A detached connection was dropped.
     DetachedDropped {
         /// Which connection.

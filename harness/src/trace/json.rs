@@ -72,6 +72,7 @@ fn name(what: &What) -> &'static str {
         What::ThreadBlocked { .. } => "thread_blocked",
         What::ThreadFree { .. } => "thread_free",
         What::Detached { .. } => "detached",
+        What::Invalidated { .. } => "invalidated",
         What::DetachedDropped { .. } => "detached_dropped",
         What::StepCancelled { .. } => "step_cancelled",
         What::FaultBegin { .. } => "fault_begin",
@@ -204,7 +205,8 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
         | What::Lost { actor, conn }
         | What::Kept { actor, conn }
         | What::Resumed { actor, conn }
-        | What::Detached { actor, conn } => {
+        | What::Detached { actor, conn }
+        | What::Invalidated { actor, conn } => {
             map.serialize_entry("actor", &actor.0)?;
             map.serialize_entry("conn", &conn.0)
         }

@@ -20,7 +20,7 @@ use super::figures::Figures;
 use super::json::lifecycle_name;
 use super::view::{Totals, View};
 use crate::invariant::Violations;
-use crate::scenario::model::PoolSettings;
+use crate::scenario::model::{ErrorCheck, PoolSettings};
 
 /// The most lines of events in a story; its head and its end need some twenty more.
 const EVENT_LINES: usize = 38;
@@ -77,6 +77,8 @@ pub struct Head<'a> {
     pub version: &'a str,
     /// The run's seed.
     pub seed: u64,
+    /// The errors that the scenario expects: how often each was seen, and when first, is told with its whole text.
+    pub errors: &'a [ErrorCheck],
 }
 
 impl Story {
@@ -169,6 +171,9 @@ impl Story {
             }
             What::Detached { .. } => {
                 self.fold(at, Worth::Detail, "actor".into(), "took a connection out of the pool", view);
+            }
+            What::Invalidated { .. } => {
+                self.fold(at, Worth::Detail, "actor".into(), "invalidated a connection", view);
             }
             What::DetachedDropped { .. } => {
                 self.fold(at, Worth::Detail, "actor".into(), "dropped a detached connection", view);
@@ -413,14 +418,14 @@ impl Story {
             "          wait: acquires that wait, used: leases, idle and dial(ling): connections | srv: backends of the \
              server, in tx: in a transaction, block: waiting for a lock\n"
         );
-        end(&mut out, figures, violations);
+        end(&mut out, head.errors, figures, violations);
         let _ = writeln!(out, "verdict: {verdict}");
         out
     }
 }
 
 /// What follows the events: errors, times, connections, violations.
-fn end(out: &mut String, figures: &Figures, violations: &Violations) {
+fn end(out: &mut String, expected: &[ErrorCheck], figures: &Figures, violations: &Violations) {
     let mut errors: Vec<(&String, &u64)> = figures.errors.iter().collect();
     errors.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let more = errors.len().saturating_sub(8);
@@ -434,6 +439,12 @@ fn end(out: &mut String, figures: &Figures, violations: &Violations) {
         "done: {} actors, {} leases, {} statements; errors: {list}",
         figures.actors, figures.acquires_ok, figures.statements_ok
     );
+    for text in expected.iter().map(|check| &check.text) {
+        let _ = match figures.texts.with(text) {
+            Some(seen) => writeln!(out, "error ×{}, first at {}: {text}", seen.count, tenths(seen.first)),
+            None => writeln!(out, "error never seen: {text}"),
+        };
+    }
     let times = |what: &super::figures::Histogram| {
         let (median, p99) = (what.quantile(0.5), what.quantile(0.99));
         format!("median {}, 99% {}, worst {}", exact(median), exact(p99), exact(what.worst()))
@@ -607,7 +618,7 @@ mod tests {
     use poolproof_sim::postgres::event::{BackendState, Lifecycle};
 
     const HEAD: Head<'_> =
-        Head { title: "A fast restart of the server under load", pool: "bb8", version: "0.9.1", seed: 7 };
+        Head { title: "A fast restart of the server under load", pool: "bb8", version: "0.9.1", seed: 7, errors: &[] };
 
     /// A restart every twenty seconds under load, as often as asked.
     fn restarts(times: u32) -> Case {

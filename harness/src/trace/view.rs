@@ -83,6 +83,8 @@ pub struct ConnView {
     pub leaked: bool,
     /// Whether it was taken out of the pool.
     pub detached: bool,
+    /// Whether it is to be closed, at the wish of whoever had it: it does not come back.
+    pub invalidated: bool,
     /// Whether its pool has let go of all that it had since: it does not come back.
     pub former: bool,
     /// When its last lease began.
@@ -566,6 +568,10 @@ impl View {
                 self.release(*actor, *conn);
                 self.change(*conn, |conn| conn.detached = true);
             }
+            What::Invalidated { actor, conn } => {
+                self.release(*actor, *conn);
+                self.change(*conn, |conn| conn.invalidated = true);
+            }
             What::StepCancelled { actor, .. } => {
                 if let Some(actor) = self.actors.get_mut(&actor.0)
                     && actor.waiting.is_some()
@@ -890,6 +896,7 @@ impl View {
             also: Vec::new(),
             leaked: false,
             detached: false,
+            invalidated: false,
             former: false,
             leased_at: None,
             released: None,
@@ -1217,6 +1224,8 @@ fn classify(conn: &ConnView) -> Class {
         (ClientEnd::Dialling, _) => Class::Dialling,
         (ClientEnd::Open, _) if conn.detached || conn.former => Class::Detached,
         (ClientEnd::Open, true) => Class::Leased,
+        // It is being closed.
+        (ClientEnd::Open, false) if conn.invalidated => Class::Busy,
         (ClientEnd::Open, false) => match conn.state {
             None => Class::Dead,
             Some(BackendState::Starting | BackendState::Active) => Class::Busy,

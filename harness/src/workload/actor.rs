@@ -289,6 +289,7 @@ impl Actor {
             }
             Op::Panic => panic!("{PLANNED_PANIC}"),
             Op::Detach => self.detach(),
+            Op::Invalidate => self.invalidate().await,
             Op::ClosePool => self.close_pool().await,
             Op::NewPool => self.new_pool().await,
             Op::DropPool => {
@@ -498,6 +499,24 @@ impl Actor {
                         Err(Failed)
                     }
                 }
+            }
+            other => {
+                self.grip = other;
+                Err(Failed)
+            }
+        }
+    }
+
+    async fn invalidate(&mut self) -> StepResult {
+        if !self.can().invalidate {
+            return Err(Failed);
+        }
+        match self.grip.take() {
+            Some(Grip { conn, hold: Hold::Lease(lease) }) => {
+                self.in_transaction = false;
+                self.recorder().record(What::Invalidated { actor: self.id, conn });
+                lease.invalidate().await;
+                Ok(())
             }
             other => {
                 self.grip = other;

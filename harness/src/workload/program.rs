@@ -53,6 +53,7 @@ pub(super) enum Op {
     Abandon { after: Duration },
     Panic,
     Detach,
+    Invalidate,
     ClosePool,
     NewPool,
     DropPool,
@@ -105,6 +106,7 @@ pub fn needs(scenario: &Scenario) -> BTreeSet<&'static str> {
                 Action::ClosePool => drop(needs.insert("close")),
                 Action::Resize(_) => drop(needs.insert("resize")),
                 Action::Detach => drop(needs.insert("detach")),
+                Action::Invalidate => drop(needs.insert("invalidate")),
                 Action::DisposePool => drop(needs.insert("dispose")),
                 Action::Repeat { steps, .. } | Action::While { steps, .. } => add(needs, steps),
                 _ => {}
@@ -164,6 +166,7 @@ fn op(action: &Action, scenario: &Scenario) -> Op {
         Action::Abandon { after } => Op::Abandon { after: *after },
         Action::Panic => Op::Panic,
         Action::Detach => Op::Detach,
+        Action::Invalidate => Op::Invalidate,
         Action::ClosePool => Op::ClosePool,
         Action::NewPool => Op::NewPool,
         Action::DropPool => Op::DropPool,
@@ -332,6 +335,7 @@ mod tests {
         assert_eq!(needs_of(&[r#"["close pool"]"#]), ["close"]);
         assert_eq!(needs_of(&[r#"["resize 3"]"#]), ["resize"]);
         assert_eq!(needs_of(&[r#"["acquire", "detach"]"#]), ["detach"]);
+        assert_eq!(needs_of(&[r#"["acquire", "invalidate"]"#]), ["invalidate"]);
         // Also inside a repetition, behind a `cancel`, in a later workload, and each once.
         let nested =
             r#"[{ repeat = 2, steps = ["acquire", { repeat = 2, steps = ["resize 2", "resize 3"] }, "release"] }]"#;
@@ -342,9 +346,9 @@ mod tests {
     /// A need that [`crate::verdict::can`] does not know would make every pool unsupported.
     #[test]
     fn needs_are_capabilities() {
-        let all = with_steps(&[r#"["acquire", "resize 2", "detach", "close pool"]"#]);
-        let needs = needs(&all);
-        assert_eq!(needs.len(), 3);
+        let steps = r#"["acquire", "invalidate", "acquire", "resize 2", "detach", "dispose pool", "close pool"]"#;
+        let needs = needs(&with_steps(&[steps]));
+        assert_eq!(needs.len(), 5);
         assert!(needs.iter().all(|need| crate::verdict::CAPABILITIES.contains(need)), "{needs:?}");
     }
 

@@ -208,6 +208,7 @@ fn words(event: &What) -> Option<String> {
         What::Released { actor, conn } => format!("{} releases {}", actor.0, conn.0),
         What::Leaked { actor, conn } => format!("{} leaks {}", actor.0, conn.0),
         What::Detached { actor, conn } => format!("{} detaches {}", actor.0, conn.0),
+        What::Invalidated { actor, conn } => format!("{} invalidates {}", actor.0, conn.0),
         What::DetachedDropped { conn } => format!("{} dropped", conn.0),
         What::StepCancelled { actor, step } => format!("{} cancels {step}", actor.0),
         What::PoolBuilt { pool, own, .. } => format!("pool {} built, own {own}", pool.0),
@@ -347,6 +348,17 @@ async fn a_detached_connection_is_the_actors_own() {
     stage.finish().await;
     assert_eq!(stage.story()[3..], ["1 detaches 1", "1 sends SELECT 1", "1 gets Ok", "1 dropped", "1 Done"]);
     assert_eq!(stage.server.count(), 0, "closed, not returned");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidated_connection_is_closed_and_the_actor_takes_another() {
+    let steps = vec![acquire(), sql("BEGIN"), step(Action::Invalidate), acquire(), release()];
+    let scenario = scenario(1, 1, vec![("request", once(steps))]);
+    let stage = Stage::with(&scenario, by_name("reference").unwrap()).await;
+    stage.finish().await;
+    let expected = ["1 invalidates 1", "1 acquires", "1 has 2", "1 releases 2", "1 Done"];
+    assert_eq!(stage.story()[5..], expected);
+    assert_eq!(stage.server.statements(), ["BEGIN"], "nothing was reset");
 }
 
 #[tokio::test(start_paused = true)]

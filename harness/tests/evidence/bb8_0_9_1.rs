@@ -133,3 +133,26 @@ async fn idle_timeout_does_not_spare_min_idle() {
     assert_eq!(pool.state().statistics.connections_closed_idle_timeout, 1);
     assert_eq!((manager.dials(), pool.state().idle_connections), (2, 1));
 }
+
+/// `PoolInternals::put` (internals.rs) makes the connection idle and wakes the first of those that wait;
+/// `Getting::get` gives it to whoever asks first. Who has just returned one asks before the woken one is polled, and that one
+/// waits again, behind all others (`PoolInner::get`, inner.rs).
+#[tokio::test(start_paused = true)]
+async fn serves_who_comes_back_before_who_waits() {
+    let pool = Pool::builder().max_size(1).build(Manager::new()).await.unwrap();
+    let hog = tokio::spawn({
+        let pool = pool.clone();
+        async move {
+            for _ in 0..10_000 {
+                let lease = pool.get().await.unwrap();
+                sleep(Duration::from_millis(20)).await;
+                drop(lease);
+            }
+        }
+    });
+    sleep(Duration::from_millis(1)).await;
+    let began = Instant::now();
+    assert!(matches!(pool.get().await.err(), Some(RunError::TimedOut)));
+    assert_eq!(began.elapsed(), Duration::from_secs(30), "the connection came back 1 000 times meanwhile");
+    assert!(!hog.is_finished());
+}

@@ -87,3 +87,26 @@ async fn waits_for_a_dead_connection_beside_the_one_it_dialled() {
     assert_eq!(pool.get().await.err(), Some(Text::from("get_timeout")));
     assert_eq!((manager.dials(), pool.state().idle), (2, 1));
 }
+
+/// `ConnectionGuard::drop` (guard.rs) sends the connection to the end of the channel, where `Pool::get_timeout` (pool.rs)
+/// receives from: flume wakes the first of those that wait, and gives the connection to whoever receives first. Who has just
+/// returned one does so before the woken one is polled.
+#[tokio::test(start_paused = true)]
+async fn serves_who_comes_back_before_who_waits() {
+    let pool = pool(&Manager::new(), 1);
+    let hog = tokio::spawn({
+        let pool = pool.clone();
+        async move {
+            for _ in 0..10_000 {
+                let lease = pool.get().await.unwrap();
+                sleep(Duration::from_millis(20)).await;
+                drop(lease);
+            }
+        }
+    });
+    sleep(Duration::from_millis(1)).await;
+    let began = Instant::now();
+    assert_eq!(pool.get().await.err(), Some(Text::from("get_timeout")));
+    assert_eq!(began.elapsed(), Duration::from_secs(30), "the connection came back 1 000 times meanwhile");
+    assert!(!hog.is_finished());
+}

@@ -1,80 +1,32 @@
-//! Does a situation's steps with the model, in virtual time, and tells what each step shows, as the recorder does with the
-//! real library.
+//! Does a situation's steps with the model of SQLAlchemy, in virtual time, and tells what each step shows, as the recorder does
+//! with the real library.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use poolproof::pool::Caller;
 use poolproof::pool::sqlalchemy::{Config, DbapiError, Engine, Error, Fairy, Flaw, Listener};
-use poolproof::pool::{Caller, Connector};
-use poolproof::scenario;
-use poolproof::trace::Recorder;
-use poolproof::world::SimWorld;
-use poolproof::world::sim::{HostDialer, LateObserver, PORT};
-use poolproof_sim::net::{FlowFilter, PortMode};
-use poolproof_sim::postgres::config::StopMode;
-use poolproof_sim::postgres::event::Pid;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::situation::Situation;
+use crate::stage::{SETTLE, Stage, libpq_text, words};
 
-/// What a step may take until all that follows from it has happened: some round trips of 2 ms.
-const SETTLE: Duration = Duration::from_millis(30);
-
-const WORLD: &str = r#"
-title = "A situation"
-story = "A situation of SQLAlchemy's pools."
-[server]
-sql = """
-CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL);
-INSERT INTO account VALUES (1, 100), (2, 100), (3, 100);
-"""
-[app.app]
-[workload.nothing]
-app = "app"
-arrive = { at = ["1s"] }
-steps = ["hold 1s"]
-[expect]
-until = "2s"
-"#;
-
-/// Drives a situation; each step is told as the records tell it.
-pub(crate) fn drive(situation: &Situation, flaw: Option<Flaw>) -> Vec<Value> {
-    let (config, steps) = (situation.config(), situation.steps.clone());
-    let name = situation.name.clone();
-    poolproof_sim::runtime::run(1, async move || {
-        let mut driver = Driver::start(config, flaw).await;
-        let mut told = Vec::new();
-        for step in steps {
-            told.push(driver.step(&step).await);
-        }
-        told
-    })
-    .unwrap_or_else(|failure| panic!("{name}: {failure}"))
-}
-
-/// Labels and events, as the listener keeps them.
-#[derive(Default)]
-struct Seen {
-    labels: BTreeMap<Pid, String>,
-    events: Vec<String>,
-}
-
-impl Seen {
-    fn label(&self, pid: Option<Pid>) -> String {
-        pid.map_or_else(|| "none".to_owned(), |pid| self.labels[&pid].clone())
+/// Does the steps; each is told as the records tell it.
+pub(crate) async fn drive(config: Config, steps: &[String], flaw: Option<Flaw>) -> Vec<Value> {
+    let mut driver = Driver::start(config, flaw).await;
+    let mut told = Vec::new();
+    for step in steps {
+        told.push(driver.step(step).await);
     }
+    told
 }
 
 struct Driver {
-    world: Arc<SimWorld>,
+    stage: Stage,
     engine: Arc<Engine>,
     config: Config,
-    seen: Arc<Mutex<Seen>>,
     fairies: BTreeMap<String, Arc<Fairy>>,
     owners: BTreeMap<String, Caller>,
     pending: BTreeMap<String, Pending>,
@@ -82,41 +34,29 @@ struct Driver {
     threads: u32,
 }
 
-/// A checkout in a thread of its own.
+/// A step in a thread of its own.
 struct Pending {
-    task: JoinHandle<(Result<Arc<Fairy>, Error>, Duration)>,
+    task: JoinHandle<Ended>,
     waits: bool,
+}
+
+/// What came of it.
+enum Ended {
+    Checkout(Result<Arc<Fairy>, Error>, Duration),
+    Statement(Result<Option<String>, DbapiError>),
+    Nothing,
 }
 
 impl Driver {
     async fn start(config: Config, flaw: Option<Flaw>) -> Driver {
-        let scenario = Arc::new(scenario::parse("a situation", WORLD).unwrap());
-        let world = SimWorld::new(&scenario, 1, Arc::new(LateObserver::<Recorder>::default())).unwrap();
-        world.ready().await;
-        let host = world.host("app", 0);
-        let dialer = Arc::new(HostDialer::new(host, &world, Arc::new(AtomicBool::new(true))));
-        let recorder = Recorder::keeping();
-        let pool = recorder.next_pool();
-        let connector = Connector::new(world.driver_config("app", "app"), dialer, recorder, pool);
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let listener: Listener = {
-            let seen = Arc::clone(&seen);
-            Arc::new(move |event| {
-                let mut seen = seen.lock();
-                if let Some(pid) = event.connection {
-                    let label = format!("c{}", seen.labels.len() + 1);
-                    seen.labels.entry(pid).or_insert(label);
-                }
-                let told = format!("{} {}", event.kind.as_str(), seen.label(event.connection));
-                seen.events.push(told);
-            })
-        };
-        let engine = Arc::new(Engine::flawed(config.clone(), connector, Some(listener), flaw));
+        let stage = Stage::start().await;
+        let seen = stage.seen();
+        let listener: Listener = Arc::new(move |event| seen.tell(event.kind.as_str(), event.connection));
+        let engine = Arc::new(Engine::flawed(config.clone(), stage.connector(), Some(listener), flaw));
         Driver {
-            world,
+            stage,
             engine,
             config,
-            seen,
             fairies: BTreeMap::new(),
             owners: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -136,36 +76,11 @@ impl Driver {
                 "overflow": counters.overflow,
             })
         });
-        let backends = self.backends();
-        let events = std::mem::take(&mut self.seen.lock().events);
-        json!({ "step": text, "outcome": outcome, "status": status, "events": events, "backends": backends })
-    }
-
-    /// Label and state of each backend, by label.
-    fn backends(&self) -> Vec<String> {
-        let seen = self.seen.lock();
-        let mut backends: Vec<(String, &str)> = self
-            .world
-            .primary
-            .server
-            .backends()
-            .iter()
-            .map(|backend| {
-                let label = seen.labels.get(&backend.pid).cloned().unwrap_or_else(|| "unknown".to_owned());
-                (label, backend.state.as_str())
-            })
-            .collect();
-        backends.sort_by_key(|(label, _)| (label.len(), label.clone()));
-        backends.iter().map(|(label, state)| format!("{label} {state}")).collect()
+        self.stage.told(text, &outcome, &json!(status))
     }
 
     async fn perform(&mut self, text: &str) -> Value {
-        let (text, thread) = match text.rsplit_once(" in ") {
-            Some((rest, "main")) => (rest, Some(Caller::MAIN)),
-            Some((rest, thread)) if thread.starts_with('t') => (rest, Some(Caller(thread[1..].parse().unwrap()))),
-            _ => (text, None),
-        };
-        let words: Vec<&str> = text.splitn(3, ' ').collect();
+        let (words, thread) = words(text);
         // Only a model with a mistake gets here: its checkout has failed.
         if let ["checkin" | "sql" | "ask" | "commit" | "rollback" | "invalidate" | "detach" | "drop" | "lose", name, ..]
         | ["soft", "invalidate", name] = words[..]
@@ -178,6 +93,10 @@ impl Driver {
             ["waiting", "checkout", name] => self.begin_checkout(name, true).await,
             ["dialling", "checkout", name] => self.begin_checkout(name, false).await,
             ["join", name] => self.join(name).await,
+            ["begin", what, rest] => {
+                self.begin(what, rest, thread).await;
+                Value::Null
+            }
             ["checkin", name] => {
                 let fairy = Arc::clone(&self.fairies[name]);
                 self.caller(name, thread).scope(fairy.close()).await;
@@ -197,12 +116,12 @@ impl Driver {
                 self.statement_outcome(name, result.map(|()| None))
             }
             ["invalidate", name] => {
-                let _calls = self.caller(name, thread).enter();
-                self.fairies[name].invalidate(false);
+                let fairy = Arc::clone(&self.fairies[name]);
+                self.caller(name, thread).scope(fairy.invalidate()).await;
                 Value::Null
             }
             ["soft", "invalidate", name] => {
-                self.fairies[name].invalidate(true);
+                self.fairies[name].soft_invalidate();
                 Value::Null
             }
             ["detach", name] => {
@@ -226,54 +145,18 @@ impl Driver {
                 Value::Null
             }
             ["dispose"] => {
-                self.engine.dispose(true);
+                self.engine.dispose(true).await;
                 Value::Null
             }
             ["dispose", "without", "closing"] => {
-                self.engine.dispose(false);
+                self.engine.dispose(false).await;
                 Value::Null
             }
-            ["terminate", name] => {
-                let pid = match self.fairies.get(name) {
-                    Some(fairy) => fairy.pid().unwrap(),
-                    None => *self.seen.lock().labels.iter().find(|(_, label)| *label == name).unwrap().0,
-                };
-                assert!(self.world.primary.server.terminate(pid), "there is no backend of {name}");
+            _ => {
+                let pid = words.get(1).and_then(|name| self.fairies.get(*name)).map(|fairy| fairy.pid().unwrap());
+                self.stage.perform(&words, pid).await;
                 Value::Null
             }
-            ["limit", limit] => {
-                let limit: i64 = limit.parse().unwrap();
-                self.world.primary.server.limit_role("app", u32::try_from(limit).ok());
-                Value::Null
-            }
-            ["stop"] => {
-                self.stop().await;
-                Value::Null
-            }
-            ["start"] => {
-                self.start_server().await;
-                Value::Null
-            }
-            ["restart"] => {
-                self.stop().await;
-                self.start_server().await;
-                Value::Null
-            }
-            ["silence"] => {
-                self.port(PortMode::AcceptSilence);
-                Value::Null
-            }
-            ["speak"] => {
-                self.port(PortMode::Open);
-                // Nothing but what was held is open in a situation that falls silent.
-                self.world.net.reset_flows(&FlowFilter::all());
-                Value::Null
-            }
-            ["sleep", seconds] => {
-                tokio::time::sleep(Duration::from_secs_f64(seconds.parse().unwrap())).await;
-                Value::Null
-            }
-            _ => panic!("`{text}` is no step"),
         }
     }
 
@@ -290,16 +173,10 @@ impl Driver {
     }
 
     async fn begin_checkout(&mut self, name: &str, waits: bool) -> Value {
-        let (engine, before) = (Arc::clone(&self.engine), self.engine.waiting());
+        let before = self.engine.waiting();
         self.threads += 1;
-        let thread = Caller(self.threads);
-        let task = tokio::spawn(thread.scope(async move {
-            let began = Instant::now();
-            let result = engine.connect().await;
-            (result, began.elapsed())
-        }));
+        self.spawn(name, waits, Caller(self.threads), checkout(Arc::clone(&self.engine)));
         tokio::time::sleep(SETTLE).await;
-        self.pending.insert(name.to_owned(), Pending { task, waits });
         if (self.engine.waiting() > before) == waits {
             Value::Null
         } else {
@@ -307,10 +184,51 @@ impl Driver {
         }
     }
 
+    /// Does a step in the thread that would do it, which blocks; `join` tells what came of it.
+    async fn begin(&mut self, what: &str, rest: &str, thread: Option<Caller>) {
+        let (name, statement) = rest.split_once(' ').unwrap_or((rest, ""));
+        let fairy = self.fairies.get(name).cloned();
+        let caller = self.caller(name, thread);
+        let (engine, statement) = (Arc::clone(&self.engine), statement.to_owned());
+        match (what, fairy) {
+            ("checkout", _) => {
+                self.owners.insert(name.to_owned(), caller);
+                self.spawn(name, false, caller, checkout(engine));
+            }
+            ("dispose", _) => self.spawn(name, false, caller, async move {
+                engine.dispose(true).await;
+                Ended::Nothing
+            }),
+            ("sql", Some(fairy)) => self.spawn(name, false, caller, async move {
+                Ended::Statement(fairy.execute(&statement).await.map(|_| None))
+            }),
+            ("checkin", Some(fairy)) => self.spawn(name, false, caller, async move {
+                fairy.close().await;
+                Ended::Nothing
+            }),
+            ("invalidate", Some(fairy)) => self.spawn(name, false, caller, async move {
+                fairy.invalidate().await;
+                Ended::Nothing
+            }),
+            _ => panic!("`begin {what} {rest}` is no step"),
+        }
+    }
+
+    fn spawn(&mut self, name: &str, waits: bool, caller: Caller, step: impl Future<Output = Ended> + Send + 'static) {
+        let task = tokio::spawn(caller.scope(step));
+        self.pending.insert(name.to_owned(), Pending { task, waits });
+    }
+
     async fn join(&mut self, name: &str) -> Value {
         let Pending { task, waits } = self.pending.remove(name).unwrap();
-        let (result, took) = task.await.unwrap();
-        self.checked_out(name, result, took, waits)
+        match task.await.unwrap() {
+            Ended::Checkout(result, took) => self.checked_out(name, result, took, waits),
+            Ended::Statement(result) => {
+                let _calls = self.caller(name, None).enter();
+                self.statement_outcome(name, result)
+            }
+            Ended::Nothing => Value::Null,
+        }
     }
 
     fn checked_out(&mut self, name: &str, result: Result<Arc<Fairy>, Error>, took: Duration, waited: bool) -> Value {
@@ -318,7 +236,7 @@ impl Driver {
             Ok(fairy) => fairy,
             Err(error) => return connect_error(&error),
         };
-        let label = self.seen.lock().label(fairy.pid());
+        let label = self.stage.seen().label(fairy.pid());
         self.fairies.insert(name.to_owned(), fairy);
         if self.config.timeout.is_some_and(|timeout| took >= timeout && !timeout.is_zero()) {
             json!({ "got": label, "waited": "timeout" })
@@ -350,19 +268,12 @@ impl Driver {
             Err(error) => json!({ "error": "ProgrammingError", "text": error.to_string() }),
         }
     }
+}
 
-    async fn stop(&self) {
-        self.world.primary.server.stop(StopMode::Fast).await;
-    }
-
-    async fn start_server(&self) {
-        self.world.primary.start();
-        self.world.ready().await;
-    }
-
-    fn port(&self, mode: PortMode) {
-        self.world.net.set_port_mode(&self.world.primary.host(), PORT, mode);
-    }
+async fn checkout(engine: Arc<Engine>) -> Ended {
+    let began = Instant::now();
+    let result = engine.connect().await;
+    Ended::Checkout(result, began.elapsed())
 }
 
 /// As psycopg2 would say it.
@@ -375,16 +286,4 @@ fn connect_error(error: &Error) -> Value {
         Error::Exhausted => ("InvalidRequestError", error.to_string()),
     };
     json!({ "error": class, "text": text })
-}
-
-/// libpq's text for a failed connect; the driver here has others.
-fn libpq_text(error: &tokio_postgres::Error) -> String {
-    if let Some(error) = error.as_db_error() {
-        return format!("{}:  {}", error.severity(), error.message());
-    }
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    match source.map(std::io::Error::kind) {
-        Some(std::io::ErrorKind::ConnectionRefused) => "Connection refused".to_owned(),
-        _ => "server closed the connection unexpectedly".to_owned(),
-    }
 }

@@ -1,4 +1,4 @@
-//! The models of SQLAlchemy's pools do what the real ones did: each situation of `situations.toml` is driven against the
+//! The models of SQLAlchemy's and Trac's pools do what the real ones did: each situation of `situations.toml` is driven against the
 //! simulated server in virtual time, and every step is compared with its record, exactly: outcome, counters, pool events,
 //! backends. A test for each: `cargo test --test truth dispose_lent`.
 //!
@@ -9,13 +9,15 @@
 
 mod driver;
 mod situation;
+mod stage;
+mod trac;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use poolproof::pool::sqlalchemy::{Flaw, VERSION};
-use situation::Situation;
+use poolproof::pool::{sqlalchemy, trac as trac_model};
+use situation::{Flaw, Situation};
 
 fn main() -> ExitCode {
     let situations: Arc<[Situation]> = situation::all().into();
@@ -24,9 +26,11 @@ fn main() -> ExitCode {
         let all = Arc::clone(&situations);
         trials.push(Trial::test(situation.name.clone(), move || matches_its_record(&all[place])));
     }
-    for &flaw in Flaw::ALL {
+    let of_sqlalchemy = sqlalchemy::Flaw::ALL.iter().map(|&flaw| (format!("{flaw:?}"), Flaw::SqlAlchemy(flaw)));
+    let of_trac = trac_model::Flaw::ALL.iter().map(|&flaw| (format!("trac::{flaw:?}"), Flaw::Trac(flaw)));
+    for (name, flaw) in of_sqlalchemy.chain(of_trac) {
         let all = Arc::clone(&situations);
-        trials.push(Trial::test(format!("flaw::{flaw:?}"), move || is_noticed(flaw, &all)));
+        trials.push(Trial::test(format!("flaw::{name}"), move || is_noticed(flaw, &all)));
     }
     let all = Arc::clone(&situations);
     trials.push(Trial::test("records_and_situations_belong_together", move || belong_together(&all)));
@@ -50,7 +54,7 @@ fn is_noticed(flaw: Flaw, situations: &[Situation]) -> Result<(), Failed> {
 fn difference(situation: &Situation, flaw: Option<Flaw>) -> Option<String> {
     let record = situation.record();
     let recorded = record["steps"].as_array().unwrap();
-    let driven = driver::drive(situation, flaw);
+    let driven = situation.drive(flaw)?;
     for (number, (step, expected)) in driven.iter().zip(recorded).enumerate() {
         for key in ["step", "outcome", "status", "events", "backends"] {
             if step[key] != expected[key] {
@@ -67,11 +71,10 @@ fn difference(situation: &Situation, flaw: Option<Flaw>) -> Option<String> {
 fn belong_together(situations: &[Situation]) -> Result<(), Failed> {
     for situation in situations {
         let record = situation.record();
-        if record["sqlalchemy"] != VERSION {
-            let version = &record["sqlalchemy"];
-            return Err(
-                format!("{} was recorded with SQLAlchemy {version}, modelled is {VERSION}", situation.name).into()
-            );
+        let (library, version) = situation.version();
+        if record[library] != version {
+            let (name, recorded) = (&situation.name, &record[library]);
+            return Err(format!("{name} was recorded with {library} {recorded}, modelled is {version}").into());
         }
     }
     let names = situation::record_names();

@@ -1,11 +1,28 @@
-//! `situations.toml` and `records/`, read. `ci/recorder` reads the same file, and is stricter about its mistakes.
+//! `situations.toml` and `records/`, read, and who plays which. `ci/recorder` reads the same file, and is stricter about its
+//! mistakes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use poolproof::pool::sqlalchemy::{Config, PoolClass, ResetOnReturn};
+use poolproof::pool::sqlalchemy::{self, Config, PoolClass, ResetOnReturn};
+use poolproof::pool::trac::{self, Trac};
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::{driver, trac as trac_driver};
+
+/// The model that plays a situation.
+pub(crate) enum Model {
+    SqlAlchemy(Config),
+    Trac(Trac, trac::Config),
+}
+
+/// A deliberate mistake of a model.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Flaw {
+    SqlAlchemy(sqlalchemy::Flaw),
+    Trac(trac::Flaw),
+}
 
 /// One situation.
 #[derive(Debug, Clone, Deserialize)]
@@ -19,7 +36,7 @@ pub(crate) struct Situation {
     pub(crate) steps: Vec<String>,
 }
 
-/// SQLAlchemy's own names and units; -1 is "no limit" or "never".
+/// The libraries' own names and units; -1 is "no limit" or "never".
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
@@ -30,6 +47,7 @@ struct Settings {
     pre_ping: Option<bool>,
     use_lifo: Option<bool>,
     reset_on_return: Option<String>,
+    maxsize: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -65,17 +83,47 @@ impl Situation {
         serde_json::from_str(&text).unwrap()
     }
 
-    pub(crate) fn config(&self) -> Config {
-        let default = Config::default();
+    /// The version of the library that a record must name, and the model's, under the library's name.
+    pub(crate) fn version(&self) -> (&'static str, &'static str) {
+        match self.model() {
+            Model::SqlAlchemy(_) => ("sqlalchemy", sqlalchemy::VERSION),
+            // PyPI leaves the last zero out.
+            Model::Trac(..) => ("trac", trac::VERSION.trim_end_matches(".0")),
+        }
+    }
+
+    /// Does the steps with the model, in virtual time. With a mistake of another library's model there is nothing to do.
+    pub(crate) fn drive(&self, flaw: Option<Flaw>) -> Option<Vec<Value>> {
+        let (name, steps) = (self.name.clone(), self.steps.clone());
+        let played = match (self.model(), flaw) {
+            (Model::SqlAlchemy(config), None) => run(async move || driver::drive(config, &steps, None).await),
+            (Model::SqlAlchemy(config), Some(Flaw::SqlAlchemy(flaw))) => {
+                run(async move || driver::drive(config, &steps, Some(flaw)).await)
+            }
+            (Model::Trac(which, config), None) => run(async move || trac_driver::drive(which, config, &steps).await),
+            (Model::Trac(which, config), Some(Flaw::Trac(flaw))) => {
+                let config = trac::Config { flaw: Some(flaw), ..config };
+                run(async move || trac_driver::drive(which, config, &steps).await)
+            }
+            _ => return None,
+        };
+        Some(played.unwrap_or_else(|failure| panic!("{name}: {failure}")))
+    }
+
+    fn model(&self) -> Model {
         let pool = &self.pool;
-        Config {
-            class: match self.class.as_str() {
-                "QueuePool" => PoolClass::Queue,
-                "NullPool" => PoolClass::Null,
-                "SingletonThreadPool" => PoolClass::SingletonThread,
-                "StaticPool" => PoolClass::Static,
-                other => panic!("{}: no pool is called {other}", self.name),
-            },
+        let class = match self.class.as_str() {
+            "QueuePool" => PoolClass::Queue,
+            "NullPool" => PoolClass::Null,
+            "SingletonThreadPool" => PoolClass::SingletonThread,
+            "StaticPool" => PoolClass::Static,
+            "ConnectionPool" => return Model::Trac(Trac::Today, self.of_trac()),
+            "ConnectionPool2006" => return Model::Trac(Trac::Of2006, self.of_trac()),
+            other => panic!("{}: no pool is called {other}", self.name),
+        };
+        let default = Config::default();
+        Model::SqlAlchemy(Config {
+            class,
             pool_size: pool.pool_size.unwrap_or(default.pool_size),
             max_overflow: match pool.max_overflow {
                 None => default.max_overflow,
@@ -92,6 +140,24 @@ impl Situation {
                 Some("none") => ResetOnReturn::None,
                 Some(other) => panic!("{}: no reset is called {other}", self.name),
             },
+        })
+    }
+
+    fn of_trac(&self) -> trac::Config {
+        trac::Config {
+            max_size: self.pool.maxsize.unwrap_or(10),
+            timeout: self.pool.timeout.map(Duration::from_secs_f64),
+            implicit_begin: true,
+            listener: None,
+            flaw: None,
         }
     }
+}
+
+/// In virtual time, on a thread of its own.
+fn run<F>(play: impl FnOnce() -> F + Send + 'static) -> Result<Vec<Value>, poolproof_sim::runtime::Failure>
+where
+    F: Future<Output = Vec<Value>> + 'static,
+{
+    poolproof_sim::runtime::run(1, play)
 }

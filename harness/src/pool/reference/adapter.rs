@@ -33,7 +33,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     resize: true,
     dispose: false,
     detach: true,
-    invalidate: false,
+    invalidate: true,
     fair: true,
     fifo: true,
     lifo: true,
@@ -55,6 +55,7 @@ const MAPPING: &[(&str, &str)] = &[
     ("order", "of idle connections (default fifo); waiters are always first come, first served"),
     ("close", "waits for what is idle, not for leases"),
     ("resize, detach", "at once; leases beyond the bound are closed at their return"),
+    ("invalidate", "closed at once, as when it broke"),
 ];
 
 #[async_trait]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 
@@ -29,9 +30,17 @@ impl ReferenceLease {
     }
 }
 
+#[async_trait]
 impl Lease for ReferenceLease {
     fn client(&mut self) -> &Client {
         &self.conn.as_ref().expect("a lease has its connection until it ends").client
+    }
+
+    async fn invalidate(mut self: Box<Self>) {
+        if !self.shared.planted(Plant::InvalidatedComesBack) {
+            // Its watch sees the end of it, and frees its place.
+            drop(self.conn.take());
+        }
     }
 
     fn detach(mut self: Box<Self>) -> Option<Detached> {

@@ -48,6 +48,7 @@ pub enum Plant {
     GrowsWithoutEnd,
     AutocommitOff,
     ResetCommits,
+    InvalidatedComesBack,
 }
 
 use Plant::*;
@@ -284,6 +285,12 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
         "planted:reset-commits",
         "effects",
         "the reset at the return sends COMMIT where it should send ROLLBACK: what failed half-way is kept",
+    ),
+    (
+        InvalidatedComesBack,
+        "planted:invalidated-comes-back",
+        "exclusive-lease",
+        "a connection that its user invalidates goes back to the pool, which hands it out again",
     ),
 ];
 

@@ -576,6 +576,7 @@ fn script_settings(plant: Plant) -> Option<PoolSettings> {
         | Plant::CloseNotWoken
         | Plant::AutocommitOff
         | Plant::DetachKeepsPermit
+        | Plant::InvalidatedComesBack
         | Plant::GrantLostOnCancel
         | Plant::NoWakeAfterBroken
         | Plant::LifoWaiters
@@ -634,6 +635,12 @@ async fn sound(plant: Plant, pool: Arc<dyn Pool>, server: TestServer) -> bool {
             drop(pool.acquire().await.unwrap());
             settle().await;
             !server.statements().contains(&"BEGIN".to_owned())
+        }
+        Plant::InvalidatedComesBack => {
+            let mut lease = pool.acquire().await.unwrap();
+            let invalidated = identify(lease.client());
+            lease.invalidate().await;
+            identify(pool.acquire().await.unwrap().client()) != invalidated
         }
         Plant::DetachKeepsPermit => {
             let _detached = pool.acquire().await.unwrap().detach();
@@ -791,8 +798,8 @@ fn each_script_shows_its_planted_bug_and_clears_the_reference_pool() {
 fn every_plant_has_its_row_and_every_invariant_a_plant() {
     let plants: BTreeSet<_> = Plant::all().collect();
     assert_eq!(plants.len(), Plant::all().count());
-    assert_eq!(plants.last(), Some(&Plant::ResetCommits), "the last variant has a row");
-    assert_eq!(plants.len(), Plant::ResetCommits as usize + 1, "as all others");
+    assert_eq!(plants.last(), Some(&Plant::InvalidatedComesBack), "the last variant has a row");
+    assert_eq!(plants.len(), Plant::InvalidatedComesBack as usize + 1, "as all others");
     assert_eq!(Plant::all().map(Plant::name).collect::<BTreeSet<_>>().len(), plants.len());
     let invariants: BTreeSet<_> = Plant::all().map(Plant::violates).collect();
     assert_eq!(invariants.len(), 16, "{invariants:?}");

@@ -187,7 +187,7 @@ impl Pool for EnginePool {
     }
 
     async fn dispose(&self) {
-        self.0.dispose(true);
+        self.0.dispose(true).await;
     }
 
     fn collect(&self) {
@@ -206,7 +206,8 @@ struct Checkout {
 #[async_trait]
 impl Lease for Checkout {
     fn client(&mut self) -> &Client {
-        self.connection.as_ref().expect("a checkout has its connection until it ends").client()
+        let connection = self.connection.as_ref().expect("a checkout has its connection until it ends");
+        connection.client(self.fairy.id().user())
     }
 
     async fn give_back(mut self: Box<Self>) {
@@ -222,7 +223,7 @@ impl Lease for Checkout {
 
     async fn invalidate(mut self: Box<Self>) {
         self.connection = None;
-        self.fairy.invalidate(false);
+        self.fairy.invalidate().await;
     }
 
     fn detach(self: Box<Self>) -> Option<Detached> {
@@ -239,7 +240,8 @@ struct TakenOut {
 
 impl DetachedClient for TakenOut {
     fn client(&mut self) -> &Client {
-        self.connection.as_ref().expect("it has its connection until it ends").client()
+        let connection = self.connection.as_ref().expect("it has its connection until it ends");
+        connection.client(self.fairy.id().user())
     }
 }
 

@@ -222,7 +222,7 @@ impl Pool {
     }
 
     /// `dispose`
-    pub(super) fn dispose(&self) {
+    pub(super) async fn dispose(&self) {
         let lent = std::mem::take(&mut *self.lent.lock());
         for record in lent.iter().filter_map(Weak::upgrade) {
             record.close();
@@ -230,8 +230,8 @@ impl Pool {
         match &self.kind {
             Kind::Queue(pool) => pool.dispose(),
             Kind::Null => {}
-            Kind::SingletonThread(pool) => pool.dispose(),
-            Kind::Static(pool) => pool.dispose(),
+            Kind::SingletonThread(pool) => pool.dispose().await,
+            Kind::Static(pool) => pool.dispose().await,
         }
     }
 

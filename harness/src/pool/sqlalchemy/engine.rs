@@ -51,14 +51,14 @@ impl Engine {
     /// and the checkout ends.
     pub fn disconnected(&self, fairy: &Fairy) {
         self.pool().invalidate(fairy.record().as_deref());
-        fairy.invalidate(false);
+        fairy.invalidate_at_once();
     }
 
-    /// `dispose(close=…)`
-    pub fn dispose(&self, close: bool) {
+    /// `dispose(close=…)`. It waits for statements on what a SingletonThreadPool or a StaticPool has lent.
+    pub async fn dispose(&self, close: bool) {
         let former = self.pool();
         if close {
-            former.dispose();
+            former.dispose().await;
         }
         *self.pool.lock() = former.recreate();
         self.former.lock().push(former);

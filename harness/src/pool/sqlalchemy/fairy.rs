@@ -13,12 +13,19 @@ use super::error::Error;
 use super::events::EventKind;
 use super::flaw::Flaw;
 use super::record::Record;
-use crate::pool::python::psycopg2::{Dbapi, DbapiError, Ending};
+use crate::pool::python::psycopg2::{Dbapi, DbapiError, Ending, User};
 use crate::pool::{Caller, caller};
 
 /// A fairy's number, in the place of a weak reference's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FairyId(u64);
+
+impl FairyId {
+    /// Whoever has it checked out, as psycopg2 knows threads.
+    pub(super) fn user(self) -> User {
+        User(self.0)
+    }
+}
 
 /// A checkout.
 pub struct Fairy {
@@ -37,7 +44,7 @@ struct State {
 
 impl Fairy {
     pub(super) fn new(pool: &Arc<Pool>, connection: Arc<Dbapi>, record: &Arc<Record>) -> Arc<Fairy> {
-        static LAST: AtomicU64 = AtomicU64::new(0);
+        static LAST: AtomicU64 = AtomicU64::new(1);
         let state = State { connection: Some(connection), record: Some(Arc::clone(record)), counter: 0 };
         let id = FairyId(LAST.fetch_add(1, Ordering::Relaxed));
         Arc::new(Fairy { pool: Arc::clone(pool), id, state: Mutex::new(state) })
@@ -90,7 +97,7 @@ impl Fairy {
             attempts -= 1;
         }
         checking.0 = None;
-        self.invalidate(false);
+        self.invalidate_at_once();
         Err(Error::Exhausted)
     }
 
@@ -111,7 +118,7 @@ impl Fairy {
     /// psycopg2's.
     pub async fn execute(&self, statement: &str) -> Result<Option<String>, DbapiError> {
         match self.connection() {
-            Some(connection) => connection.query(statement).await,
+            Some(connection) => connection.query(self.id.user(), statement).await,
             None => Err(DbapiError::AlreadyClosed),
         }
     }
@@ -134,7 +141,7 @@ impl Fairy {
 
     async fn end_transaction(&self, statement: &str) -> Result<(), DbapiError> {
         match self.connection() {
-            Some(connection) => connection.end_transaction(statement).await,
+            Some(connection) => connection.end_transaction(self.id.user(), statement).await,
             None => Err(DbapiError::AlreadyClosed),
         }
     }
@@ -170,28 +177,43 @@ impl Fairy {
             let mut state = self.state.lock();
             (state.connection.take(), state.record.take())
         };
-        finalize(&self.pool, connection, record)
+        finalize(&self.pool, self.id.user(), connection, record)
     }
 
-    /// `invalidate(soft=…)`: closes the connection, and ends the checkout; softly, the next checkout has a new one.
-    pub fn invalidate(&self, soft: bool) {
-        let record = {
-            let mut state = self.state.lock();
-            if state.connection.is_none() {
-                return;
-            }
-            if !soft {
-                state.connection = None;
-            }
-            state.record.clone()
-        };
-        if let Some(record) = record {
-            record.invalidate(soft);
+    /// `invalidate()`: closes the connection, and ends the checkout.
+    pub async fn invalidate(&self) {
+        if let Some(record) = self.give_up() {
+            record.invalidate_at_rest(self.id.user()).await;
+            self.end_invalidated();
         }
-        if !soft {
-            let nothing_to_reset = self.checkin();
-            debug_assert!(nothing_to_reset.is_none(), "it has no connection any more");
+    }
+
+    /// The same, of a connection that nobody else has a statement on, as of one that is broken.
+    pub(super) fn invalidate_at_once(&self) {
+        if let Some(record) = self.give_up() {
+            record.invalidate(false);
+            self.end_invalidated();
         }
+    }
+
+    /// `invalidate(soft=True)`: the next checkout has a new connection.
+    pub fn soft_invalidate(&self) {
+        let record = self.state.lock().record.clone();
+        if let Some(record) = record.filter(|_| self.connection().is_some()) {
+            record.invalidate(true);
+        }
+    }
+
+    /// Lets go of the connection that is to be invalidated.
+    fn give_up(&self) -> Option<Arc<Record>> {
+        let mut state = self.state.lock();
+        state.connection.take()?;
+        state.record.clone()
+    }
+
+    fn end_invalidated(&self) {
+        let nothing_to_reset = self.checkin();
+        debug_assert!(nothing_to_reset.is_none(), "it has no connection any more");
     }
 
     /// `detach()`: the connection is the caller's for good, and its place in the pool free.
@@ -215,7 +237,7 @@ impl Drop for Fairy {
         }
         self.state.get_mut().connection = None;
         let connection = record.connection();
-        if let Some(resetting) = finalize(&self.pool, connection, Some(record)) {
+        if let Some(resetting) = finalize(&self.pool, self.id.user(), connection, Some(record)) {
             resetting.run_in_background();
         }
     }
@@ -239,8 +261,13 @@ impl Drop for Checking<'_> {
 }
 
 /// `_finalize_fairy`: the reset, then the checkin. What has nothing to wait for is done when this returns.
-fn finalize(pool: &Arc<Pool>, connection: Option<Arc<Dbapi>>, record: Option<Arc<Record>>) -> Option<Resetting> {
-    let mut resetting = Resetting { pool: Arc::clone(pool), connection, record, caller: caller(), statement: "" };
+fn finalize(
+    pool: &Arc<Pool>,
+    user: User,
+    connection: Option<Arc<Dbapi>>,
+    record: Option<Arc<Record>>,
+) -> Option<Resetting> {
+    let mut resetting = Resetting { pool: Arc::clone(pool), user, connection, record, caller: caller(), statement: "" };
     let Some(connection) = &resetting.connection else {
         resetting.finish(Ok(()));
         return None;
@@ -250,10 +277,10 @@ fn finalize(pool: &Arc<Pool>, connection: Option<Arc<Dbapi>>, record: Option<Arc
     }
     pool.events.emit(EventKind::Reset, Some(connection.pid()));
     let statement = pool.config.reset_on_return.statement().filter(|_| !pool.flawed(Flaw::NoReset));
-    match (statement, connection.ending()) {
+    match (statement, connection.ending(user)) {
         (None, _) | (Some(_), Ending::Nothing) => resetting.finish(Ok(())),
         (Some(_), Ending::Closed) => resetting.finish(Err(DbapiError::AlreadyClosed)),
-        (Some(statement), Ending::RoundTrip) => {
+        (Some(statement), Ending::RoundTrip | Ending::Waits) => {
             resetting.statement = statement;
             return Some(resetting);
         }
@@ -261,9 +288,10 @@ fn finalize(pool: &Arc<Pool>, connection: Option<Arc<Dbapi>>, record: Option<Arc
     None
 }
 
-/// A finalization that waits for the answer to its ROLLBACK or COMMIT.
+/// A finalization that waits for the answer to its ROLLBACK or COMMIT, and before that perhaps for another one's statement.
 struct Resetting {
     pool: Arc<Pool>,
+    user: User,
     connection: Option<Arc<Dbapi>>,
     record: Option<Arc<Record>>,
     /// The thread that returns it.
@@ -274,7 +302,7 @@ struct Resetting {
 impl Resetting {
     async fn run(self) {
         let result = match &self.connection {
-            Some(connection) => connection.execute(self.statement).await,
+            Some(connection) => connection.end_transaction(self.user, self.statement).await,
             None => Ok(()),
         };
         self.finish(result);

@@ -5,12 +5,12 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::base::Pool;
+use super::base::{Pool, PoolClass};
 use super::error::Error;
 use super::events::EventKind;
 use super::fairy::{Fairy, FairyId};
 use super::flaw::Flaw;
-use crate::pool::python::psycopg2::Dbapi;
+use crate::pool::python::psycopg2::{Dbapi, User};
 
 /// A place in a pool.
 pub(super) struct Record {
@@ -73,22 +73,36 @@ impl Record {
         pool.do_return_conn(self);
     }
 
-    /// `close`
+    /// `close`, of a connection that nobody has a statement on.
     pub(super) fn close(&self) {
-        let Some(connection) = self.state.lock().connection.take() else { return };
-        if let Some(pool) = self.pool.upgrade() {
-            pool.events.emit(EventKind::Close, Some(connection.pid()));
+        if let Some(connection) = self.begin_close() {
+            connection.close();
         }
-        connection.close();
+    }
+
+    /// `close`, of one that is lent, or was: it waits for the statement of another than this user.
+    pub(super) async fn close_at_rest(&self, user: User) {
+        if let Some(connection) = self.begin_close() {
+            connection.close_at_rest(user).await;
+        }
+    }
+
+    fn begin_close(&self) -> Option<Arc<Dbapi>> {
+        let connection = self.state.lock().connection.take()?;
+        self.tell(EventKind::Close, &connection);
+        Some(connection)
+    }
+
+    fn tell(&self, kind: EventKind, connection: &Dbapi) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.events.emit(kind, Some(connection.pid()));
+        }
     }
 
     /// `invalidate`
     pub(super) fn invalidate(&self, soft: bool) {
         let Some(connection) = self.connection() else { return };
-        let kind = if soft { EventKind::SoftInvalidate } else { EventKind::Invalidate };
-        if let Some(pool) = self.pool.upgrade() {
-            pool.events.emit(kind, Some(connection.pid()));
-        }
+        self.tell(if soft { EventKind::SoftInvalidate } else { EventKind::Invalidate }, &connection);
         drop(connection);
         if soft {
             self.state.lock().soft_invalidate_time = Some(Instant::now());
@@ -97,12 +111,24 @@ impl Record {
         }
     }
 
+    /// `invalidate`, of a connection that another than this user may have a statement on.
+    pub(super) async fn invalidate_at_rest(&self, user: User) {
+        let Some(connection) = self.connection() else { return };
+        self.tell(EventKind::Invalidate, &connection);
+        drop(connection);
+        self.close_at_rest(user).await;
+    }
+
     /// `get_connection`: a new one in the place of one that is gone, too old, or of an invalidated generation.
     pub(super) async fn get_connection(&self, pool: &Arc<Pool>) -> Result<Arc<Dbapi>, Error> {
         match self.connection() {
             None => self.connect(pool).await,
-            Some(_) if self.outlived(pool) => {
-                self.close();
+            Some(connection) if self.outlived(pool) => {
+                drop(connection);
+                match pool.config.class {
+                    PoolClass::Static => self.close_at_rest(User::NONE).await,
+                    PoolClass::Queue | PoolClass::Null | PoolClass::SingletonThread => self.close(),
+                }
                 self.connect(pool).await
             }
             Some(connection) => Ok(connection),

@@ -1,7 +1,7 @@
 //! `SingletonThreadPool`: a connection for each thread, which stays the thread's while other threads come and go.
 //!
 //! With more threads than `pool_size`, connections are closed to make room whether they are in use or not; which, is left to
-//! chance by a Python set, and to age here.
+//! chance by a Python set, and to age here. Whoever needs the room waits for the statements on them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -12,6 +12,7 @@ use super::base::Pool;
 use super::error::Error;
 use super::fairy::Fairy;
 use super::record::Record;
+use crate::pool::python::psycopg2::User;
 use crate::pool::{Caller, caller};
 
 /// What each thread has.
@@ -54,13 +55,13 @@ impl SingletonThreadPool {
         let record = Record::create(pool).await?;
         let thread = caller();
         self.state.lock().records.insert(thread, Arc::downgrade(&record));
-        self.clean_up();
+        self.clean_up().await;
         self.state.lock().all.push(Arc::clone(&record));
         Ok(record)
     }
 
     /// `_cleanup`
-    fn clean_up(&self) {
+    async fn clean_up(&self) {
         loop {
             let oldest = {
                 let mut state = self.state.lock();
@@ -70,7 +71,7 @@ impl SingletonThreadPool {
                 }
                 state.all.remove(0)
             };
-            oldest.close();
+            oldest.close_at_rest(User::NONE).await;
         }
     }
 
@@ -80,10 +81,10 @@ impl SingletonThreadPool {
     }
 
     /// `dispose`
-    pub(super) fn dispose(&self) {
+    pub(super) async fn dispose(&self) {
         let all = std::mem::take(&mut self.state.lock().all);
         for record in all {
-            record.close();
+            record.close_at_rest(User::NONE).await;
         }
     }
 }

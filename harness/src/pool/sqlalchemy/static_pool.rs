@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use super::base::Pool;
 use super::error::Error;
 use super::record::Record;
+use crate::pool::python::psycopg2::User;
 
 /// The one record, once somebody asked.
 #[derive(Default)]
@@ -30,10 +31,10 @@ impl StaticPool {
     }
 
     /// `dispose`
-    pub(super) fn dispose(&self) {
+    pub(super) async fn dispose(&self) {
         let known = self.record.lock().take_if(|record| record.connection().is_some());
         if let Some(record) = known {
-            record.close();
+            record.close_at_rest(User::NONE).await;
         }
     }
 }

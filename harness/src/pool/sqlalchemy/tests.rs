@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use super::{PoolClass, SqlAlchemy};
 use crate::pool::connector::identify;
 use crate::pool::testing::{Door, TestServer, settle, sql};
-use crate::pool::{Adapter, Lease, Pool, PoolErrorKind, Status};
+use crate::pool::{Adapter, Caller, Lease, Pool, PoolErrorKind, Status};
 use crate::scenario::model::{PoolSettings, Reset};
 
 fn settings(max_size: u32) -> PoolSettings {
@@ -213,4 +213,69 @@ async fn detach_and_invalidate_free_the_place() {
     drop(taken);
     settle().await;
     assert_eq!(server.count(), 0);
+}
+
+async fn pool_of(server: &TestServer, class: PoolClass) -> Arc<dyn Pool> {
+    SqlAlchemy(class).build(&settings(1), server.connector()).await.unwrap()
+}
+
+/// A lease with a statement of five seconds under way, in a transaction.
+fn works(mut lease: Box<dyn Lease>) -> tokio::task::JoinHandle<(Box<dyn Lease>, bool)> {
+    tokio::spawn(async move {
+        sql(&mut lease, "BEGIN").await.unwrap();
+        let answered = sql(&mut lease, "SLEEP 5000").await.is_ok();
+        (lease, answered)
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_for_another_thread_is_made_when_the_statement_of_the_first_has_ended() {
+    let server = TestServer::new();
+    let pool = pool_of(&server, PoolClass::SingletonThread).await;
+    let working = works(Caller(1).scope(pool.acquire()).await.unwrap());
+    settle().await;
+    let began = Instant::now();
+    let mut second = Caller(2).scope(pool.acquire()).await.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 4, "what is left of five");
+    let (mut first, answered) = working.await.unwrap();
+    assert!(answered);
+    assert!(sql(&mut first, "SELECT 1").await.is_err(), "closed");
+    sql(&mut second, "SELECT 1").await.unwrap();
+    assert_eq!(server.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_to_close_what_another_uses_can_be_cancelled() {
+    let server = TestServer::new();
+    let pool = pool_of(&server, PoolClass::SingletonThread).await;
+    let working = works(Caller(1).scope(pool.acquire()).await.unwrap());
+    settle().await;
+    assert!(timeout(Duration::from_secs(1), Caller(2).scope(pool.acquire())).await.is_err());
+    assert!(working.await.unwrap().1);
+    settle().await;
+    assert_eq!(server.count(), 0, "both are closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_return_of_a_shared_connection_waits_for_the_other_users_statement() {
+    for ends in ["release", "invalidate", "dispose"] {
+        let server = TestServer::new();
+        let pool = pool_of(&server, PoolClass::Static).await;
+        let (first, second) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+        let working = works(first);
+        settle().await;
+        let began = Instant::now();
+        match ends {
+            "release" => second.give_back().await,
+            "invalidate" => second.invalidate().await,
+            _ => pool.dispose().await,
+        }
+        assert_eq!(began.elapsed().as_secs(), 4, "{ends}");
+        let (mut first, answered) = working.await.unwrap();
+        assert!(answered, "{ends}");
+        assert_eq!(sql(&mut first, "SELECT 1").await.is_ok(), ends == "release", "{ends}");
+        let last = server.statements().pop().unwrap();
+        assert_eq!(last, if ends == "release" { "SELECT 1" } else { "SLEEP 5000" });
+        assert_eq!(server.statements().contains(&"ROLLBACK".to_owned()), ends == "release");
+    }
 }

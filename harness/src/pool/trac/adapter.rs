@@ -5,11 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio_postgres::Client;
 
-use super::of_2006::OldPool;
-use super::today::Backend;
-use crate::pool::python::psycopg2::Dbapi;
-use crate::pool::{Adapter, Caller, Capabilities, Connector, Lease, Pool, PoolError, PoolErrorKind, Status, caller};
+use super::connection_pool::{Config, ConnectionPool, PooledConnection};
+use crate::pool::{Adapter, Capabilities, Connector, Lease, Pool, PoolError, PoolErrorKind, Status};
 use crate::scenario::model::{PoolSettings, Reset};
+
+/// The version of Trac that is modelled as today's: that of the records in `harness/tests/truth/`, which PyPI calls 1.6.
+pub const VERSION: &str = "1.6.0";
 
 /// Builds Trac's pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl Adapter for Trac {
 
     fn version(&self) -> &'static str {
         match self {
-            Trac::Today => "1.6.0",
+            Trac::Today => VERSION,
             Trac::Of2006 => "0.10.0-dev",
         }
     }
@@ -90,97 +91,44 @@ impl Adapter for Trac {
             let message = "reset_on_return can only be rollback".to_owned();
             return Err(PoolError { kind: PoolErrorKind::Other, message });
         }
-        Ok(Arc::new(match self {
-            Trac::Today => TracPool::Today(Backend::new(connector, settings.max_size)),
-            Trac::Of2006 => TracPool::Of2006(OldPool::new(connector, settings.max_size, settings.acquire_timeout)),
-        }))
+        let config = Config {
+            max_size: settings.max_size,
+            timeout: settings.acquire_timeout,
+            implicit_begin: false,
+            listener: None,
+            flaw: None,
+        };
+        Ok(Arc::new(ConnectionPool::new(*self, config, connector)))
     }
-}
-
-#[derive(Clone)]
-enum TracPool {
-    Today(Arc<Backend>),
-    Of2006(Arc<OldPool>),
 }
 
 #[async_trait]
-impl Pool for TracPool {
+impl Pool for ConnectionPool {
     async fn acquire(&self) -> Result<Box<dyn Lease>, PoolError> {
-        let connection = match self {
-            TracPool::Today(pool) => pool.get_cnx().await?,
-            TracPool::Of2006(pool) => pool.get_cnx().await?,
-        };
-        Ok(Box::new(PooledConnection { pool: self.clone(), connection: Some(connection), thread: caller() }))
+        Ok(Box::new(self.get_cnx().await?))
     }
 
     fn holds_plain_lock(&self) -> bool {
-        matches!(self, TracPool::Of2006(_))
+        ConnectionPool::holds_plain_lock(self)
     }
 
     fn status(&self) -> Option<Status> {
-        Some(match self {
-            TracPool::Today(pool) => pool.status(),
-            TracPool::Of2006(pool) => pool.status(),
-        })
-    }
-}
-
-impl TracPool {
-    /// `close()` of a PooledConnection.
-    async fn give_back(self, connection: Arc<Dbapi>, thread: Caller) {
-        match self {
-            TracPool::Today(pool) => {
-                if let Some(connection) = pool.begin_return(thread) {
-                    let rollback = connection.end_transaction("ROLLBACK").await;
-                    pool.finish_return(connection, rollback);
-                }
-            }
-            TracPool::Of2006(pool) => pool.return_cnx(thread, &connection).await,
-        }
-    }
-}
-
-/// `PooledConnection`
-struct PooledConnection {
-    pool: TracPool,
-    connection: Option<Arc<Dbapi>>,
-    /// `_tid`: who took it.
-    thread: Caller,
-}
-
-impl PooledConnection {
-    /// The return, for whoever does it now.
-    fn returning(&mut self) -> Option<impl Future<Output = ()> + Send + 'static> {
-        let connection = self.connection.take()?;
-        let thread = match self.pool {
-            TracPool::Today(_) => self.thread,
-            TracPool::Of2006(_) => caller(),
-        };
-        Some(self.pool.clone().give_back(connection, thread))
+        Some(ConnectionPool::status(self))
     }
 }
 
 #[async_trait]
 impl Lease for PooledConnection {
     fn client(&mut self) -> &Client {
-        self.connection.as_ref().expect("it has its connection until it is closed").client()
+        PooledConnection::client(self)
+    }
+
+    fn failed(&mut self, error: &tokio_postgres::Error) {
+        self.heard(error);
     }
 
     async fn give_back(mut self: Box<Self>) {
-        if let Some(returning) = self.returning() {
-            // A task of its own, which nobody can cancel; that it ends is all there is to know.
-            let _ended = tokio::spawn(returning).await;
-        }
-    }
-}
-
-impl Drop for PooledConnection {
-    /// `__del__`
-    fn drop(&mut self) {
-        if let Ok(runtime) = tokio::runtime::Handle::try_current()
-            && let Some(returning) = self.returning()
-        {
-            runtime.spawn(returning);
-        }
+        // What comes out of `close()` nobody here can do anything about.
+        let _raised = self.close().await;
     }
 }

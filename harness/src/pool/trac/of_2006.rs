@@ -1,4 +1,4 @@
-//! `ConnectionPool` of Trac's trunk on 29 March 2006 (SVN r3060 or so, on the way from 0.9 to 0.10).
+//! `ConnectionPool` of Trac's trunk on 29 March 2006 (SVN r3072, on the way from 0.9 to 0.10).
 //!
 //! What follows from its code, and is so here:
 //!
@@ -14,21 +14,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::pool::error::describe;
+use super::connection_pool::{CloseError, Config, Error};
+use super::flaw::Flaw;
 use crate::pool::python::condition::Condition;
-use crate::pool::python::psycopg2::{Dbapi, DbapiError};
-use crate::pool::{Caller, Connector, PoolError, PoolErrorKind, Status, caller};
+use crate::pool::python::psycopg2::{Dbapi, User};
+use crate::pool::{Caller, Connector, PoolErrorKind, Status, caller};
 
 /// The pool.
 pub(super) struct OldPool {
     connector: Connector,
-    max_size: u32,
-    timeout: Option<Duration>,
+    pub(super) config: Config,
     /// `_available`'s lock.
     lock: tokio::sync::Mutex<()>,
     available: Condition,
@@ -46,13 +45,13 @@ struct State {
 }
 
 impl OldPool {
-    pub(super) fn new(connector: Connector, max_size: u32, timeout: Option<Duration>) -> Arc<OldPool> {
+    pub(super) fn new(connector: Connector, config: Config) -> Arc<OldPool> {
         let (lock, available, state) = (tokio::sync::Mutex::new(()), Condition::default(), Mutex::default());
-        Arc::new(OldPool { connector, max_size, timeout, lock, available, state })
+        Arc::new(OldPool { connector, config, lock, available, state })
     }
 
     /// `get_cnx`
-    pub(super) async fn get_cnx(&self) -> Result<Arc<Dbapi>, PoolError> {
+    pub(super) async fn get_cnx(&self) -> Result<Arc<Dbapi>, Error> {
         let start = Instant::now();
         let mut locked = self.lock.lock().await;
         let thread = caller();
@@ -65,20 +64,18 @@ impl OldPool {
             if let Some(connection) = dormant {
                 break connection;
             }
-            if self.state.lock().size < self.max_size {
-                let connection = Dbapi::connect(&self.connector)
-                    .await
-                    .map_err(|error| PoolError { kind: PoolErrorKind::Connect, message: describe(&error) })?;
+            if self.state.lock().size < self.config.max_size {
+                let connection = self.config.connect(&self.connector).await.map_err(Error::Connect)?;
                 self.state.lock().size += 1;
                 break connection;
             }
-            let end = self.timeout.map(|timeout| Instant::now() + timeout);
+            let end = self.config.timeout.map(|timeout| Instant::now() + timeout);
             drop(locked);
             self.available.wait(end).await;
             locked = self.lock.lock().await;
-            if let Some(timeout) = self.timeout.filter(|timeout| start.elapsed() >= *timeout) {
+            if let Some(timeout) = self.config.timeout.filter(|timeout| start.elapsed() >= *timeout) {
                 let message = format!("Unable to get database connection within {} seconds", timeout.as_secs());
-                return Err(PoolError { kind: PoolErrorKind::Timeout, message });
+                return Err(Error::Timeout { kind: PoolErrorKind::Timeout, message });
             }
         };
         drop(locked);
@@ -87,28 +84,37 @@ impl OldPool {
     }
 
     /// `_return_cnx`, in the name of the thread that calls it.
-    pub(super) async fn return_cnx(&self, thread: Caller, connection: &Arc<Dbapi>) {
+    pub(super) async fn return_cnx(&self, thread: Caller, connection: &Arc<Dbapi>) -> Result<(), CloseError> {
         let _locked = self.lock.lock().await;
         {
             let mut state = self.state.lock();
-            let Some((number, active)) = state.active.get_mut(&thread) else { return };
+            let Some((number, active)) = state.active.get_mut(&thread) else { return Ok(()) };
             if !Arc::ptr_eq(active, connection) {
-                return; // An AssertionError, which the interpreter ignores in `__del__`.
+                return Err(CloseError::Assertion);
             }
             if *number > 1 {
                 *number -= 1;
-                return;
+                return Ok(());
             }
             state.active.remove(&thread);
         }
-        if self.roll_back(connection).await.is_ok() {
-            self.state.lock().dormant.push(Arc::clone(connection));
-            self.available.notify();
+        let rollback = self.config.roll_back(connection).await;
+        if rollback.is_err() && self.config.flawed(Flaw::FailedRollbackFrees) {
+            self.state.lock().size -= 1;
         }
+        rollback.map_err(CloseError::Driver)?;
+        self.state.lock().dormant.push(Arc::clone(connection));
+        self.available.notify();
+        Ok(())
     }
 
-    async fn roll_back(&self, connection: &Dbapi) -> Result<(), DbapiError> {
-        connection.end_transaction("ROLLBACK").await
+    /// `shutdown()`: closes what is dormant, and leaves it there.
+    pub(super) async fn shutdown(&self) {
+        let _locked = self.lock.lock().await;
+        let dormant = self.state.lock().dormant.clone();
+        for connection in dormant {
+            connection.close_at_rest(User::NONE).await;
+        }
     }
 
     pub(super) fn status(&self) -> Status {
@@ -119,7 +125,7 @@ impl OldPool {
             idle: count(state.dormant.len()),
             in_use: count(state.active.len()),
             waiting: count(self.available.waiting()),
-            max_size: Some(self.max_size),
+            max_size: Some(self.config.max_size),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Trac;
+use super::connection_pool::Config;
 use super::today::Backend;
 use crate::pool::connector::identify;
 use crate::pool::testing::{Door, TestServer, settle, sql};
@@ -134,9 +135,10 @@ async fn today_a_failed_connect_makes_room_and_tells_nobody() {
 #[tokio::test(start_paused = true)]
 async fn today_another_connection_may_be_opened_while_one_is_rolled_back() {
     let server = TestServer::new();
-    let backend = Backend::new(server.connector(), 1);
+    let config = Config { max_size: 1, timeout: None, implicit_begin: false, listener: None, flaw: None };
+    let backend = Backend::new(server.connector(), config);
     Caller(1).scope(backend.get_cnx()).await.unwrap();
-    let rolled_back = backend.begin_return(Caller(1)).unwrap();
+    let rolled_back = backend.begin_return(Caller(1)).unwrap().unwrap();
     let _second = Caller(2).scope(backend.get_cnx()).await.unwrap();
     backend.finish_return(rolled_back, Ok(()));
     assert_eq!(server.count(), 2, "of a pool of one");
@@ -153,5 +155,20 @@ async fn a_dead_one_is_found_by_the_ping_today_and_lent_in_2006() {
         settle().await;
         let mut lease = take(&pool, 1).await.unwrap();
         assert_eq!(sql(&mut lease, "SELECT 1").await.is_ok(), good, "{which:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_that_found_its_connection_dead_is_remembered_at_the_return() {
+    for (which, free) in [(Trac::Today, true), (Trac::Of2006, false)] {
+        let server = TestServer::new();
+        let pool = pool(&server, which, 1).await;
+        let mut lease = take(&pool, 1).await.unwrap();
+        server.kill_all();
+        settle().await;
+        let error = sql(&mut lease, "SELECT 1").await.unwrap_err();
+        lease.failed(&error);
+        give_back(lease, 1).await;
+        assert_eq!(take(&pool, 1).await.is_ok(), free, "{which:?}");
     }
 }

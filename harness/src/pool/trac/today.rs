@@ -15,14 +15,16 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::connection_pool::{CloseError, Config, Error};
+use super::flaw::Flaw;
 use crate::pool::python::condition::Condition;
-use crate::pool::python::psycopg2::{Dbapi, DbapiError};
-use crate::pool::{Caller, Connector, PoolError, PoolErrorKind, Status, caller};
+use crate::pool::python::psycopg2::{Dbapi, DbapiError, User};
+use crate::pool::{Caller, Connector, PoolErrorKind, Status, caller};
 
 /// The pool.
 pub(super) struct Backend {
     connector: Connector,
-    max_size: usize,
+    config: Config,
     state: Mutex<State>,
     available: Condition,
 }
@@ -43,13 +45,13 @@ enum Deferred {
 }
 
 impl Backend {
-    pub(super) fn new(connector: Connector, max_size: u32) -> Arc<Backend> {
+    pub(super) fn new(connector: Connector, config: Config) -> Arc<Backend> {
         let (state, available) = (Mutex::default(), Condition::default());
-        Arc::new(Backend { connector, max_size: max_size as usize, state, available })
+        Arc::new(Backend { connector, config, state, available })
     }
 
     /// `get_cnx`
-    pub(super) async fn get_cnx(self: &Arc<Self>) -> Result<Arc<Dbapi>, PoolError> {
+    pub(super) async fn get_cnx(self: &Arc<Self>) -> Result<Arc<Dbapi>, Error> {
         let start = Instant::now();
         loop {
             let thread = caller();
@@ -65,17 +67,35 @@ impl Backend {
             };
             let placeholder = Placeholder(Some((self, thread)));
             let connection = match deferred {
-                Deferred::Create => match Dbapi::connect(&self.connector).await {
+                Deferred::Create => match self.config.connect(&self.connector).await {
                     Ok(connection) => connection,
-                    Err(_) => return Err(too_late(start, PoolErrorKind::Connect)),
+                    Err(_) => {
+                        drop(placeholder);
+                        if self.config.flawed(Flaw::FailedConnectWakes) {
+                            self.available.notify();
+                        }
+                        return Err(too_late(start, PoolErrorKind::Connect));
+                    }
                 },
-                Deferred::Ping(connection) => match connection.ping().await {
+                Deferred::Ping(connection) => match self.ping(&connection).await {
                     Ok(()) => connection,
                     Err(_) => continue, // The connection is garbage, and the next is tried.
                 },
             };
             placeholder.replace(&connection);
             return Ok(connection);
+        }
+    }
+
+    async fn ping(&self, connection: &Dbapi) -> Result<(), DbapiError> {
+        if self.config.flawed(Flaw::NoPing) {
+            return Ok(());
+        }
+        self.config.tell("ping", connection);
+        if self.config.implicit_begin {
+            connection.query(User::ANY, "SELECT 1").await.map(drop)
+        } else {
+            connection.ping().await
         }
     }
 
@@ -90,7 +110,7 @@ impl Backend {
 
     fn take_unless_others_wait(&self, thread: Caller) -> Option<Deferred> {
         let mut state = self.state.lock();
-        if state.waiters > 0 { None } else { state.take(thread, self.max_size) }
+        if state.waiters > 0 { None } else { state.take(thread, &self.config) }
     }
 
     /// `_available.wait()`, once, and one more look.
@@ -99,29 +119,54 @@ impl Backend {
         let waiter = Waiter(self);
         self.available.wait(None).await;
         drop(waiter);
-        self.state.lock().take(thread, self.max_size)
+        self.state.lock().take(thread, &self.config)
+    }
+
+    /// `_return_cnx`
+    pub(super) async fn return_cnx(&self, thread: Caller) -> Result<(), CloseError> {
+        if let Some(connection) = self.begin_return(thread)? {
+            let rollback = self.config.roll_back(&connection).await;
+            self.finish_return(connection, rollback);
+        }
+        Ok(())
     }
 
     /// `_return_cnx`, up to the rollback: answers the connection when it is the thread's last return of it.
-    pub(super) fn begin_return(&self, thread: Caller) -> Option<Arc<Dbapi>> {
+    pub(super) fn begin_return(&self, thread: Caller) -> Result<Option<Arc<Dbapi>>, CloseError> {
         let mut state = self.state.lock();
-        let (connection, number) = state.active.get_mut(&thread)?;
+        let (connection, number) = state.active.get_mut(&thread).ok_or(CloseError::Assertion)?;
         if *number > 1 {
             *number -= 1;
-            return None;
+            return Ok(None);
         }
         let connection = connection.take();
         state.active.remove(&thread);
-        connection
+        Ok(connection)
     }
 
     /// `_return_cnx`, after the rollback.
     pub(super) fn finish_return(&self, connection: Arc<Dbapi>, rollback: Result<(), DbapiError>) {
         match rollback {
             Ok(()) => self.state.lock().pool.push_back(connection),
-            Err(_) => connection.close(),
+            Err(_) => {
+                self.config.tell("close", &connection);
+                connection.close();
+            }
         }
         self.available.notify();
+    }
+
+    /// `shutdown()`: closes what is lent and what is pooled, and notifies nobody.
+    pub(super) async fn shutdown(&self) {
+        let all: Vec<Arc<Dbapi>> = {
+            let mut state = self.state.lock();
+            let active = std::mem::take(&mut state.active).into_values().filter_map(|(connection, _)| connection);
+            active.chain(std::mem::take(&mut state.pool)).collect()
+        };
+        for connection in all {
+            self.config.tell("close", &connection);
+            connection.close_at_rest(User::NONE).await;
+        }
     }
 
     pub(super) fn status(&self) -> Status {
@@ -138,10 +183,11 @@ impl Backend {
 
 impl State {
     /// `_take_cnx`, with a placeholder for what it takes.
-    fn take(&mut self, thread: Caller, max_size: usize) -> Option<Deferred> {
-        let deferred = match self.pool.pop_front() {
+    fn take(&mut self, thread: Caller, config: &Config) -> Option<Deferred> {
+        let lifo = config.flawed(Flaw::LifoForFifo);
+        let deferred = match if lifo { self.pool.pop_back() } else { self.pool.pop_front() } {
             Some(connection) => Deferred::Ping(connection),
-            None if self.active.len() < max_size => Deferred::Create,
+            None if self.active.len() < config.max_size as usize => Deferred::Create,
             None => return None,
         };
         self.active.insert(thread, (None, 1));
@@ -149,9 +195,9 @@ impl State {
     }
 }
 
-fn too_late(start: Instant, kind: PoolErrorKind) -> PoolError {
+fn too_late(start: Instant, kind: PoolErrorKind) -> Error {
     let message = format!("Unable to get database connection within {} seconds.", start.elapsed().as_secs());
-    PoolError { kind, message }
+    Error::Timeout { kind, message }
 }
 
 /// One that waits.

@@ -131,6 +131,8 @@ pub enum Action {
     Panic,
     /// Takes the connection out of the pool for good, and keeps using it.
     Detach,
+    /// Closes the connection and ends the lease.
+    Invalidate,
     /// Closes the pool and waits for that.
     ClosePool,
     /// Builds a pool of the actor's own, used by its later steps; it replaces and drops its former own one.

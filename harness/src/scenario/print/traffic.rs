@@ -82,6 +82,7 @@ pub fn action_text(action: &Action) -> String {
         Action::Abandon { after } => format!("abandon after {}", print_duration(*after)),
         Action::Panic => "panic".to_owned(),
         Action::Detach => "detach".to_owned(),
+        Action::Invalidate => "invalidate".to_owned(),
         Action::ClosePool => "close pool".to_owned(),
         Action::NewPool => "new pool".to_owned(),
         Action::DropPool => "drop pool".to_owned(),
