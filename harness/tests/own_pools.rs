@@ -118,7 +118,9 @@ fn fails(output: &Output, parts: &[&str]) {
 
 fn every_scenario_with_every_pool_is_a_test() {
     let listed = passes(&run(&folder("scenarios = [\"mine\"]"), &["--list", "--format", "terse"]));
-    for name in ["steady::good: test", "server_crash::churning: test", "resize_in_use::bb8: test"] {
+    for name in
+        ["steady::good: test", "server_crash::churning: test", "resize_in_use::bb8: test", "invalidate::good: test"]
+    {
         assert!(listed.lines().any(|line| line.ends_with(name)), "no {name} in: {listed}");
     }
     let listed = passes(&run(&folder("[built_in]\ninclude = [\"lifecycle\"]\nexclude = [\"detach\"]"), &["--list"]));
@@ -208,6 +210,9 @@ fn the_command_line_knows_the_pools() {
     let folder = folder("");
     let shown = run(&folder, &["poolproof", "show", "built-in/lifecycle/resize_before_use.toml", "--pool", "good"]);
     assert!(passes(&shown).contains("good 0.9.0, seed 1"));
+    // Its file names published pools.
+    let story = run(&folder, &["poolproof", "run", "built-in/lifecycle/invalidate.toml", "--seed", "1"]);
+    assert!(text(&story).contains("invalidate  good"), "{}", text(&story));
     let table = run(&folder, &["poolproof", "run", "mine", "--seed", "1"]);
     fails(&table, &["FAILED: demand", "2 pass, 1 FAILED"]);
     assert!(passes(&run(&folder, &["poolproof", "list", "pools"])).contains("churning 0.9.0"));

@@ -49,7 +49,7 @@ use crate::cli::error::Failure;
 use crate::cli::files::{self, ScenarioFile};
 use crate::cli::job::Job;
 use crate::cli::pairs::pools_of;
-use crate::pool::Adapter;
+use crate::pool::{Adapter, PUBLISHED};
 use crate::scenario::built_in;
 use crate::scenario::settings::{self, Around, KnownBug, Settings};
 use crate::worker::become_worker_if_asked;
@@ -224,8 +224,7 @@ impl Suite {
         let files = files::read_all(&engine, &paths).map_err(|failure| failure.to_string())?;
         let mut cases = Vec::new();
         for (file, place) in files.into_iter().zip(places) {
-            let pools = pools_of(&engine, &[], &file.scenario).map_err(|failure| failure.to_string())?;
-            for adapter in pools {
+            for adapter in pools_for(&engine, &file)? {
                 let file = for_pool(&file, &*adapter, engine.own, &settings);
                 cases.push(Case { engine, file, place: place.clone(), adapter, test: self.home.test });
             }
@@ -292,6 +291,21 @@ impl Suite {
 fn stems_at(path: &Path) -> Result<Vec<String>, String> {
     let files = files::find(&[path.to_owned()]).map_err(|failure| failure.to_string())?;
     Ok(files.iter().filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned())).collect())
+}
+
+/// The pools that a file is run with: as on the command line, but that what this build leaves out is left out here.
+fn pools_for(engine: &Engine, file: &ScenarioFile) -> Result<Vec<Arc<dyn Adapter>>, String> {
+    let mut file = file.clone();
+    if engine.own.is_empty() && !file.scenario.pools.is_empty() {
+        let all = engine.all_pools();
+        let is_built = |name: &String| all.iter().any(|adapter| adapter.name() == name);
+        let pools = &mut Arc::make_mut(&mut file.scenario).pools;
+        pools.retain(|name| is_built(name) || !PUBLISHED.contains(&name.as_str()));
+        if pools.is_empty() {
+            return Ok(Vec::new());
+        }
+    }
+    pools_of(engine, &[], &file).map_err(|failure| failure.to_string())
 }
 
 /// A scenario as a suite runs it with a pool. What a file that is shipped says of published pools is not meant for a pool of
