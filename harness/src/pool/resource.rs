@@ -44,9 +44,15 @@
 //! impl Pool for ShelfPool {
 //!     async fn acquire(&self) -> Result<Box<dyn Lease>, PoolError> {
 //!         let taken = self.idle.lock().unwrap().pop();
-//!         let resource = match taken {
-//!             Some(mut resource) if self.manager.check(&mut resource).await.is_ok() => resource,
-//!             _ => self.manager.connect().await?,
+//!         let mut checked = None;
+//!         if let Some(mut resource) = taken
+//!             && self.manager.check(&mut resource).await.is_ok()
+//!         {
+//!             checked = Some(resource);
+//!         }
+//!         let resource = match checked {
+//!             Some(resource) => resource,
+//!             None => self.manager.connect().await?,
 //!         };
 //!         Ok(Box::new(Lent { resource: Some(resource), idle: Arc::clone(&self.idle) }))
 //!     }
