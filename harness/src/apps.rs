@@ -105,9 +105,11 @@ impl Apps {
 
             let dialer = Arc::new(HostDialer::new(host, &self.world, Arc::clone(&alive)));
             let config = self.world.driver_config(app, &settings.user);
-            let recorder = self.recorder.clone();
-            let connector_for =
-                move |pool: PoolId| Connector::new(config.clone(), dialer.clone(), recorder.clone(), pool);
+            let (recorder, script) = (self.recorder.clone(), Arc::clone(&self.world.script));
+            let connector_for = move |pool: PoolId| {
+                let connector = Connector::new(config.clone(), dialer.clone(), recorder.clone(), pool);
+                connector.scripted(Arc::clone(&script))
+            };
 
             let pool = self.recorder.next_pool();
             let max_size = settings.pool.max_size;

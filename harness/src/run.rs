@@ -106,7 +106,8 @@ pub async fn drive(spec: &RunSpec, options: Options) -> Result<Driven, String> {
     }
     let panics = recorder.clone();
     poolproof_sim::runtime::on_panic(move |text| {
-        if !text.starts_with(crate::workload::PLANNED_PANIC) {
+        let planned = [crate::workload::PLANNED_PANIC, crate::workload::MANAGER_PANIC];
+        if !planned.iter().any(|planned| text.starts_with(planned)) {
             panics.record(What::TaskPanicked { message: text.into() });
         }
     });

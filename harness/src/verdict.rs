@@ -418,6 +418,7 @@ pub const CAPABILITIES: &[&str] = &[
     "fair",
     "fifo",
     "lifo",
+    "manager",
 ];
 
 /// Whether a pool can do this; `None` when there is no such capability.
@@ -443,6 +444,7 @@ pub fn can(capabilities: &Capabilities, name: &str) -> Option<bool> {
         "fair" => capabilities.fair,
         "fifo" => capabilities.fifo,
         "lifo" => capabilities.lifo,
+        "manager" => capabilities.manager,
         _ => return None,
     })
 }

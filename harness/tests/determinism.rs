@@ -12,25 +12,30 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::ExitCode;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 use poolproof::suite::Case;
 
 /// How many lines before the first difference are told.
 const CONTEXT: usize = 4;
 
 fn main() -> ExitCode {
-    cases::main(|cases| {
-        let supported = cases.into_iter().filter(|case| case.lacks().is_empty());
-        // The pool comes first, so that `cargo test SCENARIO::POOL` means the test of the verdict alone.
-        let mut trials: Vec<Trial> = supported
-            .map(|case| {
-                let name = format!("same_trace::{}::{}", case.pool(), case.stem());
-                Trial::test(name, move || same_trace(&case))
-            })
-            .collect();
-        trials.push(Trial::test("a_difference_is_found", a_difference_is_found));
-        trials
-    })
+    let cases = match cases::of_this_repository(poolproof::suite!()).start() {
+        Ok(cases) => cases,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let supported = cases.iter().filter(|case| case.lacks().is_empty()).cloned();
+    // The pool comes first, so that `cargo test SCENARIO::POOL` means the test of the verdict alone.
+    let mut trials: Vec<Trial> = supported
+        .map(|case| {
+            let name = format!("same_trace::{}::{}", case.pool(), case.stem());
+            Trial::test(name, move || same_trace(&case))
+        })
+        .collect();
+    trials.push(Trial::test("a_difference_is_found", a_difference_is_found));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
 fn same_trace(case: &Case) -> Result<(), Failed> {

@@ -54,7 +54,6 @@ fn five_mistakes_are_five_diagnostics() {
         ]
     );
     insta::with_settings!({
-        snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../snapshots/scenario"),
         prepend_module_to_snapshot => false,
         omit_expression => true,
     }, {

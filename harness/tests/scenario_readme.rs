@@ -65,6 +65,29 @@ fn the_readme_shows_what_is_so() {
     assert!(kept == current, "{} is old: run this test with POOLPROOF_UPDATE_README=1", path.display());
 }
 
+/// What harness/README.md shows is what CI builds and runs in `ci/outside`. `POOLPROOF_UPDATE_README=1` writes it anew.
+#[test]
+fn the_guide_shows_the_crate_outside() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = here.join("README.md");
+    let kept = std::fs::read_to_string(&path).unwrap();
+    let mut current = kept.clone();
+    // Only these depend on that crate: they can't be compiled as examples of this one.
+    let language = |file: &str| if file.ends_with(".rs") { "rust,ignore" } else { "toml" };
+    for file in ["src/lib.rs", "tests/pool.rs", "poolproof.toml", "scenarios/rush_hour.toml"] {
+        let text = std::fs::read_to_string(here.join("../ci/outside").join(file)).unwrap();
+        let (before, rest) = current.split_once(&format!("<!-- {file}:begin -->\n")).expect("the guide has the mark");
+        let (_, after) = rest.split_once(&format!("<!-- {file}:end -->")).expect("the mark has an end");
+        let block = format!("```{}\n{text}```\n", language(file));
+        current = format!("{before}<!-- {file}:begin -->\n{block}<!-- {file}:end -->{after}");
+    }
+    if std::env::var_os("POOLPROOF_UPDATE_README").is_some() {
+        std::fs::write(&path, current).unwrap();
+        return;
+    }
+    assert!(kept == current, "{} is old: run this test with POOLPROOF_UPDATE_README=1", path.display());
+}
+
 #[test]
 fn every_example_is_a_scenario_without_a_mistake() {
     let text = std::fs::read_to_string(path()).unwrap();

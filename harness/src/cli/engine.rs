@@ -40,9 +40,11 @@ pub struct Engine {
     pub run: fn(RunRequest<'_>) -> Told,
     /// Where runs are done.
     pub workers: fn() -> Workers,
-    /// Every pool that can be named.
+    /// Pools that this crate does not know. Where there are any, they are run when none is named.
+    pub own: &'static [Arc<dyn Adapter>],
+    /// Every pool of this crate that can be named.
     pub pools: fn() -> Vec<Arc<dyn Adapter>>,
-    /// Those that are run when none is named.
+    /// Those that are run when none is named, and nobody has brought any.
     pub published: fn() -> Vec<Arc<dyn Adapter>>,
     /// Every invariant.
     pub invariants: fn() -> Vec<Named>,
@@ -69,6 +71,7 @@ impl Engine {
                 crate::run::run(&RunSpec { scenario, adapter: request.adapter, seed: request.seed }, request.trace)
             },
             workers: || Workers::ThisExecutable,
+            own: &[],
             pools: || pool::all().collect(),
             published: pool::published,
             invariants: || {
@@ -81,6 +84,14 @@ impl Engine {
         }
     }
 
+    /// The standard one with pools of one's own beside those of this crate. An own pool may have the name of one of them,
+    /// and stands for it then.
+    #[must_use]
+    pub fn with(own: Vec<Arc<dyn Adapter>>) -> Engine {
+        // Once in a process, and for as long as it lives.
+        Engine { own: Vec::leak(own), ..Engine::standard() }
+    }
+
     /// Makes this the process's engine. The first one stays.
     pub(crate) fn install(self) -> Engine {
         *ENGINE.get_or_init(|| self)
@@ -91,8 +102,20 @@ impl Engine {
         *ENGINE.get().expect("main installs it first")
     }
 
+    /// Every pool that can be named, one's own first.
+    pub(crate) fn all_pools(&self) -> Vec<Arc<dyn Adapter>> {
+        let is_own = |name| self.own.iter().any(|own| own.name() == name);
+        let of_the_crate = (self.pools)().into_iter().filter(|adapter| !is_own(adapter.name()));
+        self.own.iter().cloned().chain(of_the_crate).collect()
+    }
+
+    /// Those that are run when none is named.
+    pub(super) fn default_pools(&self) -> Vec<Arc<dyn Adapter>> {
+        if self.own.is_empty() { (self.published)() } else { self.own.to_vec() }
+    }
+
     /// The pool of this name.
     pub(super) fn pool(&self, name: &str) -> Option<Arc<dyn Adapter>> {
-        (self.pools)().into_iter().find(|adapter| adapter.name() == name)
+        self.all_pools().into_iter().find(|adapter| adapter.name() == name)
     }
 }

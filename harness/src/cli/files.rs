@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::error::{Failure, Result};
 use crate::pool::PUBLISHED;
 use crate::scenario::model::Scenario;
-use crate::scenario::{Checked, Names, Report, check};
+use crate::scenario::{Checked, Names, Report, built_in, check};
 
 /// A scenario file that was read.
 #[derive(Debug, Clone)]
@@ -29,17 +29,25 @@ impl ScenarioFile {
     }
 }
 
-/// All scenario files at these paths: folders are searched, in the order of their entries' names.
-pub(super) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+/// All scenario files at these paths: folders are searched, in the order of their entries' names. A path that begins with
+/// `built-in` leads into the crate.
+pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in paths {
+        let no_file = || Failure::sentence(format!("there is no scenario file (.toml) in {}", path.display()));
+        if let Some(files) = built_in::find(path) {
+            if files.is_empty() {
+                return Err(no_file());
+            }
+            found.extend(files);
+            continue;
+        }
         let meta = fs::metadata(path).map_err(|error| Failure::io("read", path, &error))?;
         if meta.is_dir() {
             let before = found.len();
             search(path, &mut found)?;
             if found.len() == before {
-                let folder = path.display();
-                return Err(Failure::sentence(format!("there is no scenario file (.toml) in {folder}")));
+                return Err(no_file());
             }
         } else {
             found.push(path.clone());
@@ -72,14 +80,13 @@ fn search(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 
 /// Reads a file, and gives its scenario unless it has errors, with what there is to say of it.
 pub(super) fn read(engine: &Engine, path: &Path) -> Result<(Option<ScenarioFile>, Report)> {
-    let bytes = fs::read(path).map_err(|error| Failure::io("read", path, &error))?;
     let name = path.display().to_string();
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let at = error.utf8_error().valid_up_to();
-            return Ok((None, Report::not_utf8(&name, &String::from_utf8_lossy(error.as_bytes()), at)));
-        }
+    let text = match built_in::text(path) {
+        Some(text) => text.to_owned(),
+        None => match text_of(path)? {
+            Ok(text) => text,
+            Err(report) => return Ok((None, report)),
+        },
     };
     let Checked { scenario, report } = parse(engine, &name, &text);
     let file = scenario.map(|scenario| ScenarioFile {
@@ -90,10 +97,19 @@ pub(super) fn read(engine: &Engine, path: &Path) -> Result<(Option<ScenarioFile>
     Ok((file, report))
 }
 
+/// A file's text, or the place where it is none.
+pub(crate) fn text_of(path: &Path) -> Result<std::result::Result<String, Report>> {
+    let bytes = fs::read(path).map_err(|error| Failure::io("read", path, &error))?;
+    Ok(String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Report::not_utf8(&path.display().to_string(), &String::from_utf8_lossy(error.as_bytes()), at)
+    }))
+}
+
 /// Reads a scenario's text, with the names that this process knows. A file may speak of a published pool that this build
 /// leaves out.
 pub(super) fn parse(engine: &Engine, name: &str, text: &str) -> Checked {
-    let pools = (engine.pools)();
+    let pools = engine.all_pools();
     let pools: Vec<&str> = pools.iter().map(|adapter| adapter.name()).chain(PUBLISHED.iter().copied()).collect();
     let invariants: Vec<&str> = (engine.invariants)().iter().map(|named| named.name).collect();
     let (capabilities, figures) = ((engine.capabilities)(), (engine.figures)());

@@ -75,7 +75,8 @@ fn can(engine: &Engine, capabilities: &Capabilities) -> Vec<&'static str> {
 
 fn entries(engine: &Engine, what: Listed) -> Vec<Entry> {
     match what {
-        Listed::Pools => (engine.pools)()
+        Listed::Pools => engine
+            .all_pools()
             .iter()
             .map(|adapter| {
                 let (about, models) = (adapter.about(), adapter.models());

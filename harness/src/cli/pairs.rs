@@ -15,6 +15,7 @@ use super::{RunLimits, Seeds};
 use crate::campaign::{self, Options};
 use crate::pool::{Adapter, PUBLISHED};
 use crate::report::Told;
+use crate::scenario::built_in;
 use crate::scenario::model::Scenario;
 use crate::verdict::Verdict;
 use crate::worker::Limits;
@@ -156,16 +157,18 @@ impl Seeds {
     }
 }
 
-/// The pools to run a file with: those that were asked for, those that its story is about, or all that are published.
-pub(crate) fn pools_of(engine: &Engine, asked: &[String], scenario: &Scenario) -> Result<Vec<Arc<dyn Adapter>>> {
-    pools(engine, if asked.is_empty() { &scenario.pools } else { asked })
+/// The pools to run a file with: those that were asked for, those that its story is about, or all that are published. A file
+/// that is shipped names published pools; where there are pools of one's own, it is run with these all the same.
+pub(crate) fn pools_of(engine: &Engine, asked: &[String], file: &ScenarioFile) -> Result<Vec<Arc<dyn Adapter>>> {
+    let is_ones_own = !engine.own.is_empty() && file.path.starts_with(built_in::FOLDER);
+    pools(engine, if asked.is_empty() && !is_ones_own { &file.scenario.pools } else { asked })
 }
 
 /// The pools of these names, or all that are published.
 pub(super) fn pools(engine: &Engine, names: &[String]) -> Result<Vec<Arc<dyn Adapter>>> {
-    let all = (engine.pools)();
+    let all = engine.all_pools();
     if names.is_empty() {
-        return Ok((engine.published)());
+        return Ok(engine.default_pools());
     }
     let mut chosen: Vec<Arc<dyn Adapter>> = Vec::new();
     for name in names {

@@ -21,7 +21,7 @@ pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
     let files = files::read_all(engine, &args.paths)?;
     let mut pairs = Pairs::default();
     for file in &files {
-        for adapter in pools_of(engine, &args.pools.names, &file.scenario)? {
+        for adapter in pools_of(engine, &args.pools.names, file)? {
             pairs.add(file, adapter, &args.seeds);
         }
     }

@@ -84,6 +84,7 @@ fn engine() -> Engine {
     Engine {
         run: pretend,
         workers: || Workers::Executable { program: std::env::current_exe().unwrap(), arguments: entry("worker_entry") },
+        own: &[],
         pools: || pools(&["steady", "flaky", "leaky", "limited", "puzzling", "spinning", "aborting", "buggy"]),
         published: || pools(&["steady", "limited"]),
         invariants: || {

@@ -1,10 +1,12 @@
 //! Nothing panics: not an acquire, not a task that the pool spawned, not a lease's drop.
 //!
-//! A scenario's own `panic` step is on purpose: an actor of a workload that has one may end so.
+//! A scenario's own `panic` step is on purpose: an actor of a workload that has one may end so. So is the panic of a pool's manager
+//! (the fault `manager.panic`): a pool may pass it on to its caller.
 
 use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who};
 use crate::trace::event::{Acquired, ActorEnd, Event, What};
 use crate::trace::view::View;
+use crate::workload::MANAGER_PANIC;
 
 /// Name and meaning.
 pub const META: Meta =
@@ -34,6 +36,12 @@ impl Judge for NoPanic {
 
     fn before(&mut self, event: &Event, view: &View, out: &mut Violations) {
         let (who, sentence) = match &event.what {
+            What::AcquireEnd { result: Acquired::Panicked(message), .. }
+            | What::ActorEnd { end: ActorEnd::Panicked(message), .. }
+                if message.starts_with(MANAGER_PANIC) =>
+            {
+                return; // It is the manager's, and a pool may pass it on.
+            }
             What::AcquireEnd { actor, result: Acquired::Panicked(message), .. } => {
                 (Who::Actor(*actor), format!("acquire panicked: {message}"))
             }
@@ -56,7 +64,7 @@ impl Judge for NoPanic {
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
-    use super::META;
+    use super::{MANAGER_PANIC, META};
     use crate::scenario::model::{Action, Arrive, OnError, Step, Workload};
     use crate::trace::event::{Acquired, ActorEnd, ActorId, PoolId, ProcessId, What};
 
@@ -67,6 +75,19 @@ mod tests {
         let result = Acquired::Panicked("index out of bounds".into());
         case.happens(What::AcquireEnd { actor: ActorId(1), pool: PoolId(1), result });
         case.happens(What::TaskPanicked { message: "poisoned".into() }).violates(META.name, 2);
+    }
+
+    #[test]
+    fn a_managers_panic_may_be_passed_on() {
+        let passed = |message: &str| {
+            let mut case = Case::new();
+            case.at(10).asks(1);
+            let result = Acquired::Panicked(format!("{message} (src/manager.rs:1)"));
+            case.happens(What::AcquireEnd { actor: ActorId(1), pool: PoolId(1), result });
+            case
+        };
+        passed(MANAGER_PANIC).is_innocent();
+        passed("called `Result::unwrap()` on an `Err` value: PoisonError { .. }").violates(META.name, 1);
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub(crate) const ABLE: Capabilities = Capabilities {
     unaware: false,
     per_thread: false,
     shared: false,
+    manager: false,
 };
 
 /// One app `web` with one process and one pool of two connections, one server, no workload, no fault.

@@ -29,7 +29,10 @@ use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::pool::error::describe;
+use crate::pool::resource::Script;
 use crate::pool::transaction::{TransactionWatch, WatchedSocket};
+use crate::pool::{PoolError, PoolErrorKind};
+use crate::scenario::model::ManagerCall;
 use crate::trace::event::{ConnId, PoolId};
 use crate::trace::{Recorder, What};
 
@@ -53,6 +56,7 @@ pub struct Connector {
     dialer: Arc<dyn Dialer>,
     recorder: Recorder,
     pool: PoolId,
+    script: Arc<Script>,
 }
 
 /// An open connection: the client, and the task that drives it.
@@ -71,7 +75,17 @@ impl Connector {
     /// the dialer's business, and not read.
     #[must_use]
     pub fn new(config: Config, dialer: Arc<dyn Dialer>, recorder: Recorder, pool: PoolId) -> Self {
-        Connector { config: Arc::new(config), dialer, recorder, pool }
+        Connector { config: Arc::new(config), dialer, recorder, pool, script: Arc::default() }
+    }
+
+    /// With what the scenario makes of the manager of a pool of resources.
+    #[must_use]
+    pub fn scripted(self, script: Arc<Script>) -> Self {
+        Connector { script, ..self }
+    }
+
+    pub(super) fn script(&self) -> &Script {
+        &self.script
     }
 
     /// The driver's configuration.
@@ -100,14 +114,35 @@ impl Connector {
         Ok((connection, watch))
     }
 
+    /// The same as a manager's `connect`, which may misbehave: the dial is under way as long as that.
+    pub(super) async fn connect_scripted(&self) -> Result<Connection, PoolError> {
+        let dial = self.begin();
+        if let Err(error) = self.script.meet(ManagerCall::Connect).await {
+            dial.failed(error.message.clone(), None);
+            return Err(error);
+        }
+        self.finish(dial, |socket| socket).await.map_err(|error| PoolError::of(PoolErrorKind::Connect, &error))
+    }
+
+    fn begin(&self) -> Dial<'_> {
+        let conn = self.recorder.next_conn();
+        self.recorder.record(What::Dial { conn, pool: self.pool });
+        Dial { recorder: &self.recorder, conn, ended: false }
+    }
+
     async fn start(
         &self,
         wrap: impl FnOnce(Box<dyn Socket>) -> Box<dyn Socket> + Send,
     ) -> Result<Connection, tokio_postgres::Error> {
-        let conn = self.recorder.next_conn();
-        self.recorder.record(What::Dial { conn, pool: self.pool });
-        let dial = Dial { recorder: &self.recorder, conn, ended: false };
+        self.finish(self.begin(), wrap).await
+    }
 
+    async fn finish(
+        &self,
+        dial: Dial<'_>,
+        wrap: impl FnOnce(Box<dyn Socket>) -> Box<dyn Socket> + Send,
+    ) -> Result<Connection, tokio_postgres::Error> {
+        let conn = dial.conn;
         let socket = match open(&*self.dialer, self.config.get_connect_timeout().copied()).await {
             Ok(socket) => wrap(socket),
             Err(error) => {

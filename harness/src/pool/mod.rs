@@ -6,10 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio_postgres::Client;
-
-use crate::scenario::model::PoolSettings;
 
 #[cfg(feature = "bb8")]
 pub mod bb8;
@@ -30,6 +27,7 @@ mod python;
 pub mod qp;
 pub mod reference;
 mod registry;
+pub mod resource;
 pub mod sqlalchemy;
 #[cfg(feature = "sqlx")]
 pub mod sqlx;
@@ -39,8 +37,11 @@ pub(crate) mod testing;
 pub mod trac;
 pub mod transaction;
 
+pub use crate::scenario::model::{Order, PoolSettings, Reset};
+/// The macro with which [`Adapter`], [`Pool`] and [`Lease`] are implemented, of crate `async-trait`.
+pub use async_trait::async_trait;
 pub use caller::{Caller, Entered, caller};
-pub use connector::Connector;
+pub use connector::{Connection, Connector};
 pub use registry::{PUBLISHED, all, by_name, models, names, published};
 
 /// Builds pools of one kind. This is what a pool author implements, with [`Pool`] and [`Lease`].
@@ -66,7 +67,9 @@ pub trait Adapter: Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
 
     /// How each common setting is mapped to the pool's own, one line a setting, for `poolproof list pools`.
-    fn mapping(&self) -> &'static [(&'static str, &'static str)];
+    fn mapping(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
 
     /// Builds a pool. Connections are opened by `connector` alone.
     ///
@@ -205,6 +208,9 @@ pub struct Capabilities {
     pub per_thread: bool,
     /// Lends one connection to several at once, by its documentation: no lease is exclusive. Nothing needs it.
     pub shared: bool,
+    /// Its connections are made, checked and reset by a [`resource::Manager`], which a scenario can make misbehave. Set for
+    /// every pool of resources.
+    pub manager: bool,
 }
 
 /// A pool's own counters; `None` where it has no such counter.
@@ -229,6 +235,20 @@ pub struct PoolError {
     pub kind: PoolErrorKind,
     /// The pool's own text.
     pub message: String,
+}
+
+impl PoolError {
+    /// With a text of the pool's.
+    #[must_use]
+    pub fn new(kind: PoolErrorKind, message: impl Into<String>) -> PoolError {
+        PoolError { kind, message: message.into() }
+    }
+
+    /// With an error's own text, and those of its sources that it leaves out.
+    #[must_use]
+    pub fn of(kind: PoolErrorKind, error: &(dyn std::error::Error + 'static)) -> PoolError {
+        PoolError { kind, message: error::describe(error) }
+    }
 }
 
 /// The kinds of failed acquires.

@@ -404,6 +404,11 @@ fn action(apps: IndexMap<String, App>, standby: bool) -> BoxedStrategy<FaultActi
         (positive(), maybe()).prop_map(|(timeout, lasts)| FaultAction::NetIdleFlowTimeout { timeout, lasts }),
         server().prop_map(|to| FaultAction::DnsRepoint { to }),
     ];
+    let call = select(vec![ManagerCall::Connect, ManagerCall::Check, ManagerCall::Reset]);
+    let how = prop_oneof![
+        select(vec![Misbehaviour::Fail, Misbehaviour::Hang, Misbehaviour::Panic]),
+        positive().prop_map(Misbehaviour::Slow),
+    ];
     let of_app = prop_oneof![
         (process(), maybe()).prop_map(|((app, process, restart_after), older_than)| FaultAction::AppKill {
             app,
@@ -417,6 +422,7 @@ fn action(apps: IndexMap<String, App>, standby: bool) -> BoxedStrategy<FaultActi
             count
         }),
         process().prop_map(|(app, process, restart_after)| FaultAction::AppPowerLoss { app, process, restart_after }),
+        (call, how, maybe()).prop_map(|(call, how, lasts)| FaultAction::Manager { call, how, lasts }),
     ];
     if standby {
         prop_oneof![of_server, of_network, of_app, Just(FaultAction::ServerPromote)].boxed()

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod arbitrary;
+pub mod built_in;
 mod jobs;
 pub mod model;
 mod parse;
@@ -10,6 +11,7 @@ mod reader;
 pub mod report;
 pub mod schema;
 mod semantics;
+pub mod settings;
 mod step_kinds;
 mod steps;
 mod units;

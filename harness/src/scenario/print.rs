@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::model::{
     Acknowledge, App, Auth, BackendFilter, Bound, BoundValue, Collector, Comparison, Direction, Expect, Fault,
-    FaultAction, FigureUnit, Keepalive, Network, Operator, Order, PoolSettings, Processes, Queue, Reset, Role,
-    Scenario, Server, ServerName, Standby, StopMode,
+    FaultAction, FigureUnit, Keepalive, Misbehaviour, Network, Operator, Order, PoolSettings, Processes, Queue, Reset,
+    Role, Scenario, Server, ServerName, Standby, StopMode,
 };
 use super::parse::DEFAULT_KEEPALIVE;
 use super::units::{print_bandwidth, print_duration};
@@ -410,6 +410,13 @@ fn print_fault(file: &mut File, fault: &Fault) {
             file.duration_if("older_than", *older_than);
             file.number_if("count", *count);
         }
+        FaultAction::Manager { call, how, lasts } => {
+            file.line("call", &quoted(call.as_str()));
+            if let Misbehaviour::Slow(by) = how {
+                file.duration("by", *by);
+            }
+            file.duration_if("for", *lasts);
+        }
     }
 }
 
@@ -443,6 +450,10 @@ pub fn fault_name(action: &FaultAction) -> &'static str {
         FaultAction::AppKill { .. } => "app.kill",
         FaultAction::AppPowerLoss { .. } => "app.power_loss",
         FaultAction::ActorKill { .. } => "actor.kill",
+        FaultAction::Manager { how: Misbehaviour::Fail, .. } => "manager.fail",
+        FaultAction::Manager { how: Misbehaviour::Hang, .. } => "manager.hang",
+        FaultAction::Manager { how: Misbehaviour::Slow(_), .. } => "manager.slow",
+        FaultAction::Manager { how: Misbehaviour::Panic, .. } => "manager.panic",
     }
 }
 

@@ -597,7 +597,7 @@ struct FaultKeys {
     mode: Option<Mode>,
     /// How long it stays down before it starts again.
     down_for: Option<Duration>,
-    /// How much longer each statement takes.
+    /// How much longer each statement (a manager's method) takes.
     by: Option<Duration>,
     /// How long it lasts. Default: until the end.
     r#for: Option<Duration>,
@@ -637,6 +637,20 @@ struct FaultKeys {
     workload: Option<String>,
     /// A new process starts after this time. Default: none starts.
     restart_after: Option<Duration>,
+    /// The manager's method.
+    call: Option<Call>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it describes files")]
+enum Call {
+    /// Makes a resource.
+    Connect,
+    /// Asks whether it works.
+    Check,
+    /// Makes it as good as new.
+    Reset,
 }
 
 #[derive(JsonSchema)]

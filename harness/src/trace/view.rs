@@ -1255,7 +1255,8 @@ fn lasts(fault: &FaultAction) -> bool {
         | F::NetRefuse { .. }
         | F::NetLoseConnects { .. }
         | F::NetAcceptSilence { .. }
-        | F::NetIdleFlowTimeout { .. } => true,
+        | F::NetIdleFlowTimeout { .. }
+        | F::Manager { .. } => true,
         F::ServerStop { .. }
         | F::ServerStart { .. }
         | F::ServerRestart { .. }

@@ -44,7 +44,7 @@ mod application_tests;
 mod tests;
 
 pub use actor::Probe;
-pub use panics::PLANNED_PANIC;
+pub use panics::{MANAGER_PANIC, PLANNED_PANIC};
 pub use process::{Launcher, ProcessContext, Processes, WorldHooks};
 pub use program::needs;
 pub use traffic::Traffic;

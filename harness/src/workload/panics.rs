@@ -13,6 +13,9 @@ use std::sync::Once;
 /// The message of a panic that a scenario asked for (the step `panic`).
 pub const PLANNED_PANIC: &str = "the scenario's step `panic`";
 
+/// The message of a panic that a scenario asked for in a manager (the fault `manager.panic`). A pool may pass it on.
+pub const MANAGER_PANIC: &str = "the scenario's fault `manager.panic`";
+
 thread_local! {
     /// How many [`catch`] are on this thread's stack.
     static CATCHING: Cell<u32> = const { Cell::new(0) };

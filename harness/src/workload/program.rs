@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::scenario::action_text;
-use crate::scenario::model::{Action, Arrive, Cancel, OnError, Scenario, Step, Workload};
+use crate::scenario::model::{Action, Arrive, Cancel, FaultAction, OnError, Scenario, Step, Workload};
 
 /// A workload, ready to run.
 pub(super) struct Program {
@@ -117,6 +117,9 @@ pub fn needs(scenario: &Scenario) -> BTreeSet<&'static str> {
     for workload in scenario.workloads.values() {
         add(&mut needs, &workload.steps);
         add(&mut needs, &workload.finally);
+    }
+    if scenario.faults.iter().any(|fault| matches!(fault.action, FaultAction::Manager { .. })) {
+        needs.insert("manager");
     }
     needs
 }

@@ -14,7 +14,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::sim::{PORT, SimWorld, Site, down, running};
 use crate::apps::Apps;
-use crate::scenario::model::{BackendFilter, Direction, FaultAction, ServerName, StopMode};
+use crate::scenario::model::{BackendFilter, Direction, FaultAction, ManagerCall, ServerName, StopMode};
 use crate::workload::Traffic;
 
 /// What ends a fault that lasts.
@@ -29,6 +29,8 @@ pub enum Undo {
     Ports,
     /// The firewall is the scenario's.
     IdleFlowTimeout,
+    /// A manager's method works again.
+    Manager(ManagerCall),
     /// Sessions of another client end.
     Sessions(Vec<tokio::task::JoinHandle<Vec<Client>>>),
 }
@@ -185,6 +187,10 @@ impl Target {
                 self.traffic.kill_actors(workload, *older_than, *count);
                 None
             }
+            FaultAction::Manager { call, how, lasts } => {
+                world.script.set(*call, Some(*how));
+                Some((Undo::Manager(*call), *lasts))
+            }
             FaultAction::AppPowerLoss { app, process, restart_after } => {
                 self.kill(app, *process, None, *restart_after, true);
                 None
@@ -206,6 +212,7 @@ impl Target {
             Undo::Ports => {
                 let _ = self.ports(PortMode::Open);
             }
+            Undo::Manager(call) => world.script.set(call, None),
             Undo::IdleFlowTimeout => world.set_idle_flow_timeout(world.scenario.network.idle_flow_timeout),
             Undo::Sessions(sessions) => {
                 for session in sessions {

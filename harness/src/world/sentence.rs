@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::scenario::model::{BackendFilter, Direction, FaultAction, ServerName, StopMode};
+use crate::scenario::model::{BackendFilter, Direction, FaultAction, Misbehaviour, ServerName, StopMode};
 
 /// The sentence told when the fault begins.
 #[must_use]
@@ -93,6 +93,15 @@ pub fn begin(action: &FaultAction) -> String {
                 None => format!("every actor of {workload}{age} is killed"),
             }
         }
+        FaultAction::Manager { call, how, lasts } => {
+            let how = match how {
+                Misbehaviour::Fail => "fails".to_owned(),
+                Misbehaviour::Hang => "hangs".to_owned(),
+                Misbehaviour::Slow(by) => format!("takes {} longer", time(*by)),
+                Misbehaviour::Panic => "panics".to_owned(),
+            };
+            format!("the manager's {} {how}{}", call.as_str(), span(*lasts))
+        }
         FaultAction::AppPowerLoss { app, process, restart_after } => {
             format!("the host of {} loses its power{}", processes(app, *process), again(*restart_after))
         }
@@ -112,6 +121,7 @@ pub fn end(action: &FaultAction) -> String {
         FaultAction::NetRefuse { .. } | FaultAction::NetLoseConnects { .. } | FaultAction::NetAcceptSilence { .. } => {
             "connects work again".to_owned()
         }
+        FaultAction::Manager { call, .. } => format!("the manager's {} works again", call.as_str()),
         FaultAction::NetIdleFlowTimeout { .. } => "the firewall forgets no more flows".to_owned(),
         other => format!("over: {}", begin(other)),
     }

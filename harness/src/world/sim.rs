@@ -22,6 +22,7 @@ use tokio_postgres::Config;
 
 use super::tasks::Tasks;
 use crate::pool::connector::{Dialer, Dialling, Socket};
+use crate::pool::resource::Script;
 use crate::scenario::model::{self, Scenario, ServerName};
 use crate::trace::recorder::IntMap;
 
@@ -81,6 +82,8 @@ pub struct SimWorld {
     pub standby: Option<Arc<Site>>,
     /// Its own tasks.
     pub tasks: Tasks,
+    /// What befalls the managers of pools of resources.
+    pub script: Arc<Script>,
     /// When it was made: the base of the server's durations.
     made: Instant,
     link: Mutex<Link>,
@@ -142,6 +145,7 @@ impl SimWorld {
             primary: Arc::new(Site { name: ServerName::Primary, host: Mutex::new(db), server }),
             standby,
             tasks: Tasks::default(),
+            script: Arc::default(),
             made,
             link: Mutex::new(link(scenario)),
             idle_flow_timeout: Mutex::new(scenario.network.idle_flow_timeout),

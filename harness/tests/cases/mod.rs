@@ -1,29 +1,10 @@
-//! The `main` of a test executable whose tests are the cases of `scenarios/`: every file with every published pool.
+//! The suite of this repository: every file below `scenarios/` with the pools that its story is about, or with every
+//! published one.
 
-use std::path::Path;
-use std::process::ExitCode;
+use poolproof::suite::Suite;
 
-use libtest_mimic::{Arguments, Trial};
-use poolproof::cli::Engine;
-use poolproof::suite::{Case, Suite};
-
-/// Where files are named from.
-pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-
-/// Runs what `trials` makes of all cases, as the command line's arguments choose.
-pub(crate) fn main(trials: impl FnOnce(Vec<Case>) -> Vec<Trial>) -> ExitCode {
-    let suite = Suite::start(Engine::standard());
-    let arguments = Arguments::from_args();
-    // Paths in messages are then as a user at the workspace's root would type them.
-    if let Err(error) = std::env::set_current_dir(ROOT) {
-        eprintln!("can't go to {ROOT}: {error}");
-        return ExitCode::FAILURE;
-    }
-    match suite.cases(Path::new("scenarios")) {
-        Ok(cases) => libtest_mimic::run(&arguments, trials(cases)).exit_code(),
-        Err(mistakes) => {
-            eprintln!("{mistakes}");
-            ExitCode::FAILURE
-        }
-    }
+pub(crate) fn of_this_repository(suite: Suite) -> Suite {
+    // The files themselves, and not those that are compiled in: seed stories are among them.
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    suite.root(root).own_only().scenarios("scenarios")
 }

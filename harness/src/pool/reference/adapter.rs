@@ -41,6 +41,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     unaware: false,
     per_thread: false,
     shared: false,
+    manager: false,
 };
 
 const MAPPING: &[(&str, &str)] = &[

@@ -57,6 +57,42 @@ pub enum Direction {
     ToApp,
 }
 
+/// A method of the manager of a pool of resources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManagerCall {
+    /// Makes a resource.
+    Connect,
+    /// Asks whether it works.
+    Check,
+    /// Makes it as good as new.
+    Reset,
+}
+
+impl ManagerCall {
+    /// The word in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ManagerCall::Connect => "connect",
+            ManagerCall::Check => "check",
+            ManagerCall::Reset => "reset",
+        }
+    }
+}
+
+/// How a manager's method misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misbehaviour {
+    /// It fails.
+    Fail,
+    /// It does not return until the fault is over, and fails then.
+    Hang,
+    /// It takes this much longer.
+    Slow(Duration),
+    /// It panics.
+    Panic,
+}
+
 /// What a fault does. `lasts` is how long; `None` is until the healing phase.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the fields carry the names of the file, documented in the schema")]
@@ -111,6 +147,8 @@ pub enum FaultAction {
     AppKill { app: String, process: Option<u32>, older_than: Option<Duration>, restart_after: Option<Duration> },
     /// `actor.kill`: actors of a workload are dropped with what they hold; their processes live on.
     ActorKill { workload: String, older_than: Option<Duration>, count: Option<u32> },
+    /// `manager.fail`, `.hang`, `.slow`, `.panic`: a method of the manager of pools of resources misbehaves.
+    Manager { call: ManagerCall, how: Misbehaviour, lasts: Option<Duration> },
     /// `app.power_loss`: its host vanishes without a FIN.
     AppPowerLoss { app: String, process: Option<u32>, restart_after: Option<Duration> },
 }

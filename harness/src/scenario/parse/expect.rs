@@ -163,38 +163,44 @@ fn bound(text: &str) -> Result<(&str, Option<BoundValue>), Wrong> {
 fn known(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<Known> {
     let mut reader = value.table(log)?;
     let pool = reader.need("pool", |v, log| pool(v, log, names));
-    let versions = reader.need("versions", |v, log| {
-        let text = v.words(log)?;
-        if let Err(error) = semver::VersionReq::parse(text) {
-            log.push(
-                Diagnostic::new(
-                    "scenario::bad_version",
-                    v.span.clone(),
-                    format!("`{text}` is not a requirement of versions"),
-                )
-                .label(error.to_string())
-                .help("it is written as in Cargo.toml: `<=0.9.1`, `>=0.8, <0.9`"),
-            );
-            return None;
-        }
-        Some(text.to_owned())
-    });
+    let versions = reader.need("versions", known_versions);
     let violates = reader.need("violates", |v, log| invariant(v, log, names));
-    let link = reader.need("link", |v, log| {
-        let link = v.words(log)?;
-        let in_repository =
-            link.split_once('#').is_some_and(|(path, section)| path.ends_with(".md") && !section.is_empty());
-        if !link.starts_with("https://") && !link.starts_with("http://") && !in_repository {
-            log.push(
-                Diagnostic::new("scenario::bad_value", v.span.clone(), "this is no link")
-                    .label("expected an address that begins with `https://`")
-                    .help("or a section of a file of yours: `known/README.md#the-section`"),
-            );
-        }
-        Some(link.to_owned())
-    });
+    let link = reader.need("link", known_link);
     reader.finish();
     Some(Known { pool: pool?, versions: versions?, violates: violates?, link: link? })
+}
+
+/// The versions that have a bug, as Cargo writes requirements.
+pub(in crate::scenario) fn known_versions(value: &Value<'_, '_>, log: &Log<'_>) -> Option<String> {
+    let text = value.words(log)?;
+    if let Err(error) = semver::VersionReq::parse(text) {
+        log.push(
+            Diagnostic::new(
+                "scenario::bad_version",
+                value.span.clone(),
+                format!("`{text}` is not a requirement of versions"),
+            )
+            .label(error.to_string())
+            .help("it is written as in Cargo.toml: `<=0.9.1`, `>=0.8, <0.9`"),
+        );
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// Where a bug is described.
+pub(in crate::scenario) fn known_link(value: &Value<'_, '_>, log: &Log<'_>) -> Option<String> {
+    let link = value.words(log)?;
+    let in_repository =
+        link.split_once('#').is_some_and(|(path, section)| path.ends_with(".md") && !section.is_empty());
+    if !link.starts_with("https://") && !link.starts_with("http://") && !in_repository {
+        log.push(
+            Diagnostic::new("scenario::bad_value", value.span.clone(), "this is no link")
+                .label("expected an address that begins with `https://`")
+                .help("or a section of a file of yours: `known/README.md#the-section`"),
+        );
+    }
+    Some(link.to_owned())
 }
 
 /// `[[expect.violation]]`
@@ -241,13 +247,13 @@ fn compared(value: &Value<'_, '_>, log: &Log<'_>, figure: Option<&str>) -> Optio
     }
 }
 
-pub(super) fn pool(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<String> {
+pub(in crate::scenario) fn pool(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<String> {
     let name = value.words(log)?;
     known_name(log, "pool", "undefined_pool", name, &value.span, names.pools);
     Some(name.to_owned())
 }
 
-fn invariant(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<String> {
+pub(in crate::scenario) fn invariant(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<String> {
     let name = value.words(log)?;
     known_name(log, "invariant", "undefined_invariant", name, &value.span, names.invariants);
     Some(name.to_owned())

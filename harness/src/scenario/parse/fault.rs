@@ -6,7 +6,9 @@ use indexmap::IndexMap;
 
 use super::server::{scalar, setting_name};
 use super::traffic::{check_app, check_role};
-use crate::scenario::model::{App, BackendFilter, Direction, Fault, FaultAction, Processes, ServerName, StopMode};
+use crate::scenario::model::{
+    App, BackendFilter, Direction, Fault, FaultAction, ManagerCall, Misbehaviour, Processes, ServerName, StopMode,
+};
 use crate::scenario::reader::{At, Log, Reader, Value, nearest, suggest};
 use crate::scenario::report::Diagnostic;
 
@@ -166,6 +168,25 @@ pub const FAULTS: &[FaultKind] = &[
         takes: &["older_than", "count"],
         meaning: "Kills actors of a workload, the oldest first: what they hold is dropped, their processes live on.",
     },
+    FaultKind {
+        name: "manager.fail",
+        needs: &["call"],
+        takes: &["for"],
+        meaning: "A method of the manager of a pool of resources fails.",
+    },
+    FaultKind {
+        name: "manager.hang",
+        needs: &["call"],
+        takes: &["for"],
+        meaning: "The method does not return until this is over, and fails then.",
+    },
+    FaultKind {
+        name: "manager.slow",
+        needs: &["call", "by"],
+        takes: &["for"],
+        meaning: "The method takes this much longer.",
+    },
+    FaultKind { name: "manager.panic", needs: &["call"], takes: &["for"], meaning: "The method panics." },
 ];
 
 /// What faults refer to.
@@ -337,6 +358,13 @@ fn action(kind: &str, keys: &mut Keys<'_, '_, '_, '_>) -> Option<FaultAction> {
             let count = keys.reader.read("count", |v, log| v.count(log, 1..=100_000));
             FaultAction::ActorKill { workload: workload?, older_than, count }
         }
+        "manager.fail" => keys.manager(Some(Misbehaviour::Fail))?,
+        "manager.hang" => keys.manager(Some(Misbehaviour::Hang))?,
+        "manager.slow" => {
+            let by = keys.need_positive("by");
+            keys.manager(by.map(Misbehaviour::Slow))?
+        }
+        "manager.panic" => keys.manager(Some(Misbehaviour::Panic))?,
         _ => unreachable!("{kind} is in FAULTS but isn't read"),
     })
 }
@@ -402,6 +430,13 @@ impl Keys<'_, '_, '_, '_> {
 
     fn need_positive(&mut self, key: &'static str) -> Option<Duration> {
         self.reader.need(key, |v, log| v.positive(log))
+    }
+
+    fn manager(&mut self, how: Option<Misbehaviour>) -> Option<FaultAction> {
+        let calls = [ManagerCall::Connect, ManagerCall::Check, ManagerCall::Reset].map(|call| (call.as_str(), call));
+        let call = self.reader.need("call", |v, log| v.choice(log, &calls));
+        let lasts = self.lasts();
+        Some(FaultAction::Manager { call: call?, how: how?, lasts })
     }
 
     fn lasts(&mut self) -> Option<Duration> {

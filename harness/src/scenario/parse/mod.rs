@@ -18,6 +18,7 @@ use super::reader::{Log, Reader, Span, Value};
 use super::report::{Diagnostic, Report};
 use super::{jobs, semantics};
 
+pub(super) use expect::{invariant, known_link, known_versions, pool};
 pub use fault::{FAULTS, FaultKind};
 pub(super) use server::DEFAULT_KEEPALIVE;
 pub(super) use traffic::{Draft, DraftStep};
@@ -64,9 +65,19 @@ pub fn parse_with(name: &str, text: &str, names: &Names<'_>) -> Result<Scenario,
 /// Reads a scenario, and gives the warnings as well.
 #[must_use]
 pub fn check(name: &str, text: &str, names: &Names<'_>) -> Checked {
+    let (scenario, report) = document(name, text, |log, document| top(log, document, names));
+    Checked { scenario, report }
+}
+
+/// Reads a file of any kind: `top` reads its tables.
+pub(super) fn document<T>(
+    name: &str,
+    text: &str,
+    top: impl FnOnce(&Log<'_>, &DeTable<'_>) -> Option<T>,
+) -> (Option<T>, Report) {
     let (document, syntax) = DeTable::parse_recoverable(text);
     let log = Log::new(text);
-    let mut scenario = top(&log, document.get_ref(), names);
+    let mut read = top(&log, document.get_ref());
     let mut found = log.into_inner();
     if !syntax.is_empty() {
         let mut syntax: Vec<Diagnostic> = syntax.iter().map(|error| syntax_error(text, error)).collect();
@@ -83,10 +94,10 @@ pub fn check(name: &str, text: &str, names: &Names<'_>) -> Checked {
     }
     let report = Report::new(name, text, found);
     if report.has_errors() {
-        scenario = None;
+        read = None;
     }
-    debug_assert!(scenario.is_some() || report.has_errors(), "a scenario was refused without a reason");
-    Checked { scenario, report }
+    debug_assert!(read.is_some() || report.has_errors(), "a file was refused without a reason");
+    (read, report)
 }
 
 fn syntax_error(text: &str, error: &toml::de::Error) -> Diagnostic {
@@ -170,7 +181,7 @@ fn top(log: &Log<'_>, document: &DeTable<'_>, names: &Names<'_>) -> Option<Scena
 }
 
 /// `[1, 2, 3]` or `"1..=8"`.
-fn seeds(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Vec<u64>> {
+pub(super) fn seeds(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Vec<u64>> {
     /// TOML's integers are signed.
     const LARGEST: u64 = i64::MAX as u64;
     const MOST: u64 = 10_000;

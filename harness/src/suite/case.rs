@@ -1,8 +1,4 @@
-//! Scenario files as the tests of a test executable: every file with every published pool is a [`Case`], whose runs are
-//! done by worker processes of that same executable.
-//!
-//! It stands on what the command line uses for `run`: the same files, the same workers, the same judgement. Left out: how
-//! tests are named, filtered and told; that is `harness/tests/scenarios.rs`, on libtest-mimic.
+//! A scenario with a pool, run and judged.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,53 +6,23 @@ use std::sync::Arc;
 
 use crate::campaign::{self, Options};
 use crate::cli::Engine;
-use crate::cli::files::{self, ScenarioFile};
+use crate::cli::files::ScenarioFile;
 use crate::cli::job::Job;
 use crate::cli::outcome::Judged;
-use crate::cli::pairs::pools_of;
 use crate::pool::Adapter;
 use crate::report::Told;
 use crate::scenario::model::Scenario;
 use crate::verdict::{self, Expectation};
-use crate::worker::{Work, become_worker_if_asked};
-
-/// What the cases of a test executable stand on.
-#[derive(Clone, Copy)]
-pub struct Suite {
-    engine: Engine,
-}
-
-impl Suite {
-    /// Call it first in `main`: when this process is a worker, it works here, and ends.
-    #[must_use]
-    pub fn start(engine: Engine) -> Suite {
-        let engine = engine.install();
-        become_worker_if_asked::<Job>();
-        Suite { engine }
-    }
-
-    /// Every scenario file below a folder with the pools that its story is about, or with every published one, in the
-    /// order of the files' paths.
-    ///
-    /// # Errors
-    /// Text for people: the folder can't be read, or files have mistakes, each told with its place.
-    pub fn cases(&self, folder: &Path) -> Result<Vec<Case>, String> {
-        let files = files::read_all(&self.engine, &[folder.to_owned()]).map_err(|failure| failure.to_string())?;
-        let mut cases = Vec::new();
-        for file in files {
-            let pools = pools_of(&self.engine, &[], &file.scenario).map_err(|failure| failure.to_string())?;
-            cases.extend(pools.into_iter().map(|adapter| Case { engine: self.engine, file: file.clone(), adapter }));
-        }
-        Ok(cases)
-    }
-}
+use crate::worker::Work;
 
 /// A scenario file with a pool.
 #[derive(Clone)]
 pub struct Case {
-    engine: Engine,
-    file: ScenarioFile,
-    adapter: Arc<dyn Adapter>,
+    pub(super) engine: Engine,
+    pub(super) file: ScenarioFile,
+    pub(super) place: PathBuf,
+    pub(super) adapter: Arc<dyn Adapter>,
+    pub(super) test: &'static str,
 }
 
 /// All seeds of a case, compared with what the scenario expects.
@@ -68,10 +34,22 @@ pub struct Judgement {
 }
 
 impl Case {
-    /// The scenario's file.
+    /// The test's name: `server_crash::bb8`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}::{}", self.stem(), self.pool())
+    }
+
+    /// The scenario's file; `built-in/…` is inside the crate.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.file.path
+    }
+
+    /// The file's place below the folder that was given, without its extension: `faults/server_crash`.
+    #[must_use]
+    pub fn place(&self) -> &Path {
+        &self.place
     }
 
     /// The file's name without its extension: the scenario's name in tests.
@@ -80,7 +58,7 @@ impl Case {
         self.file.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("scenario")
     }
 
-    /// The scenario.
+    /// The scenario, as it is run with this pool.
     #[must_use]
     pub fn scenario(&self) -> &Scenario {
         &self.file.scenario
@@ -101,12 +79,13 @@ impl Case {
     /// The command that tells one run's story.
     #[must_use]
     pub fn replay(&self, seed: u64) -> String {
-        let (file, pool) = (self.file.path.display(), self.pool());
-        format!("cargo run --release -- show {file} --pool {pool} --seed {seed}")
+        let (test, file, pool) =
+            (self.test.split("::").next().unwrap_or_default(), self.file.path.display(), self.pool());
+        format!("cargo test --test {test} -- poolproof show {file} --pool {pool} --seed {seed}")
     }
 
-    /// Runs these seeds in one worker process, one after another. Each run's full trace is written where `trace` says
-    /// for its place in `seeds`.
+    /// Runs these seeds in worker processes, one after another. Each run's full trace is written where `trace` says for its
+    /// place in `seeds`.
     ///
     /// # Errors
     /// The worker could not be started, or poolproof itself has a bug, as a sentence.
@@ -128,7 +107,7 @@ impl Case {
         self.job(seed, trace).run()
     }
 
-    /// Compares the runs of the file's seeds with what it expects.
+    /// Compares the runs of the scenario's seeds with what it expects.
     #[must_use]
     pub fn judge(&self, runs: &[Told]) -> Judgement {
         let judged = Judged::of(&self.file.scenario, self.adapter.name(), self.adapter.version(), runs, true);
