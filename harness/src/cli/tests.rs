@@ -223,8 +223,8 @@ fn a_hostile_pool_ends_as_a_verdict_and_the_others_go_on() {
     let (code, out, _) = command(SCENARIO, &arguments);
     assert_eq!(code, 1);
     assert!(out.contains("spinning  FAILED: no-stall"), "{out}");
-    assert!(out.contains("no-stall at 0.000 s, run: a task kept the thread"), "{out}");
-    assert!(out.contains("ended the process by signal 6 (SIGABRT)"), "{out}");
+    assert!(out.contains("no-stall at 0.000 s, run: the pool kept the thread"), "{out}");
+    assert!(out.contains("the process ended by signal 6 (SIGABRT)"), "{out}");
     assert!(out.contains("steady    pass"), "{out}");
 }
 

@@ -169,6 +169,7 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
                 ActorEnd::Panicked(message) => ("panicked", Some(message)),
                 ActorEnd::Killed => ("killed", None),
                 ActorEnd::Stopped => ("stopped", None),
+                ActorEnd::GivenUp => ("given up", None),
             };
             map.serialize_entry("end", end)?;
             optional(map, "message", message)
@@ -291,6 +292,7 @@ fn acquired<M: SerializeMap>(result: &Acquired, map: &mut M) -> Result<(), M::Er
         }
         Acquired::Deadline => map.serialize_entry("result", "deadline"),
         Acquired::Cancelled => map.serialize_entry("result", "cancelled"),
+        Acquired::GivenUp => map.serialize_entry("result", "given up"),
         Acquired::Panicked(message) => {
             map.serialize_entry("result", "panicked")?;
             map.serialize_entry("message", message)

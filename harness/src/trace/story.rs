@@ -20,6 +20,7 @@ use super::figures::Figures;
 use super::json::lifecycle_name;
 use super::view::{Totals, View};
 use crate::invariant::Violations;
+use crate::invariant::nothing_left::excused;
 use crate::scenario::model::PoolSettings;
 
 /// The most lines of events in a story; its head and its end need some twenty more.
@@ -164,6 +165,7 @@ impl Story {
                     ActorEnd::Panicked(_) => "panicked",
                     ActorEnd::Killed => "died with its process",
                     ActorEnd::Stopped => "was killed",
+                    ActorEnd::GivenUp => "was given up: healing is over",
                 };
                 self.fold(at, Worth::Trouble, "actor".into(), text, view);
             }
@@ -181,7 +183,10 @@ impl Story {
             }
             What::TasksLeft { count } => {
                 if *count > 0 {
-                    self.fold(at, Worth::Trouble, "run".into(), &format!("{count} tasks are left"), view);
+                    let why =
+                        if *count as usize <= excused(view) { ", of connections that wait for an answer" } else { "" };
+                    let text = format!("{} left{why}", counted(*count, "task is", "tasks are"));
+                    self.fold(at, Worth::Trouble, "run".into(), &text, view);
                 }
             }
         }
@@ -225,7 +230,7 @@ impl Story {
             }
             Acquired::Error { kind, message } => format!("an acquire failed ({}): {message}", kind.as_str()).into(),
             Acquired::Deadline => "an acquire was ended by the actor's own deadline".into(),
-            Acquired::Cancelled => return,
+            Acquired::Cancelled | Acquired::GivenUp => return,
             Acquired::Panicked(message) => format!("an acquire panicked: {message}").into(),
         };
         self.fold(at, Worth::Trouble, pool_name(pool), &text, view);
@@ -588,6 +593,11 @@ fn tenths(time: Duration) -> String {
 /// Short times in milliseconds, others in tenths of a second.
 fn exact(time: Duration) -> String {
     if time < Duration::from_secs(1) { format!("{} ms", time.as_millis()) } else { tenths(time) }
+}
+
+/// `1 task is`, `2 tasks are`.
+fn counted(count: u32, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 /// Small counts as they are, others cut to two digits.

@@ -124,6 +124,8 @@ pub struct PoolView {
     pub max_size_before: u32,
     /// When the bound last changed.
     pub resized_at: Option<Duration>,
+    /// When the bound was last lowered.
+    pub shrunk_at: Option<Duration>,
     /// Whether it is an actor's own.
     pub own: bool,
     /// When it was built.
@@ -591,6 +593,9 @@ impl View {
             What::PoolResized { pool, max_size } => {
                 if let Some(pool) = slot(&mut self.pools, pool.0) {
                     pool.max_size_before = pool.max_size_before.max(pool.max_size);
+                    if *max_size < pool.max_size {
+                        pool.shrunk_at = Some(at);
+                    }
                     pool.max_size = *max_size;
                     pool.resized_at = Some(at);
                 }
@@ -1190,6 +1195,7 @@ impl PoolView {
             max_size: u32::MAX,
             max_size_before: 0,
             resized_at: None,
+            shrunk_at: None,
             own: false,
             built_at: now,
             closing_at: None,

@@ -209,7 +209,7 @@ fn a_collection_inside_an_acquire_hangs_a_pool_with_a_plain_lock() {
          [workload.page]\napp = \"cgi\"\narrive = { at = [\"1s\"] }\n\
          steps = [\"acquire\", \"lose\", \"allocate 98\", \"acquire\", \"release\"]\n",
     );
-    assert_eq!(hung[1..], ["1 loses 1", "1 deadlocked", "1 Killed"]);
+    assert_eq!(hung[1..], ["1 loses 1", "1 deadlocked", "1 GivenUp"]);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn a_process_comes_and_goes_with_its_request() {
             "process 3 starts",
             "1 Killed",
             "process 1 ends",
-            "2 Killed",
+            "2 GivenUp",
             "process 2 ends",
             "3 releases 3",
             "3 done",
