@@ -160,6 +160,8 @@ pub enum What {
         process: ProcessId,
         /// The app's name.
         app: Arc<str>,
+        /// Its place among the app's processes, from 0. A restarted process has its predecessor's.
+        seat: u32,
     },
     /// A process ends (killed, or the run is over).
     ProcessEnd {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Acquired, ActorEnd, Event, JobChange, Phase, SqlResult, What};
 use super::pace::Pace;
+use super::refused::Refused;
 use super::told::Texts;
 use super::view::{Peaks, View};
 use crate::scenario::model::FigureUnit;
@@ -41,6 +42,12 @@ impl Histogram {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
+    }
+
+    /// Whether there were none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// The longest.
@@ -182,6 +189,8 @@ pub struct Figures {
     pub pace: Pace,
     /// The texts of errors.
     pub texts: Texts,
+    /// Statements that the server could not take.
+    pub refused: Refused,
     /// Events.
     pub events: u64,
     faulty_since: Option<Duration>,
@@ -219,6 +228,7 @@ impl Figures {
             What::SqlEnd { result, .. } => match result {
                 SqlResult::Ok => {
                     self.statements_ok += 1;
+                    self.refused.succeeded(view.text.as_ref());
                     self.statements.add(view.took);
                     if view.phase == Phase::Fault && !view.is_healthy() {
                         self.faulty_ok += 1;
@@ -232,7 +242,10 @@ impl Figures {
                         last.first_success = Some(event.at - last.at);
                     }
                 }
-                SqlResult::Error(code) => self.error(code),
+                SqlResult::Error(code) => {
+                    self.error(code);
+                    self.refused.failed(code, view.text.as_ref());
+                }
                 SqlResult::Broken(_) => {
                     self.error("broken");
                     self.failed(event.at, view);
@@ -355,6 +368,7 @@ impl Figures {
             self.total(view);
         }
         self.virtual_time = view.now;
+        self.refused.finish();
         if self.fault_phase.is_zero() {
             self.fault_phase = view.now;
         }

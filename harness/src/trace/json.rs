@@ -97,9 +97,10 @@ fn name(what: &What) -> &'static str {
 fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
     match what {
         What::Phase(phase) => map.serialize_entry("phase", phase_name(*phase)),
-        What::ProcessStart { process, app } => {
+        What::ProcessStart { process, app, seat } => {
             map.serialize_entry("process", &process.0)?;
-            map.serialize_entry("app", &**app)
+            map.serialize_entry("app", &**app)?;
+            map.serialize_entry("seat", seat)
         }
         What::ProcessEnd { process } => map.serialize_entry("process", &process.0),
         What::PoolBuilt { pool, process, max_size, own } => {

@@ -450,7 +450,7 @@ mod tests {
         let on = |event| What::Server { server: Arc::clone(&server), event };
         let zero = Duration::ZERO;
         take(zero, on(ServerEvent::Lifecycle(Lifecycle::Running)));
-        take(zero, What::ProcessStart { process, app: "web".into() });
+        take(zero, What::ProcessStart { process, app: "web".into(), seat: 0 });
         take(zero, What::PoolBuilt { pool, process, max_size: 2, own: false });
         take(zero, What::AcquireStart { actor: ActorId(1), pool });
         take(zero, What::Dial { conn, pool });

@@ -227,7 +227,7 @@ fn a_process_comes_and_goes_with_its_request() {
             "process 3 starts",
             "1 Killed",
             "process 1 ends",
-            "2 GivenUp",
+            "2 Killed",
             "process 2 ends",
             "3 releases 3",
             "3 done",
