@@ -271,9 +271,12 @@ pub fn judge_seeds(scenario: &Scenario, pool: &str, version: &str, runs: &[RunRe
                 reasons.extend(wrong_error(&run.figures, check).map(|wrong| format!("seed {seed}: {wrong}")));
             }
             for (name, comparison) in &scenario.expect.figures {
-                reasons.extend(
-                    compare(run.figures.get(name), *comparison).map(|wrong| format!("seed {seed}: {name} {wrong}")),
-                );
+                let wrong = compare(run.figures.get(name), *comparison);
+                let wrong = wrong.map(|wrong| match run.figures.never(name) {
+                    true => wrong.replacen("was not measured", "is never", 1),
+                    false => wrong,
+                });
+                reasons.extend(wrong.map(|wrong| format!("seed {seed}: {name} {wrong}")));
             }
         }
     }

@@ -294,6 +294,14 @@ fn seeds_are_written_with_both_ends() {
 }
 
 #[test]
+fn a_worker_needs_some_memory() {
+    assert_eq!(["0", "256", "4096"].map(super::memory), [Ok(0), Ok(256), Ok(4096)]);
+    for wrong in ["1", "255", "-1", "much", ""] {
+        assert!(super::memory(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn a_worker_that_comes_late_makes_no_trace_anew() {
     let folder = tempfile::tempdir().unwrap();
     let gone = folder.path().join(".t.jsonl.1.tmp");

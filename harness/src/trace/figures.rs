@@ -400,6 +400,16 @@ impl Figures {
         }
     }
 
+    /// Whether this figure has no number because what was waited for never came.
+    #[must_use]
+    pub fn never(&self, name: &str) -> bool {
+        match name {
+            "recovery.first_success" => self.recovery().first_success == Some(Came::Never),
+            "recovery.quiet" => self.recovery().quiet == Some(Came::Never),
+            _ => false,
+        }
+    }
+
     /// A figure by the name that scenarios use; durations in seconds. `None` when there is no such figure, when nothing
     /// was measured (`recovery.first_success` of a run without an outage), and when what was waited for never came.
     #[must_use]
@@ -543,6 +553,7 @@ mod tests {
         assert_eq!(case.figures.recovery().first_success, Some(Came::Never));
         assert_eq!(case.figures.recovery().full_capacity, Some(Duration::from_millis(200)));
         assert_eq!(case.figures.get("recovery.first_success"), None);
+        assert!(case.figures.never("recovery.first_success") && !case.figures.never("recovery.full_capacity"));
     }
 
     #[test]
