@@ -96,7 +96,8 @@ impl Judge for NothingLeft {
                 self.gone.push(Gone { pool: *pool, at: event.at, lost_by: Some(*actor) });
             }
             What::TasksLeft { count } => {
-                if !self.ended(event.at, view, out) && *count as usize > excused(view) {
+                let known = self.ended(event.at, view, out);
+                if !known && *count as usize > excused(view) {
                     out.add(&META, || {
                         let sentence =
                             format!("every pool is gone, but {count} tasks that they started are still alive");
