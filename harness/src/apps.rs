@@ -101,7 +101,7 @@ impl Apps {
                 host
             };
             let name: Arc<str> = Arc::from(app);
-            self.recorder.record(What::ProcessStart { process: id, app: Arc::clone(&name) });
+            self.recorder.record(What::ProcessStart { process: id, app: Arc::clone(&name), seat });
 
             let dialer = Arc::new(HostDialer::new(host, &self.world, Arc::clone(&alive)));
             let config = self.world.driver_config(app, &settings.user);

@@ -196,7 +196,8 @@ impl Worker {
         loop {
             let line = match self.lines.recv_timeout(patience) {
                 Ok(line) => line,
-                Err(RecvTimeoutError::Timeout) => return Err(Loss::Stalled(place)),
+                // Its watchdog would have spoken: the process itself gets no time.
+                Err(RecvTimeoutError::Timeout) => return Err(Loss::Stalled(Place { in_pool: false, ..place })),
                 Err(RecvTimeoutError::Disconnected) => return Err(self.death(place)),
             };
             let answer = serde_json::from_str::<Answer<W::Report>>(&line);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::invariant::judge::seconds;
 use crate::invariant::{Violation, Violations};
 use crate::trace::Figures;
 use crate::verdict::RunReport;
@@ -29,27 +30,70 @@ impl Told {
         Told { report, story: String::new(), bug: Some(what) }
     }
 
-    /// A run whose worker was lost over it: that is a stall, and the pool's.
+    /// A run whose worker was lost over it. That is a stall, and the pool's, unless the load may be the scenario's own.
     #[must_use]
     pub fn lost(seed: u64, loss: &Loss) -> Told {
         let (place, what) = match loss {
-            Loss::Stalled(place) => {
-                (place, "kept the thread: virtual time stood still, or the run had no end".to_owned())
+            Loss::Stalled(place) if place.in_pool => {
+                (place, "the pool kept the thread, and virtual time stood still".to_owned())
             }
-            Loss::Memory(place) => (place, "asked for more memory than a run may have".to_owned()),
-            Loss::StackOverflow(place) => (place, "overflowed the stack".to_owned()),
+            Loss::Stalled(place) => {
+                let why = "virtual time stood still, or the run had no end, and not in the pool: it may be more than this \
+                           machine can do in the time (--stall-after)";
+                return Told::given_up(seed, *place, why);
+            }
+            Loss::Memory(place) if place.in_pool => {
+                (place, "the pool asked for more memory than a run may have".to_owned())
+            }
+            Loss::Memory(place) => {
+                return Told::given_up(
+                    seed,
+                    *place,
+                    "it needs more memory than a run may have (--memory), and not in the pool",
+                );
+            }
+            Loss::StackOverflow(place) => (place, "a thread overflowed its stack".to_owned()),
             Loss::Died { place, how, stderr } => {
                 let last = stderr.lines().next_back().unwrap_or("it wrote nothing");
-                (place, format!("ended the process by {how}: {last}"))
+                (place, format!("the process ended by {how}: {last}"))
             }
             Loss::Harness(message) => return Told::bug(seed, message),
         };
-        let Place { virtual_ms, actor } = *place;
-        let whose = actor.map_or_else(|| "a task".to_owned(), |actor| format!("actor {actor}"));
+        let Place { virtual_ms, acquires, .. } = *place;
         let mut violations = Violations::default();
-        violations.push(Violation::stall(Duration::from_millis(virtual_ms), format!("{whose} {what}")));
+        let sentence = match loss {
+            // Where it stands still it is the same each time.
+            Loss::Stalled(_) => format!("{what}, with {acquires} acquires under way"),
+            _ => what,
+        };
+        violations.push(Violation::stall(Duration::from_millis(virtual_ms), sentence));
         let report = RunReport::judged(seed, &violations, Figures::default(), Vec::new());
         let story = format!("{}\n", violations.list()[0]);
         Told { report, story, bug: None }
+    }
+
+    /// A run that was given up at a place, and nobody knows why.
+    fn given_up(seed: u64, place: Place, why: &str) -> Told {
+        let at = seconds(Duration::from_millis(place.virtual_ms));
+        let reason = format!("the run was given up at {at}: {why}");
+        Told { report: RunReport::unknown(seed, reason.clone()), story: format!("{reason}\n"), bug: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::Verdict;
+
+    #[test]
+    fn a_load_that_is_too_large_is_nobodys_violation() {
+        let place = |in_pool| Place { virtual_ms: 5_000, in_pool, acquires: 3 };
+        for loss in [Loss::Stalled, Loss::Memory] {
+            let told = Told::lost(1, &loss(place(true)));
+            assert_eq!(told.report.counts.get("no-stall"), Some(&1), "{}", told.story);
+            let told = Told::lost(1, &loss(place(false)));
+            assert!(matches!(told.report.verdict, Verdict::Unknown { .. }), "{}", told.story);
+            assert!(told.bug.is_none() && told.story.contains("at 5.000 s"), "{}", told.story);
+        }
     }
 }

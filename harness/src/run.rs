@@ -178,26 +178,37 @@ async fn healing_phase(scenario: &Scenario, recorder: &Recorder, target: &Target
     .await;
     // Who is still there waits for something that will not come, and is judged for it; it must not stand in the way of
     // the next phases.
-    target.traffic.abort_all();
+    target.traffic.give_up();
     target.apps.freeze();
     tokio::time::sleep(SETTLE).await;
     record_status(recorder, &target.apps.live());
 }
 
-/// Each pool is asked for all its leases at once. What applications leaked they never give back: that is left out.
+/// Each pool is asked for all its leases at once. What applications leaked they never give back: that is left out. Those
+/// that get none ask again, as often as a connection that died silently may have cost an acquire, and once more.
 async fn capacity_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>]) {
     recorder.record(What::Phase(Phase::Capacity));
     for process in processes {
         let Some((pool, handle)) = process.shared_pool() else { continue };
         // A pool that its application has closed owes nothing.
         let left = |pool: &PoolView| if pool.is_usable() { pool.capacity().saturating_sub(pool.in_use()) } else { 0 };
-        let wanted = recorder.look(|view| view.pool(pool).map(left));
+        let seen = recorder.look(|view| view.pool(pool).map(|pool| (left(pool), view.suspects(pool))));
         let bound = process.settings.max_size;
-        let wanted = wanted.flatten().unwrap_or(if bound == PoolSettings::UNLIMITED { 0 } else { bound });
-        let mut probes: Vec<_> = (0..wanted).map(|_| Probe::new(recorder.clone(), Arc::clone(process))).collect();
-        let asking = probes.iter_mut().map(|probe| probe.acquire(pool, &*handle));
-        // All are held until the last has come or failed. A pool without an acquire timeout may never answer.
-        let _ = timeout(CAPACITY_BOUND, futures_util::future::join_all(asking)).await;
+        let unseen = (if bound == PoolSettings::UNLIMITED { 0 } else { bound }, 0);
+        let (wanted, suspects) = seen.flatten().unwrap_or(unseen);
+        // All are held until the last has come or failed for good.
+        let mut held: Vec<Probe> = Vec::new();
+        for _round in 0..=suspects {
+            let missing = (wanted as usize).saturating_sub(held.len());
+            let mut probes: Vec<_> = (0..missing).map(|_| Probe::new(recorder.clone(), Arc::clone(process))).collect();
+            let asking = probes.iter_mut().map(|probe| probe.acquire(pool, &*handle));
+            // A pool without an acquire timeout may never answer.
+            let _ = timeout(CAPACITY_BOUND, futures_util::future::join_all(asking)).await;
+            held.extend(probes.into_iter().filter(Probe::holds));
+            if held.len() == wanted as usize {
+                break;
+            }
+        }
     }
     tokio::time::sleep(SETTLE).await;
     record_status(recorder, processes);

@@ -124,7 +124,11 @@ impl Expectation {
         let mut sentence = match self.outcome {
             Outcome::Pass => "as expected: every invariant held".to_owned(),
             Outcome::Excused => "as expected: only what the scenario excuses was violated".to_owned(),
-            Outcome::Known => "as expected: the known bug showed, and nothing else".to_owned(),
+            Outcome::Known => {
+                let bugs = self.notes.iter().filter(|note| note.contains(SHOWED)).count();
+                let bugs = if bugs > 1 { "known bugs" } else { "known bug" };
+                format!("as expected: the {bugs} showed, and nothing else")
+            }
             Outcome::Told => "as expected: the story violates what it declares, and nothing else".to_owned(),
             Outcome::Unsupported => "unsupported".to_owned(),
             Outcome::Failed => "NOT as expected".to_owned(),
@@ -137,6 +141,9 @@ impl Expectation {
         sentence
     }
 }
+
+/// In a note on a known bug.
+const SHOWED: &str = " showed with seed ";
 
 /// What the scenario grants this version of this pool.
 struct Grants<'a> {
@@ -234,6 +241,16 @@ pub fn judge_seeds(scenario: &Scenario, pool: &str, version: &str, runs: &[RunRe
             }
             Verdict::Pass | Verdict::Violations(_) => judged += 1,
         }
+        if let Some(lacks) = run.figures.refused.not_supported().filter(|_| !expects_unsupported(scenario)) {
+            unknown = true;
+            reasons.push(format!("seed {seed}: {lacks}"));
+        }
+        if let Some(mistaken) = run.figures.refused.mistaken() {
+            let mistaken = format!("a statement {mistaken}");
+            if !notes.contains(&mistaken) {
+                notes.push(mistaken);
+            }
+        }
         let mut has_known = false;
         for (&invariant, &count) in &run.counts {
             if grants.declared(invariant).is_some() {
@@ -263,9 +280,12 @@ pub fn judge_seeds(scenario: &Scenario, pool: &str, version: &str, runs: &[RunRe
                 reasons.extend(wrong_error(&run.figures, check).map(|wrong| format!("seed {seed}: {wrong}")));
             }
             for (name, comparison) in &scenario.expect.figures {
-                reasons.extend(
-                    compare(run.figures.get(name), *comparison).map(|wrong| format!("seed {seed}: {name} {wrong}")),
-                );
+                let wrong = compare(run.figures.get(name), *comparison);
+                let wrong = wrong.map(|wrong| match run.figures.never(name) {
+                    true => wrong.replacen("was not measured", "is never", 1),
+                    false => wrong,
+                });
+                reasons.extend(wrong.map(|wrong| format!("seed {seed}: {name} {wrong}")));
             }
         }
     }
@@ -274,7 +294,7 @@ pub fn judge_seeds(scenario: &Scenario, pool: &str, version: &str, runs: &[RunRe
             match shown.get(bug.violates.as_str()) {
                 Some(seeds) => {
                     let seeds: Vec<String> = seeds.iter().map(ToString::to_string).collect();
-                    notes.push(format!("{} showed with seed {} ({})", bug.violates, seeds.join(", "), bug.link));
+                    notes.push(format!("{}{SHOWED}{} ({})", bug.violates, seeds.join(", "), bug.link));
                 }
                 None => reasons.push(format!(
                     "the known bug {} ({}) did not show with any seed: if {pool} {version} has fixed it, remove it from \
@@ -321,13 +341,19 @@ pub fn judge_seeds(scenario: &Scenario, pool: &str, version: &str, runs: &[RunRe
     Expectation { outcome, reasons, notes }
 }
 
+/// Whether the scenario says that statements fail with 0A000.
+fn expects_unsupported(scenario: &Scenario) -> bool {
+    let expect = &scenario.expect;
+    expect.figures.contains_key("errors.0A000") || expect.errors.iter().any(|check| check.text.contains("0A000"))
+}
+
 /// The verdict on one run as a sentence, for its story: whether a known bug shows with other seeds is not asked.
 #[must_use]
 pub fn sentence(scenario: &Scenario, pool: &str, version: &str, run: &RunReport) -> String {
     let mut expectation = judge_seeds(scenario, pool, version, std::slice::from_ref(run));
     expectation.reasons.retain(|reason| !reason.starts_with("the known bug "));
     if expectation.outcome == Outcome::Failed && expectation.reasons.is_empty() {
-        if expectation.notes.iter().any(|note| note.contains(" showed with seed ")) {
+        if expectation.notes.iter().any(|note| note.contains(SHOWED)) {
             expectation.outcome = Outcome::Known; // One of several; the others may show with other seeds.
         } else {
             expectation.outcome = Outcome::Pass;
@@ -616,6 +642,27 @@ mod tests {
         assert_eq!(measured(1.956, FigureUnit::Seconds), "1.956 s");
         assert_eq!(measured(0.99, FigureUnit::Share), "99 %");
         assert_eq!(measured(12.0, FigureUnit::Count), "12");
+    }
+
+    #[test]
+    fn what_the_simulated_server_lacks_says_nothing_about_a_pool() {
+        let mut report = run(1, &[]);
+        report.figures.refused.failed("0A000", Some(&"MERGE INTO t".into()));
+        let mut scenario = scenario();
+        let judged = judge_seeds(&scenario, "bb8", "0.9.1", std::slice::from_ref(&report));
+        assert_eq!(judged.outcome, Outcome::Unknown);
+        assert!(judged.reasons[0].contains("MERGE INTO t"), "{:?}", judged.reasons);
+        scenario.expect.errors.push(ErrorCheck { text: "0A000".into(), count: None, first: None });
+        let compared =
+            Comparison { unit: crate::scenario::model::FigureUnit::Count, operator: Operator::AtLeast, value: 0.0 };
+        scenario.expect.errors[0].count = Some(compared);
+        assert_eq!(outcome(&scenario, &[report]), Outcome::Pass);
+        // A mistake in a statement is told, and no more.
+        let mut report = run(1, &[]);
+        report.figures.refused.failed("42601", Some(&"SELEC 1".into()));
+        let judged = judge_seeds(&scenario, "bb8", "0.9.1", &[report]);
+        assert_eq!(judged.outcome, Outcome::Pass);
+        assert!(judged.sentence().contains("a statement failed each time with 42601 (1 times): SELEC 1"), "{judged:?}");
     }
 
     #[test]

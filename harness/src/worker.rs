@@ -11,12 +11,13 @@
 use std::any::Any;
 use std::io::{self, BufRead, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use progress::Counts;
 
 /// The environment variable that makes an executable a worker.
 pub const VARIABLE: &str = "POOLPROOF_WORKER";
@@ -69,8 +70,11 @@ pub enum Loss {
 pub struct Place {
     /// Virtual time, in milliseconds since the run's start.
     pub virtual_ms: u64,
-    /// The actor whose code (or the pool's, called by it) was running; `None` in a task of the pool's or the world's.
-    pub actor: Option<u32>,
+    /// Whether it stayed in the pool's hands: in one call of it, in calls that ask again at once without end, or in a task
+    /// that is not poolproof's. If not, the load is the scenario's own.
+    pub in_pool: bool,
+    /// Acquires under way.
+    pub acquires: u32,
 }
 
 /// Limits of a run in a worker.
@@ -111,33 +115,154 @@ pub(crate) enum Answer<R> {
     Panicked { number: u64, message: String },
 }
 
-/// Where this process's run is. One run at a time is watched: a worker's.
+/// Where this process's run is. One run at a time is watched: a worker's. Only the run's thread writes.
 pub mod progress {
-    use super::{AtomicU32, AtomicU64, Duration, Ordering, Place};
+    use std::pin::{Pin, pin};
+    use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+    use std::task::{Context, Poll};
+    use std::time::Duration;
+
+    use futures_util::future::BoxFuture;
+
+    use super::Place;
 
     static VIRTUAL_MS: AtomicU64 = AtomicU64::new(0);
-    static ACTOR: AtomicU32 = AtomicU32::new(0);
+    static ACQUIRES: AtomicU32 = AtomicU32::new(0);
+    static EVENTS: AtomicU64 = AtomicU64::new(0);
+    static OURS: AtomicU64 = AtomicU64::new(0);
+    static POOLS: AtomicU64 = AtomicU64::new(0);
+    static WHOSE: AtomicU8 = AtomicU8::new(0);
 
-    /// Something happened at this virtual time. Costs a store: called for every event.
+    /// Whose code runs.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Whose {
+        /// Of a task that poolproof did not start, or of the runtime.
+        Other = 0,
+        /// Poolproof's: an actor's, the world's.
+        Ours = 1,
+        /// The pool's, called by an actor.
+        Pools = 2,
+    }
+
+    fn count(counter: &AtomicU64) {
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Something happened at this virtual time. Costs two stores: called for every event.
     pub fn at(time: Duration) {
         VIRTUAL_MS.store(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        count(&EVENTS);
     }
 
-    /// The code of this actor runs now; 0 is none. Costs a store: called for every poll of an actor.
-    pub fn in_actor(actor: u32) {
-        ACTOR.store(actor, Ordering::Relaxed);
+    /// So many acquires are under way, more (or fewer) than before.
+    pub fn acquires(change: i32) {
+        ACQUIRES.store(ACQUIRES.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Relaxed);
     }
 
-    /// The last that was heard.
+    /// Until this is dropped, somebody's code runs.
     #[must_use]
-    pub fn place() -> Place {
-        let actor = ACTOR.load(Ordering::Relaxed);
-        Place { virtual_ms: VIRTUAL_MS.load(Ordering::Relaxed), actor: (actor > 0).then_some(actor) }
+    pub struct Entered {
+        before: u8,
+    }
+
+    impl Drop for Entered {
+        fn drop(&mut self) {
+            WHOSE.store(self.before, Ordering::Relaxed);
+        }
+    }
+
+    fn enter(whose: Whose) -> Entered {
+        count(if whose == Whose::Pools { &POOLS } else { &OURS });
+        let before = WHOSE.load(Ordering::Relaxed);
+        WHOSE.store(whose as u8, Ordering::Relaxed);
+        Entered { before }
+    }
+
+    /// Poolproof's own code runs now: an actor, the world.
+    pub fn ours() -> Entered {
+        enter(Whose::Ours)
+    }
+
+    /// The pool is called now.
+    pub fn pools() -> Entered {
+        enter(Whose::Pools)
+    }
+
+    /// A task of poolproof's own.
+    pub(crate) async fn our_task<F: Future>(future: F) -> F::Output {
+        let mut future = pin!(future);
+        std::future::poll_fn(|cx| {
+            let _ours = ours();
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// A call of the pool that takes its time. Dropping it is the pool's, too.
+    pub(crate) struct InPool<'a, T>(Option<BoxFuture<'a, T>>);
+
+    impl<'a, T> InPool<'a, T> {
+        pub(crate) fn new(call: impl FnOnce() -> BoxFuture<'a, T>) -> Self {
+            let _pools = pools();
+            InPool(Some(call()))
+        }
+    }
+
+    impl<T> Future for InPool<'_, T> {
+        type Output = T;
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+            let _pools = pools();
+            match &mut self.0 {
+                Some(future) => future.as_mut().poll(cx),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    impl<T> Drop for InPool<'_, T> {
+        fn drop(&mut self) {
+            let _pools = pools();
+            self.0 = None;
+        }
+    }
+
+    /// What was counted until a moment.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(super) struct Counts {
+        events: u64,
+        ours: u64,
+        pools: u64,
+    }
+
+    impl Counts {
+        pub(super) fn now() -> Counts {
+            let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            Counts { events: get(&EVENTS), ours: get(&OURS), pools: get(&POOLS) }
+        }
+
+        /// Whether anything happened in between.
+        pub(super) fn moved(self, since: Counts) -> bool {
+            self.events != since.events
+        }
+    }
+
+    /// The last that was heard, and whether the run has been in the pool's hands since then.
+    pub(super) fn place(since: Counts) -> Place {
+        let now = Counts::now();
+        let whose = WHOSE.load(Ordering::Relaxed);
+        let in_pool = !now.moved(since)
+            && (whose == Whose::Pools as u8
+                || now.pools != since.pools
+                || whose == Whose::Other as u8 && now.ours == since.ours);
+        let acquires = ACQUIRES.load(Ordering::Relaxed);
+        Place { virtual_ms: VIRTUAL_MS.load(Ordering::Relaxed), in_pool, acquires }
     }
 
     pub(super) fn reset() {
         at(Duration::ZERO);
-        in_actor(0);
+        ACQUIRES.store(0, Ordering::Relaxed);
+        WHOSE.store(0, Ordering::Relaxed);
     }
 }
 
@@ -200,13 +325,16 @@ fn do_run<W: Work>(request: Request<W>, starts: &mpsc::Sender<Option<(u64, Limit
     });
 }
 
+/// How often the watchdog looks where a run is: often enough to see it on its way to the memory limit.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// Ends the process when a run makes no progress.
 fn watch(runs: &mpsc::Receiver<Option<(u64, Limits)>>) {
     let mut run: Option<Watched> = None;
     loop {
         let next = match &run {
             None => runs.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
-            Some(watched) => runs.recv_timeout(watched.limits.stall.min(ALIVE_EVERY) / 2),
+            Some(_) => runs.recv_timeout(LOOK_EVERY),
         };
         match next {
             Ok(Some((number, limits))) => run = Some(Watched::new(number, limits)),
@@ -226,34 +354,69 @@ struct Watched {
     number: u64,
     limits: Limits,
     started: Instant,
+    // When virtual time last moved.
     moved: Instant,
+    // When something last happened, and what had been counted by then.
+    happened: (Instant, Counts),
     said: Instant,
+    seen: Counts,
     virtual_ms: u64,
+    // The size of the address space when a place was last said.
+    size: u64,
 }
 
 impl Watched {
     fn new(number: u64, limits: Limits) -> Watched {
-        let now = Instant::now();
-        Watched { number, limits, started: now, moved: now, said: now, virtual_ms: 0 }
+        let (now, seen) = (Instant::now(), Counts::now());
+        let size = address_space();
+        Watched {
+            number,
+            limits,
+            started: now,
+            moved: now,
+            happened: (now, seen),
+            said: now,
+            seen,
+            virtual_ms: 0,
+            size,
+        }
     }
 
     fn look(&mut self) {
-        let (now, place, number) = (Instant::now(), progress::place(), self.number);
-        if place.virtual_ms != self.virtual_ms {
-            self.virtual_ms = place.virtual_ms;
+        let (now, number) = (Instant::now(), self.number);
+        let counts = Counts::now();
+        if counts.moved(self.happened.1) {
+            self.happened = (now, counts);
+        }
+        let lately = progress::place(std::mem::replace(&mut self.seen, counts));
+        if lately.virtual_ms != self.virtual_ms {
+            self.virtual_ms = lately.virtual_ms;
             self.moved = now;
         }
         if now - self.moved >= self.limits.stall || now - self.started >= self.limits.total {
             let keep = last_words().take();
             keep.into_iter().for_each(|keep| keep());
+            let mut place = progress::place(self.happened.1);
+            // A load that is merely large makes things happen all the time.
+            place.in_pool &= now - self.happened.0 >= self.limits.stall / 2;
             say(&Answer::<()>::Stalled { number, place });
             std::process::exit(STALLED);
         }
-        if now - self.said >= ALIVE_EVERY {
-            self.said = now;
-            say(&Answer::<()>::Alive { number, place });
+        // Who takes much memory at a time may have none left before the next look.
+        let size = if self.limits.memory.is_some() { address_space() } else { 0 };
+        let grown = self.limits.memory.is_some_and(|limit| size.saturating_sub(self.size) >= limit / 32);
+        if grown || now - self.said >= ALIVE_EVERY {
+            (self.said, self.size) = (now, size);
+            say(&Answer::<()>::Alive { number, place: lately });
         }
     }
+}
+
+/// Bytes of address space that this process has; 0 where that can't be seen.
+fn address_space() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.trim().strip_suffix(" kB"));
+    size.and_then(|kib| kib.parse::<u64>().ok()).map_or(0, |kib| kib.saturating_mul(1024))
 }
 
 /// Writes one answer. When nobody listens any more there is nothing left to do.

@@ -228,3 +228,18 @@ fn the_starter_file_comes_out_as_it_expects() {
     let output = poolproof(folder.path(), &["run", "mine.toml", "--seeds", "1..=2"]);
     assert_eq!(output.status.code(), Some(0), "{}", out(&output));
 }
+
+#[test]
+fn a_load_that_is_too_large_accuses_nobody() {
+    let folder = folder_with(&[("big.toml", &GOOD.replace("{ at = [\"1s\"] }", "{ burst = 1000000 }"))]);
+    let run = |limits: &[&str]| {
+        let arguments = [&["run", "big.toml", "--pool", "reference"][..], limits].concat();
+        let output = poolproof(folder.path(), &arguments);
+        (output.status.code(), out(&output))
+    };
+    let (code, text) = run(&["--stall-after", "1"]);
+    assert!(code == Some(1) && text.contains("UNKNOWN") && text.contains("--stall-after"), "{text}");
+    let (code, text) = run(&["--memory", "300"]);
+    assert!(code == Some(1) && text.contains("UNKNOWN") && text.contains("--memory"), "{text}");
+    assert_eq!(run(&["--memory", "1"]).0, Some(2));
+}

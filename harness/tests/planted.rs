@@ -281,5 +281,8 @@ fn a_campaign_goes_on_past_hostile_pools() -> Result<(), String> {
     assert!(story(1).contains("virtual time stood still"), "{}", story(1));
     assert!(story(3).contains("more memory than a run may have"), "{}", story(3));
     assert!(took < CAMPAIGN, "it took {took:?}");
+    // Where a pool stands still is the same each time.
+    let again = in_workers(&[bad(Plant::SpinInAcquire)]);
+    assert_eq!(again[0].1.story, story(1));
     Ok(())
 }

@@ -19,12 +19,18 @@ enum Deed {
     Pid,
     /// Prints half a line, and answers.
     Chatter,
-    /// Spins for ever, at a virtual second 5, in actor 3.
+    /// Spins for ever in a call of a pool's, at a virtual second 5.
     Spin,
+    /// Calls a pool again and again, without end.
+    AskAgain,
+    /// Is an actor's without end.
+    Busy,
+    /// Makes events without end, in no time.
+    Flood,
     /// Moves virtual time for ever.
     Crawl,
-    /// Allocates without end.
-    Allocate,
+    /// Allocates without end, in a call of a pool's or not.
+    Allocate { in_pool: bool },
     /// Calls itself without end.
     Recurse,
     /// Aborts.
@@ -58,11 +64,27 @@ impl Work for Deed {
             }
             Deed::Spin => {
                 progress::at(Duration::from_secs(5));
-                progress::in_actor(3);
+                progress::acquires(3);
+                let _pools = progress::pools();
                 loop {
                     std::hint::spin_loop();
                 }
             }
+            Deed::AskAgain => loop {
+                let _ours = progress::ours();
+                drop(progress::pools());
+            },
+            Deed::Busy => {
+                let _ours = progress::ours();
+                loop {
+                    std::hint::spin_loop();
+                }
+            }
+            Deed::Flood => loop {
+                let _ours = progress::ours();
+                progress::at(Duration::from_secs(5));
+                drop(progress::pools());
+            },
             Deed::Crawl => {
                 for millis in 0.. {
                     progress::at(Duration::from_millis(millis));
@@ -70,10 +92,11 @@ impl Work for Deed {
                 }
                 unreachable!("it crawls for ever")
             }
-            Deed::Allocate => {
+            Deed::Allocate { in_pool } => {
+                let _whose = if *in_pool { progress::pools() } else { progress::ours() };
                 let mut hoard = Vec::new();
                 loop {
-                    hoard.push(vec![0_u8; 16 << 20]);
+                    hoard.push(vec![1_u8; 1 << 20]);
                 }
             }
             Deed::Recurse => Outcome::Number(u32::try_from(deeper(1)).unwrap()),
@@ -146,7 +169,7 @@ fn results_come_in_the_order_of_the_requests() {
 fn a_stalled_run_is_given_up_where_it_stood_and_the_others_go_on() {
     let start = Instant::now();
     let all = [Deed::Answer(1, 0), Deed::Spin, Deed::Answer(2, 0)];
-    let place = Place { virtual_ms: 5000, actor: Some(3) };
+    let place = Place { virtual_ms: 5000, in_pool: true, acquires: 3 };
     assert_eq!(
         outcomes(&all, &options(1)),
         [Outcome::Number(1), Outcome::Lost(Loss::Stalled(place)), Outcome::Number(2)]
@@ -155,17 +178,40 @@ fn a_stalled_run_is_given_up_where_it_stood_and_the_others_go_on() {
 }
 
 #[test]
+fn a_stall_is_the_pools_only_if_it_kept_the_thread() {
+    let all = [Deed::AskAgain, Deed::Busy, Deed::Flood];
+    let outcomes = outcomes(&all, &options(2));
+    let in_pool = outcomes.iter().map(|outcome| match outcome {
+        Outcome::Lost(Loss::Stalled(place)) => place.in_pool,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(in_pool.collect::<Vec<_>>(), [true, false, false]);
+}
+
+#[test]
 fn a_run_that_moves_but_never_ends_is_given_up_too() {
     let start = Instant::now();
     let outcomes = outcomes(&[Deed::Crawl], &options(1));
-    assert!(matches!(outcomes[..], [Outcome::Lost(Loss::Stalled(place))] if place.virtual_ms > 100), "{outcomes:?}");
+    assert!(
+        matches!(outcomes[..], [Outcome::Lost(Loss::Stalled(place))] if place.virtual_ms > 100 && !place.in_pool),
+        "{outcomes:?}"
+    );
     assert!((2..20).contains(&start.elapsed().as_secs()));
 }
 
 #[test]
 fn deaths_are_told_apart() {
-    let all = [Deed::Allocate, Deed::Recurse, Deed::Abort, Deed::Exit, Deed::Panic, Deed::Answer(1, 0)];
-    let outcomes = outcomes(&all, &options(2));
+    let mut patient = options(2);
+    (patient.limits.stall, patient.limits.total) = (Duration::from_secs(20), Duration::from_secs(40));
+    let memory = [Deed::Allocate { in_pool: true }, Deed::Allocate { in_pool: false }].map(|deed| {
+        let [outcome] = &outcomes(&[deed], &patient)[..] else { panic!("one outcome") };
+        let Outcome::Lost(Loss::Memory(place)) = outcome else { panic!("{outcome:?}") };
+        place.in_pool
+    });
+    assert_eq!(memory, [true, false]);
+    let all =
+        [Deed::Allocate { in_pool: true }, Deed::Recurse, Deed::Abort, Deed::Exit, Deed::Panic, Deed::Answer(1, 0)];
+    let outcomes = outcomes(&all, &patient);
     let [memory, stack, abort, exit, panic, well] = &outcomes[..] else { panic!("{outcomes:?}") };
     assert!(matches!(memory, Outcome::Lost(Loss::Memory(_))), "{memory:?}");
     assert!(matches!(stack, Outcome::Lost(Loss::StackOverflow(_))), "{stack:?}");

@@ -153,7 +153,7 @@ struct RunLimits {
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     stall_after: u64,
     /// Memory that a worker may have, in MiB; 0 is no limit
-    #[arg(long, value_name = "MIB", default_value_t = 4096)]
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = memory)]
     memory: u64,
 }
 
@@ -226,6 +226,16 @@ struct ServeArgs {
 
 /// As many seeds as one command takes: its runs' reports are kept to its end.
 const SEEDS: u64 = 10_000;
+/// Less than this and a worker can't even start its threads.
+const LEAST_MEMORY: u64 = 256;
+
+fn memory(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(mib) if mib == 0 || mib >= LEAST_MEMORY => Ok(mib),
+        Ok(_) => Err(format!("poolproof itself needs {LEAST_MEMORY} MiB")),
+        Err(_) => Err("expected a whole number of MiB".to_owned()),
+    }
+}
 
 /// Both ends included, however it is written: `1..100` means a hundred seeds to everybody but a Rust programmer.
 fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {

@@ -224,8 +224,8 @@ fn a_hostile_pool_ends_as_a_verdict_and_the_others_go_on() {
     let (code, out, _) = command(SCENARIO, &arguments);
     assert_eq!(code, 1);
     assert!(out.contains("spinning  FAILED: no-stall"), "{out}");
-    assert!(out.contains("no-stall at 0.000 s, run: a task kept the thread"), "{out}");
-    assert!(out.contains("ended the process by signal 6 (SIGABRT)"), "{out}");
+    assert!(out.contains("no-stall at 0.000 s, run: the pool kept the thread"), "{out}");
+    assert!(out.contains("the process ended by signal 6 (SIGABRT)"), "{out}");
     assert!(out.contains("steady    pass"), "{out}");
 }
 
@@ -291,6 +291,14 @@ fn seeds_are_written_with_both_ends() {
     assert_eq!(seeds("1..=4"), Ok(1..=4));
     for wrong in ["", "1", "4..1", "a..b", "1...4", "-1..4"] {
         assert!(seeds(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_worker_needs_some_memory() {
+    assert_eq!(["0", "256", "4096"].map(super::memory), [Ok(0), Ok(256), Ok(4096)]);
+    for wrong in ["1", "255", "-1", "much", ""] {
+        assert!(super::memory(wrong).is_err(), "{wrong}");
     }
 }
 

@@ -4,7 +4,8 @@
 //! A connection that was taken out of the pool is not the pool's any more. One whose flow may be silently dead may have
 //! been given up by the pool, though its socket stays until TCP gives up: the driver keeps it for the answer that is due.
 //! It does not count until it is [proven](View::is_proven) alive; its backend, if there is one, is an orphan. A pool that was shrunk keeps what is leased
-//! until it is returned: the old bound holds until the bound given in time has passed, and longer for what is leased.
+//! until it is returned: the old bound holds until the bound given in time has passed, and longer for what was leased when
+//! it was shrunk. What it lends again counts.
 //! Connections closed and dialled within one millisecond have no order, so the count is taken when the millisecond is
 //! over.
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who, seconds};
 use crate::trace::event::{Event, PoolId, What};
-use crate::trace::view::{PoolView, View};
+use crate::trace::view::{ConnView, PoolView, View};
 
 /// Name and meaning.
 pub const META: Meta = Meta {
@@ -44,30 +45,45 @@ impl BoundedConnections {
         }
     }
 
-    fn bound(&self, pool: &PoolView, now: Duration) -> u32 {
+    fn bound(&self, pool: &PoolView, now: Duration, view: &View) -> u32 {
         match pool.resized_at {
             Some(at) if now <= at + self.shrink => pool.max_size.max(pool.max_size_before),
-            Some(_) => pool.max_size.max(pool.in_use()),
+            Some(at) => pool.max_size.max(self.leased_before(at, pool, now, view)),
             None => pool.max_size,
         }
     }
 
-    /// What shrunk pools should have closed by now, and did not.
-    fn shrunk(&mut self, now: Duration, view: &View, out: &mut Violations) {
-        for (id, pool) in view.pools().filter(|(_, pool)| pool.is_usable()) {
-            let Some(resized) = pool.resized_at else { continue };
-            let (open, bound) = (pool.open() - view.suspects(pool), self.bound(pool, now));
-            if open > bound && !self.told.contains(&(id, resized)) {
-                self.told.push((id, resized));
-                out.add(&META, || {
-                    let sentence = format!(
-                        "it was resized to {} at {}, and still has {open} connections open",
-                        pool.max_size,
-                        seconds(resized)
-                    );
-                    Violation::new(&META, now, Who::Pool(id), sentence)
-                });
-            }
+    /// Connections that are out since before the resize, and those of them that came back just now: they are being closed.
+    fn leased_before(&self, resized: Duration, pool: &PoolView, now: Duration, view: &View) -> u32 {
+        let just_now = now.saturating_sub(self.shrink);
+        let is_out = |conn: &ConnView| {
+            conn.leased_at.is_some_and(|leased| leased <= resized)
+                && (conn.lease.is_some() || conn.released.is_some_and(|(released, _)| released >= just_now))
+        };
+        u32::try_from(view.conns_of(pool).filter(|(_, conn)| is_out(conn)).count()).unwrap_or(u32::MAX)
+    }
+
+    /// What a shrunk pool should have closed by now, and did not.
+    fn shrunk(&mut self, id: PoolId, now: Duration, view: &View, out: &mut Violations) {
+        let Some(pool) = view.pool(id).filter(|pool| pool.is_usable() && pool.open() > pool.max_size) else { return };
+        let Some(resized) = pool.resized_at.filter(|resized| !self.told.contains(&(id, *resized))) else { return };
+        let open = pool.open() - view.suspects(pool);
+        if open > self.bound(pool, now, view) {
+            self.told.push((id, resized));
+            out.add(&META, || {
+                let sentence = format!(
+                    "it was resized to {} at {}, and still has {open} connections open",
+                    pool.max_size,
+                    seconds(resized)
+                );
+                Violation::new(&META, now, Who::Pool(id), sentence)
+            });
+        }
+    }
+
+    fn all_shrunk(&mut self, now: Duration, view: &View, out: &mut Violations) {
+        for (id, _) in view.pools() {
+            self.shrunk(id, now, view, out);
         }
     }
 
@@ -79,7 +95,7 @@ impl BoundedConnections {
             }
             let Some(pool) = view.pool(id) else { continue };
             let connections = held(pool, view);
-            let bound = self.bound(pool, at);
+            let bound = self.bound(pool, at, view);
             if connections > bound && bound < u32::MAX {
                 out.add(&META, || {
                     let sentence = format!(
@@ -130,9 +146,15 @@ impl Judge for BoundedConnections {
         if !self.over.is_empty() {
             self.settle(event.at, view, out);
         }
-        // Nothing needs to happen in a pool that keeps what it should close: it is looked at between the phases.
-        if self.judged && matches!(event.what, What::Phase(_)) {
-            self.shrunk(event.at, view, out);
+        if !self.judged {
+            return;
+        }
+        match event.what {
+            // Nothing needs to happen in a pool that keeps what it should close: it is looked at between the phases.
+            What::Phase(_) => self.all_shrunk(event.at, view, out),
+            // Or it is lent again and again, until the pool is grown.
+            What::AcquireEnd { pool, .. } | What::PoolResized { pool, .. } => self.shrunk(pool, event.at, view, out),
+            _ => {}
         }
     }
 
@@ -145,7 +167,7 @@ impl Judge for BoundedConnections {
             return;
         };
         let Some(pool) = view.pool(id) else { return };
-        let over = |connections| connections > self.bound(pool, event.at);
+        let over = |connections| connections > self.bound(pool, event.at, view);
         // The suspects are counted only where they may make a difference.
         if over(pool.open() + pool.dialling())
             && over(held(pool, view))
@@ -158,7 +180,7 @@ impl Judge for BoundedConnections {
     fn finish(&mut self, view: &View, out: &mut Violations) {
         self.settle(Duration::MAX, view, out);
         if self.judged {
-            self.shrunk(view.now, view, out);
+            self.all_shrunk(view.now, view, out);
         }
     }
 }
@@ -265,5 +287,29 @@ mod tests {
         case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
         case.at(20).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
         case.at(30).releases(1, 1).releases(2, 2).at(20_000).phase(Phase::Healing).violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_shrunk_pool_that_lends_again_what_it_should_close() {
+        let run = |grown: bool| {
+            let mut case = Case::new();
+            case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
+            case.at(20).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
+            case.at(3_000).releases(1, 1).releases(2, 2).asks(3).asks(4).at(3_001).gets(3, 1).gets(4, 2).at(9_000);
+            if grown {
+                case.happens(What::PoolResized { pool: PoolId(1), max_size: 2 });
+            } else {
+                case.releases(3, 1).leases(5, 1);
+            }
+            case
+        };
+        run(true).violates(META.name, 1);
+        run(false).violates(META.name, 1);
+        // What comes back late is being closed while the next caller is served.
+        let mut case = Case::new();
+        case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
+        case.at(20).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
+        case.at(9_000).releases(1, 1).releases(2, 2).leases(3, 2).at(9_003).closed(1).at(9_010).releases(3, 2);
+        case.at(20_000).phase(Phase::Healing).is_innocent();
     }
 }

@@ -7,7 +7,8 @@
 //!   connection that it may have: what retries without a pause does.
 //! - *Churn*: a connection that is closed without a reason, and replaced. A reason is: broken, gone or unproven at the
 //!   server, idle or old enough (a quarter early, since pools spread their lifetimes), a failed statement or a dirty
-//!   lease on it, a shrunk or closing pool, more idle ones than `max_idle`, a faulty world. In a minute at most `max_size`
+//!   lease on it, a closing pool or one that has more than its bound since it was shrunk, more idle ones than `max_idle`, a
+//!   faulty world. In a minute at most `max_size`
 //!   of them are allowed. It is not judged with pools that document that they keep none.
 
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub const META: Meta = Meta {
 pub struct Demand {
     at_most: Option<u64>,
     unpooled: bool,
+    grace: Duration,
     pools: IntMap<u32, Windows>,
 }
 
@@ -50,7 +52,8 @@ impl Demand {
     /// On these terms.
     #[must_use]
     pub fn new(terms: &Terms) -> Demand {
-        Demand { at_most: terms.at_most(META.name), unpooled: terms.capabilities.unpooled, pools: IntMap::default() }
+        let (at_most, unpooled) = (terms.at_most(META.name), terms.capabilities.unpooled);
+        Demand { at_most, unpooled, grace: terms.grace(), pools: IntMap::default() }
     }
 
     fn dialled(&mut self, id: PoolId, now: Duration, view: &View, out: &mut Violations) {
@@ -107,7 +110,7 @@ impl Demand {
             .idle_conns(pool)
             .filter(|(_, conn)| conn.state == Some(BackendState::Idle) && !conn.tainted && view.is_proven(conn));
         let usable = pool.in_use() + pool.dialling() + u32::try_from(clean.count()).unwrap_or(u32::MAX);
-        if usable <= wanted || pool.resized_at.is_some() {
+        if usable <= wanted {
             return;
         }
         let told = &mut self.pools.entry(id.0).or_default().told[0];
@@ -128,7 +131,7 @@ impl Demand {
         let Some(pool) = view.pool(conn.pool) else {
             return;
         };
-        if self.unpooled || has_reason(id, pool, now, view) {
+        if self.unpooled || self.has_reason(id, pool, now, view) {
             return;
         }
         let windows = self.pools.entry(conn.pool.0).or_default();
@@ -137,29 +140,30 @@ impl Demand {
         }
         windows.closed += 1;
     }
-}
 
-fn has_reason(id: ConnId, pool: &PoolView, now: Duration, view: &View) -> bool {
-    let Some(conn) = view.conn(id) else {
-        return true;
-    };
-    let quarter_early = |limit: Duration| limit - limit / 4;
-    let age = now.saturating_sub(conn.opened_at);
-    let idle = conn.released.map_or(age, |(released, _)| now.saturating_sub(released));
-    conn.end != ClientEnd::Open
-        || conn.detached
-        || conn.invalidated
-        || conn.former
-        || matches!(view.class(id), Class::Dead)
-        || conn.tainted
-        || !view.is_proven(conn)
-        || !view.is_healthy()
-        || !pool.is_usable()
-        || pool.resized_at.is_some()
-        || pool.settings.max_idle.is_some_and(|most| pool.unleased() > most)
-        || view.refused_at.is_some_and(|refused| now.saturating_sub(refused) < Duration::from_secs(60))
-        || pool.settings.max_lifetime.is_some_and(|limit| age >= quarter_early(limit))
-        || pool.settings.idle_timeout.is_some_and(|limit| idle >= quarter_early(limit))
+    fn has_reason(&self, id: ConnId, pool: &PoolView, now: Duration, view: &View) -> bool {
+        let Some(conn) = view.conn(id) else {
+            return true;
+        };
+        let shrunk = pool.shrunk_at.is_some_and(|shrunk| now <= shrunk + self.grace || pool.open() > pool.max_size);
+        let quarter_early = |limit: Duration| limit - limit / 4;
+        let age = now.saturating_sub(conn.opened_at);
+        let idle = conn.released.map_or(age, |(released, _)| now.saturating_sub(released));
+        conn.end != ClientEnd::Open
+            || conn.detached
+            || conn.invalidated
+            || conn.former
+            || matches!(view.class(id), Class::Dead)
+            || conn.tainted
+            || !view.is_proven(conn)
+            || !view.is_healthy()
+            || !pool.is_usable()
+            || shrunk
+            || pool.settings.max_idle.is_some_and(|most| pool.unleased() > most)
+            || view.refused_at.is_some_and(|refused| now.saturating_sub(refused) < Duration::from_secs(60))
+            || pool.settings.max_lifetime.is_some_and(|limit| age >= quarter_early(limit))
+            || pool.settings.idle_timeout.is_some_and(|limit| idle >= quarter_early(limit))
+    }
 }
 
 impl Judge for Demand {
@@ -197,6 +201,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::pool::PoolErrorKind;
+    use crate::trace::event::{PoolId, What};
     use poolproof_sim::postgres::event::Lifecycle;
 
     #[test]
@@ -253,6 +258,31 @@ mod tests {
         run(Case::of(&kept)).violates(META.name, 1);
         kept.apps["web"].pool.max_idle = Some(0);
         run(Case::of(&kept)).is_innocent();
+    }
+
+    #[test]
+    fn a_resize_excuses_what_is_beyond_the_new_bound() {
+        // Five callers in turn, a second after the resize; each has a new connection, and the pool closes it.
+        let run = |sizes: &[u32]| {
+            let mut case = Case::new();
+            for &max_size in sizes {
+                case.at(10).happens(What::PoolResized { pool: PoolId(1), max_size });
+            }
+            for n in 1..6 {
+                let at = 2_000 + u64::from(n) * 100;
+                case.at(at).asks(n).open(n).gets(n, n).at(at + 10).releases(n, n).closed(n);
+            }
+            case
+        };
+        run(&[1]).violates(META.name, 1);
+        run(&[1, 2]).violates(META.name, 1);
+        // Two are out when it is shrunk, and come back late.
+        let mut case = Case::new();
+        for n in 1..=2 {
+            case.at(10).asks(n).open(n).gets(n, n);
+        }
+        case.at(20).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
+        case.at(9_000).releases(1, 1).closed(1).at(9_010).releases(2, 2).is_innocent();
     }
 
     #[test]

@@ -235,6 +235,7 @@ pub fn seconds(time: Duration) -> String {
 pub struct Violations {
     list: Vec<Violation>,
     counts: BTreeMap<&'static str, u64>,
+    total: u64,
 }
 
 /// How many violations of one invariant are kept.
@@ -243,6 +244,7 @@ pub const KEPT: u64 = 20;
 impl Violations {
     /// Adds one; `tell` is called only if it is kept.
     pub fn add(&mut self, meta: &'static Meta, tell: impl FnOnce() -> Violation) {
+        self.total += 1;
         let count = self.counts.entry(meta.name).or_default();
         *count += 1;
         if *count <= KEPT {
@@ -252,6 +254,7 @@ impl Violations {
 
     /// Adds one that is already told.
     pub fn push(&mut self, violation: Violation) {
+        self.total += 1;
         let count = self.counts.entry(violation.invariant).or_default();
         *count += 1;
         if *count <= KEPT {
@@ -269,6 +272,12 @@ impl Violations {
     #[must_use]
     pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
         &self.counts
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total
     }
 
     /// Whether there were none.

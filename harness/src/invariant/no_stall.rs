@@ -1,7 +1,7 @@
 //! No busy loop and no blocked thread.
 //!
-//! A run that is stuck can't say so: whoever runs it sees from outside that it makes no progress, ends it, and adds
-//! [`Violation::stall`]. Judged here is what an application does to itself: with a driver that is not cooperative, one
+//! A run that is stuck can't say so: whoever runs it sees from outside that it makes no progress in the pool's hands, ends
+//! it, and adds [`Violation::stall`]. A run whose own load is too large for the limits is no stall: it is unknown. Judged here is what an application does to itself: with a driver that is not cooperative, one
 //! actor's statement blocks the only thread of its process, and no other actor of it runs meanwhile.
 
 use std::time::Duration;

@@ -3,6 +3,7 @@
 //! Closing takes a round trip, so there is a bound in time. What counts is the client's end: a backend that the server
 //! still has though its client end is gone is an orphan. A leaked or detached connection is the application's, not the
 //! pool's, unless its actor lost the pool itself; a connection whose flow may be silently dead may be closing for as long as TCP tries.
+//! A dial that nobody answers is the pool's: whoever ends a pool wants no connection any more.
 
 use std::time::Duration;
 
@@ -95,13 +96,8 @@ impl Judge for NothingLeft {
                 self.gone.push(Gone { pool: *pool, at: event.at, lost_by: Some(*actor) });
             }
             What::TasksLeft { count } => {
-                // The task of a connection that can't be closed for want of an answer is TCP's, not the pool's.
-                let excused: usize = view
-                    .pools()
-                    .flat_map(|(_, pool)| view.conns_of(pool))
-                    .filter(|(_, conn)| conn.detached || conn.lease.is_some() || !view.is_proven(conn))
-                    .count();
-                if *count as usize > excused {
+                let known = self.ended(event.at, view, out);
+                if !known && *count as usize > excused(view) {
                     out.add(&META, || {
                         let sentence =
                             format!("every pool is gone, but {count} tasks that they started are still alive");
@@ -126,33 +122,50 @@ impl Judge for NothingLeft {
 
     fn finish(&mut self, view: &View, out: &mut Violations) {
         self.settle(view.now, view, out);
+        self.ended(view.now, view, out);
+    }
+}
+
+/// How many tasks may be left: that of a connection which can't be closed for want of an answer is TCP's, not the pool's.
+#[must_use]
+pub fn excused(view: &View) -> usize {
+    let conns = view.pools().flat_map(|(_, pool)| view.conns_of(pool));
+    let waits = |conn: &ConnView| conn.end != ClientEnd::Dialling && !view.is_proven(conn);
+    conns.filter(|(_, conn)| conn.detached || conn.lease.is_some() || waits(conn)).count()
+}
+
+impl NothingLeft {
+    /// Judges what is left of pools that ended. Says whether there was anything.
+    fn ended(&self, now: Duration, view: &View, out: &mut Violations) -> bool {
+        let mut any = false;
         for (id, pool) in view.pools() {
-            let Some(ended) = pool.ended_at.filter(|ended| view.now.saturating_sub(*ended) > self.bound) else {
+            let Some(ended) = pool.ended_at.filter(|ended| now.saturating_sub(*ended) > self.bound) else {
                 continue;
             };
             // A lease that came back after the close is closed then.
-            let late = |conn: &ConnView| {
-                conn.released.is_some_and(|(released, _)| view.now.saturating_sub(released) <= self.bound)
-            };
+            let late =
+                |conn: &ConnView| conn.released.is_some_and(|(released, _)| now.saturating_sub(released) <= self.bound);
             for (conn_id, conn) in view.conns_of(pool) {
                 let left = match view.class(conn_id) {
                     Class::Idle | Class::Busy => view.is_proven(conn) && !late(conn) && conn.lease.is_none(),
-                    Class::Dialling => view.now.saturating_sub(conn.dialled_at) > self.bound,
+                    Class::Dialling => now.saturating_sub(conn.dialled_at) > self.bound,
                     _ => false,
                 };
                 if left {
+                    any = true;
                     out.add(&META, || {
                         let what = if view.class(conn_id) == Class::Dialling { "being dialled" } else { "open" };
                         let sentence = format!(
                             "the pool was closed or dropped at {}, but a connection of it is still {what} at {}",
                             seconds(ended),
-                            seconds(view.now)
+                            seconds(now)
                         );
-                        Violation::new(&META, view.now, Who::Pool(id), sentence).on(conn_id, view)
+                        Violation::new(&META, now, Who::Pool(id), sentence).on(conn_id, view)
                     });
                 }
             }
         }
+        any
     }
 }
 
@@ -160,7 +173,8 @@ impl Judge for NothingLeft {
 mod tests {
     use super::super::testing::*;
     use super::META;
-    use crate::trace::event::{ActorId, Phase, PoolId, What};
+    use crate::pool::PoolErrorKind;
+    use crate::trace::event::{ActorId, ConnId, Phase, PoolId, ProcessId, What};
     use poolproof_sim::postgres::event::Gone;
 
     fn closing() -> Case {
@@ -212,5 +226,23 @@ mod tests {
     #[test]
     fn a_task_stays() {
         closing().at(32).closed(1).at(10_000).happens(What::TasksLeft { count: 1 }).violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_dial_stays_that_nobody_answers() {
+        let run = |dropped: bool| {
+            let mut case = Case::new();
+            case.at(10).asks(1).dial(1).fails(1, PoolErrorKind::Timeout).at(30).phase(Phase::Closing);
+            case.happens(What::PoolDropped { pool: PoolId(1) }).at(40);
+            if dropped {
+                case.happens(What::DialDropped { conn: ConnId(1) });
+            }
+            case.at(60_000).happens(What::TasksLeft { count: u32::from(!dropped) });
+            // By then the kernel has closed all that the process had.
+            case.happens(What::ProcessEnd { process: ProcessId(1) }).phase(Phase::End);
+            case
+        };
+        run(false).violates(META.name, 1);
+        run(true).is_innocent();
     }
 }

@@ -5,7 +5,8 @@
 //! without a bound for as many as were ever wanted of it at once. At once includes dialling: the bound is a grace beyond a dial. What nobody can ask of the pool:
 //!
 //! - A connection that died silently is found dead only when somebody waits for its answer in vain: each that the pool
-//!   has ([`View::suspects`]) may spoil one acquire.
+//!   has ([`View::suspects`]) may spoil one acquire. Those who got none ask again; a pool that keeps such a connection, or
+//!   its place, spoils more.
 //! - A server without a free slot (53300) has no room for the pools of all processes, each of which is asked for all it
 //!   may open.
 
@@ -114,7 +115,7 @@ impl Judge for QuiescentCapacity {
                         let why = format!("an acquire failed after {} ({}: {message})", seconds(took), kind.as_str());
                         self.tell(*pool, event.at, &why, view, out);
                     }
-                    Acquired::Deadline | Acquired::Cancelled => {
+                    Acquired::Deadline | Acquired::Cancelled | Acquired::GivenUp => {
                         self.tell(*pool, event.at, &format!("none came within {}", seconds(took)), view, out);
                     }
                     Acquired::Panicked(_) => self.tell(*pool, event.at, "an acquire panicked", view, out),
@@ -183,6 +184,27 @@ mod tests {
         };
         run(true).is_innocent();
         assert!(run(false).over().counts().contains_key(META.name));
+    }
+
+    #[test]
+    fn what_died_silently_spoils_no_second_one() {
+        let run = |kept: bool| {
+            let mut scenario = scenario();
+            scenario.faults = vec![fault(FaultAction::NetForget { older_than: None, app: None })];
+            let mut case = Case::of(&scenario);
+            case.at(0).asks(1).open(1).gets(1, 1).releases(1, 1).at(5).fault(0, true);
+            case.at(10).phase(Phase::Capacity).asks(2).asks(3).dial(2).at(15).connected(2).gets(3, 2);
+            case.at(2_010).fails(2, PoolErrorKind::Timeout);
+            if kept {
+                case.asks(4).at(4_010).fails(4, PoolErrorKind::Timeout);
+            } else {
+                case.closed(1).asks(4).dial(3).at(2_015).connected(3).gets(4, 3).releases(4, 3);
+            }
+            case.releases(3, 2).phase(Phase::Closing);
+            case
+        };
+        run(false).is_innocent();
+        assert_eq!(run(true).over().counts().get(META.name), Some(&1));
     }
 
     #[test]

@@ -172,7 +172,11 @@ impl Judge for Recovery {
                 after.last_failure = Some(event.at);
                 after.in_vain = Some(event.at);
             }
-            What::AcquireEnd { actor, pool, result: result @ (Acquired::Deadline | Acquired::Cancelled) } => {
+            What::AcquireEnd {
+                actor,
+                pool,
+                result: result @ (Acquired::Deadline | Acquired::Cancelled | Acquired::GivenUp),
+            } => {
                 let since = view.actor(*actor).and_then(|actor| actor.waiting).map_or(event.at, |(_, since)| since);
                 let after = self.of(*pool);
                 if *result == Acquired::Deadline {

@@ -151,7 +151,7 @@ impl Case {
         };
         case.lifecycle(Lifecycle::Running);
         case.happens(What::Phase(Phase::Fault));
-        case.happens(What::ProcessStart { process: ProcessId(1), app: "web".into() });
+        case.happens(What::ProcessStart { process: ProcessId(1), app: "web".into(), seat: 0 });
         let max_size = scenario.apps["web"].pool.max_size;
         case.happens(What::PoolBuilt { pool: PoolId(1), process: ProcessId(1), max_size, own: false });
         case

@@ -59,7 +59,7 @@ impl Adapter for FastPool {
     fn mapping(&self) -> &'static [(&'static str, &'static str)] {
         &[
             ("max_size", "set_max_open"),
-            ("max_idle", "set_max_idle_conns, otherwise as max_open"),
+            ("max_idle", "set_max_idle_conns, otherwise as max_open; a resize lowers it, and never raises it"),
             ("min_idle", "not possible: it dials in a get only"),
             ("acquire_timeout", "set_timeout_wait; never is the longest there is (None means no time at all)"),
             ("idle_timeout", "not possible"),

@@ -85,6 +85,8 @@ pub enum ActorEnd {
     Killed,
     /// It was killed, and its process lives on.
     Stopped,
+    /// Healing is over, and poolproof gave it up: what it waited for did not come.
+    GivenUp,
 }
 
 /// How a statement of an actor ended.
@@ -126,6 +128,8 @@ pub enum Acquired {
     Deadline,
     /// The scenario cancelled it.
     Cancelled,
+    /// Healing is over, and poolproof gave it up.
+    GivenUp,
     /// The pool panicked inside it.
     Panicked(String),
 }
@@ -156,6 +160,8 @@ pub enum What {
         process: ProcessId,
         /// The app's name.
         app: Arc<str>,
+        /// Its place among the app's processes, from 0. A restarted process has its predecessor's.
+        seat: u32,
     },
     /// A process ends (killed, or the run is over).
     ProcessEnd {

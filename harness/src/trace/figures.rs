@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Acquired, Event, JobChange, Phase, SqlResult, What};
+use super::event::{Acquired, ActorEnd, Event, JobChange, Phase, SqlResult, What};
 use super::pace::Pace;
+use super::refused::Refused;
 use super::told::Texts;
 use super::view::{Peaks, View};
 use crate::scenario::model::FigureUnit;
@@ -41,6 +42,12 @@ impl Histogram {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
+    }
+
+    /// Whether there were none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// The longest.
@@ -95,6 +102,8 @@ pub struct Comeback {
     pub at: Duration,
     /// How long it had not been.
     pub outage: Duration,
+    /// Whether anybody asked for a connection or sent a statement after it, before the next fault.
+    pub asked: bool,
     /// From then to the end of the first statement begun after it.
     pub first_success: Option<Duration>,
     /// From then to the last failed acquire or broken statement before the next fault; zero when there was none.
@@ -103,7 +112,44 @@ pub struct Comeback {
     pub quiet: Option<Duration>,
 }
 
-/// What is counted and measured in a run.
+/// When something came that was waited for. Never is worse than any time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Came {
+    /// After so long.
+    After(Duration),
+    /// It did not come.
+    Never,
+}
+
+impl Came {
+    fn of(time: Option<Duration>) -> Came {
+        time.map_or(Came::Never, Came::After)
+    }
+
+    /// `None`: never.
+    #[must_use]
+    pub fn time(self) -> Option<Duration> {
+        match self {
+            Came::After(time) => Some(time),
+            Came::Never => None,
+        }
+    }
+}
+
+/// How the world came back, over all outages of a run after which somebody asked for something: the worst of each. `None`
+/// when there was no such outage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// From then to the first success.
+    pub first_success: Option<Came>,
+    /// From then to the last failure.
+    pub full_capacity: Option<Duration>,
+    /// From then to a quiet server.
+    pub quiet: Option<Came>,
+}
+
+/// What is counted and measured in a run, of its traffic: until every actor has ended. What poolproof itself asks of the pools
+/// afterwards is not in it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Figures {
     /// The most of each thing at once.
@@ -143,9 +189,15 @@ pub struct Figures {
     pub pace: Pace,
     /// The texts of errors.
     pub texts: Texts,
+    /// Statements that the server could not take.
+    pub refused: Refused,
     /// Events.
     pub events: u64,
     faulty_since: Option<Duration>,
+    // Healing is over: what ends from now on was ended by poolproof.
+    given_up: bool,
+    // Every actor has ended.
+    over: bool,
 }
 
 /// At most so many comebacks are kept; more are not told apart by anybody.
@@ -160,6 +212,15 @@ impl Figures {
 
     /// Takes an event into account that the view has taken.
     pub fn take(&mut self, event: &Event, view: &View) {
+        if self.over {
+            return;
+        }
+        if let What::Phase(Phase::Capacity | Phase::Closing | Phase::End) = event.what {
+            self.health(event.at, view);
+            self.total(view);
+            self.over = true;
+            return;
+        }
         self.texts.take(event.at, &event.what);
         self.pace.take(event.at, &event.what, view);
         match &event.what {
@@ -167,6 +228,7 @@ impl Figures {
             What::SqlEnd { result, .. } => match result {
                 SqlResult::Ok => {
                     self.statements_ok += 1;
+                    self.refused.succeeded(view.text.as_ref());
                     self.statements.add(view.took);
                     if view.phase == Phase::Fault && !view.is_healthy() {
                         self.faulty_ok += 1;
@@ -176,10 +238,14 @@ impl Figures {
                         && view.is_healthy()
                         && event.at.saturating_sub(view.took) >= last.at
                     {
+                        last.asked = true;
                         last.first_success = Some(event.at - last.at);
                     }
                 }
-                SqlResult::Error(code) => self.error(code),
+                SqlResult::Error(code) => {
+                    self.error(code);
+                    self.refused.failed(code, view.text.as_ref());
+                }
                 SqlResult::Broken(_) => {
                     self.error("broken");
                     self.failed(event.at, view);
@@ -191,6 +257,8 @@ impl Figures {
             What::Job { change: JobChange::Put { .. }, .. } => self.jobs += 1,
             What::Job { change: JobChange::Done, .. } => self.jobs_done += 1,
             What::ActorStart { .. } => self.actors += 1,
+            What::AcquireStart { .. } => self.asked(view),
+            What::ActorEnd { end: ActorEnd::GivenUp, .. } => self.given_up = true,
             What::Phase(Phase::Healing) => self.fault_phase = event.at,
             What::FaultBegin { .. } | What::FaultEnd { .. } | What::Phase(_) | What::Server { .. } => {}
             _ => return self.quiet(event.at, view),
@@ -215,7 +283,19 @@ impl Figures {
                 self.failed(at, view);
             }
             Acquired::Cancelled => self.cancelled += 1,
+            Acquired::GivenUp => {
+                self.given_up = true;
+                self.waits.add(view.waited);
+            }
             Acquired::Panicked(_) => self.error("panicked"),
+        }
+    }
+
+    fn asked(&mut self, view: &View) {
+        if view.is_healthy()
+            && let Some(last) = self.comebacks.last_mut()
+        {
+            last.asked = true;
         }
     }
 
@@ -232,6 +312,7 @@ impl Figures {
         if view.is_healthy()
             && let Some(last) = self.comebacks.last_mut()
         {
+            last.asked = true;
             last.full_capacity = at.saturating_sub(last.at);
             last.quiet = None;
         }
@@ -250,6 +331,7 @@ impl Figures {
                     self.comebacks.push(Comeback {
                         at,
                         outage: at.saturating_sub(since),
+                        asked: view.totals.waiting > 0,
                         first_success: None,
                         full_capacity: Duration::ZERO,
                         quiet: None,
@@ -264,6 +346,7 @@ impl Figures {
         if let Some(last) = self.comebacks.last_mut()
             && last.quiet.is_none()
             && at > last.at
+            && !self.given_up
             && view.is_healthy()
         {
             let totals = &view.totals;
@@ -273,11 +356,19 @@ impl Figures {
         }
     }
 
-    /// The run is over.
-    pub fn finish(&mut self, view: &View) {
+    /// What the view has counted so far.
+    fn total(&mut self, view: &View) {
         self.peaks = view.peaks;
         self.connections_opened = view.opened;
+    }
+
+    /// The run is over.
+    pub fn finish(&mut self, view: &View) {
+        if !self.over {
+            self.total(view);
+        }
         self.virtual_time = view.now;
+        self.refused.finish();
         if self.fault_phase.is_zero() {
             self.fault_phase = view.now;
         }
@@ -298,8 +389,29 @@ impl Figures {
         Some(share)
     }
 
-    /// A figure by the name that scenarios use; durations in seconds. `None` when there is no such figure, or nothing
-    /// was measured: `recovery.first_success` of a run without an outage.
+    /// How the world came back, over all outages: the worst of each. An outage after which nobody asked is left out.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        let asked = || self.comebacks.iter().filter(|back| back.asked);
+        Recovery {
+            first_success: asked().map(|back| Came::of(back.first_success)).max(),
+            full_capacity: asked().map(|back| back.full_capacity).max(),
+            quiet: asked().map(|back| Came::of(back.quiet)).max(),
+        }
+    }
+
+    /// Whether this figure has no number because what was waited for never came.
+    #[must_use]
+    pub fn never(&self, name: &str) -> bool {
+        match name {
+            "recovery.first_success" => self.recovery().first_success == Some(Came::Never),
+            "recovery.quiet" => self.recovery().quiet == Some(Came::Never),
+            _ => false,
+        }
+    }
+
+    /// A figure by the name that scenarios use; durations in seconds. `None` when there is no such figure, when nothing
+    /// was measured (`recovery.first_success` of a run without an outage), and when what was waited for never came.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "figures are small")]
@@ -336,9 +448,9 @@ impl Figures {
             "wait.p99" => time(self.waits.quantile(0.99)),
             "statement.worst" => time(self.statements.worst()),
             "statement.median" => time(self.statements.quantile(0.5)),
-            "recovery.first_success" => time(self.comebacks.iter().filter_map(|back| back.first_success).max()?),
-            "recovery.full_capacity" => time(self.comebacks.iter().map(|back| back.full_capacity).max()?),
-            "recovery.quiet" => time(self.comebacks.iter().filter_map(|back| back.quiet).max()?),
+            "recovery.first_success" => time(self.recovery().first_success?.time()?),
+            "recovery.full_capacity" => time(self.recovery().full_capacity?),
+            "recovery.quiet" => time(self.recovery().quiet?.time()?),
             "goodput_share" => self.goodput_share(),
             "virtual_time" => time(self.virtual_time),
             _ => None,
@@ -418,6 +530,50 @@ mod tests {
             assert!(micros <= bucket_end(place), "{micros}");
             assert!(place == 0 || micros > bucket_end(place - 1), "{micros}");
         }
+    }
+
+    #[test]
+    fn an_outage_without_a_success_is_the_worst() {
+        use crate::invariant::testing::Case;
+        use crate::pool::PoolErrorKind;
+        use poolproof_sim::postgres::event::Lifecycle;
+        let outage = |case: &mut Case, at: u64| {
+            case.at(at).lifecycle(Lifecycle::Down).at(at + 100).lifecycle(Lifecycle::Running);
+        };
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1);
+        outage(&mut case, 1_000);
+        case.at(1_200).sql(1, 1, "x").at(1_210).sql_ends(1, 1, SqlResult::Ok);
+        assert_eq!(case.figures.recovery().first_success, Some(Came::After(Duration::from_millis(110))));
+        // Nobody asks after this one.
+        outage(&mut case, 2_000);
+        assert_eq!(case.figures.get("recovery.first_success"), Some(0.11));
+        outage(&mut case, 3_000);
+        case.at(3_200).asks(2).at(3_300).fails(2, PoolErrorKind::Timeout);
+        assert_eq!(case.figures.recovery().first_success, Some(Came::Never));
+        assert_eq!(case.figures.recovery().full_capacity, Some(Duration::from_millis(200)));
+        assert_eq!(case.figures.get("recovery.first_success"), None);
+        assert!(case.figures.never("recovery.first_success") && !case.figures.never("recovery.full_capacity"));
+    }
+
+    #[test]
+    fn what_healing_gave_up_is_no_recovery_and_what_probes_do_is_no_traffic() {
+        use crate::invariant::testing::Case;
+        use crate::pool::PoolErrorKind;
+        use crate::trace::event::{ActorId, PoolId};
+        use poolproof_sim::postgres::event::Lifecycle;
+        let mut case = Case::new();
+        case.at(1_000).lifecycle(Lifecycle::Down).at(2_000).lifecycle(Lifecycle::Running).at(2_100).asks(1);
+        case.at(3_000).phase(Phase::Healing).at(9_000);
+        let result = Acquired::GivenUp;
+        case.happens(What::AcquireEnd { actor: ActorId(1), pool: PoolId(1), result }).ends(1, ActorEnd::GivenUp);
+        case.at(14_000).phase(Phase::Capacity).asks(2).at(14_500).fails(2, PoolErrorKind::Timeout);
+        case.asks(3).open(1).gets(3, 1).phase(Phase::Closing).phase(Phase::End).over();
+        let figures = &case.figures;
+        assert_eq!(figures.recovery().quiet, Some(Came::Never));
+        assert_eq!((figures.waits.worst(), figures.cancelled), (Duration::from_millis(6_900), 0));
+        assert_eq!((figures.acquires_ok, figures.errors.len(), figures.connections_opened), (0, 0, 0));
+        assert_eq!((figures.peaks.waiting, figures.peaks.in_use), (1, 0));
     }
 
     #[test]

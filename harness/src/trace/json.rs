@@ -98,9 +98,10 @@ fn name(what: &What) -> &'static str {
 fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
     match what {
         What::Phase(phase) => map.serialize_entry("phase", phase_name(*phase)),
-        What::ProcessStart { process, app } => {
+        What::ProcessStart { process, app, seat } => {
             map.serialize_entry("process", &process.0)?;
-            map.serialize_entry("app", &**app)
+            map.serialize_entry("app", &**app)?;
+            map.serialize_entry("seat", seat)
         }
         What::ProcessEnd { process } => map.serialize_entry("process", &process.0),
         What::PoolBuilt { pool, process, max_size, own } => {
@@ -170,6 +171,7 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
                 ActorEnd::Panicked(message) => ("panicked", Some(message)),
                 ActorEnd::Killed => ("killed", None),
                 ActorEnd::Stopped => ("stopped", None),
+                ActorEnd::GivenUp => ("given up", None),
             };
             map.serialize_entry("end", end)?;
             optional(map, "message", message)
@@ -293,6 +295,7 @@ fn acquired<M: SerializeMap>(result: &Acquired, map: &mut M) -> Result<(), M::Er
         }
         Acquired::Deadline => map.serialize_entry("result", "deadline"),
         Acquired::Cancelled => map.serialize_entry("result", "cancelled"),
+        Acquired::GivenUp => map.serialize_entry("result", "given up"),
         Acquired::Panicked(message) => {
             map.serialize_entry("result", "panicked")?;
             map.serialize_entry("message", message)

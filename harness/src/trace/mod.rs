@@ -5,6 +5,7 @@ pub mod figures;
 pub mod json;
 pub mod pace;
 pub mod recorder;
+pub mod refused;
 pub mod story;
 pub mod told;
 pub mod view;

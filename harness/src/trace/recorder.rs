@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,6 +26,7 @@ use crate::invariant::judge::Kind;
 use crate::invariant::{self, Jury, Terms, Violations};
 use crate::pool::{Caller, Capabilities};
 use crate::scenario::model::Scenario;
+use crate::worker::progress;
 
 /// What a recorder does beside numbering.
 #[derive(Default)]
@@ -110,6 +111,7 @@ struct Shared {
     pools: AtomicU32,
     processes: AtomicU32,
     jobs: AtomicU32,
+    gives_up: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -137,6 +139,7 @@ impl Recorder {
                 pools: AtomicU32::new(0),
                 processes: AtomicU32::new(0),
                 jobs: AtomicU32::new(0),
+                gives_up: AtomicBool::new(false),
                 state: Mutex::new(State {
                     seq: 0,
                     by_pid: HashMap::default(),
@@ -161,7 +164,12 @@ impl Recorder {
     pub fn record(&self, what: What) {
         let at = self.now();
         // For the watchdog of a worker: virtual time moves.
-        crate::worker::progress::at(at);
+        progress::at(at);
+        match &what {
+            What::AcquireStart { .. } => progress::acquires(1),
+            What::AcquireEnd { .. } => progress::acquires(-1),
+            _ => {}
+        }
         let mut state = self.shared.state.lock();
         state.take(at, what);
     }
@@ -206,6 +214,16 @@ impl Recorder {
     #[must_use]
     pub fn next_job(&self) -> JobId {
         JobId(self.shared.jobs.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Healing is over: an acquire that is dropped from now on was not cancelled by the scenario.
+    pub(crate) fn give_up(&self) {
+        self.shared.gives_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether healing is over.
+    pub(crate) fn gives_up(&self) -> bool {
+        self.shared.gives_up.load(Ordering::Relaxed)
     }
 
     /// The connection that this backend serves, from [`What::Connected`] on (also when it has ended since).
@@ -432,7 +450,7 @@ mod tests {
         let on = |event| What::Server { server: Arc::clone(&server), event };
         let zero = Duration::ZERO;
         take(zero, on(ServerEvent::Lifecycle(Lifecycle::Running)));
-        take(zero, What::ProcessStart { process, app: "web".into() });
+        take(zero, What::ProcessStart { process, app: "web".into(), seat: 0 });
         take(zero, What::PoolBuilt { pool, process, max_size: 2, own: false });
         take(zero, What::AcquireStart { actor: ActorId(1), pool });
         take(zero, What::Dial { conn, pool });

@@ -18,8 +18,10 @@ mod application;
 use super::event::{Acquired, ActorEnd, ConnId, Event, Phase, PoolId, ProcessId, SqlResult, What};
 use super::figures::Figures;
 use super::json::lifecycle_name;
-use super::view::{Totals, View};
+use super::view::{ClientEnd, Totals, View};
 use crate::invariant::Violations;
+use crate::invariant::judge::KEPT as TOLD_IN_FULL;
+use crate::invariant::nothing_left::excused;
 use crate::scenario::model::{ErrorCheck, PoolSettings};
 
 /// The most lines of events in a story; its head and its end need some twenty more.
@@ -34,6 +36,9 @@ const LONG_WAIT: Duration = Duration::from_millis(100);
 /// How much a line is worth: what is worth least is left out first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Worth {
+    /// A phase, a fault: never left out.
+    Cause,
+    /// A change of a server's life.
     Landmark,
     Turn,
     Trouble,
@@ -50,6 +55,8 @@ struct Line {
     count: u64,
     longest: Duration,
     totals: Totals,
+    // Connections that may be dead, or are.
+    stale: u32,
 }
 
 /// Collects what is worth telling while a run goes on.
@@ -59,11 +66,29 @@ pub struct Story {
     // Lines that may still be added to, in this stretch between two landmarks.
     open: Vec<usize>,
     exhausted: Option<(PoolId, usize)>,
-    told: usize,
+    told: Told,
+    // So many lines are kept before they are made fewer.
+    kept: usize,
     left_out: u64,
-    probe: (u64, u64),
+    probe: Probed,
     awaits_success: Option<Duration>,
     was_healthy: bool,
+}
+
+/// The violations that have a line, or are counted in one.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    total: u64,
+    listed: usize,
+    beyond: BTreeMap<&'static str, u64>,
+}
+
+/// What the pools were asked for when every actor had ended.
+#[derive(Debug, Clone, Copy, Default)]
+struct Probed {
+    lent: u64,
+    dead: u64,
+    failed: u64,
 }
 
 /// What stands above a story.
@@ -119,13 +144,15 @@ impl Story {
             }
             What::Phase(phase) => self.phase(*phase, at, view),
             What::FaultBegin { text, .. } | What::FaultEnd { text, .. } => {
-                self.landmark(at, "fault".into(), text, view);
+                self.landmark(at, Worth::Cause, "fault".into(), text, view);
             }
-            What::ProcessStart { process, app } => {
-                self.fold(at, Worth::Turn, process_name(*process), &format!("starts ({app})"), view);
+            What::ProcessStart { process, app, .. } => {
+                self.fold(at, Worth::Turn, process_name(*process, view), &format!("starts ({app})"), view);
             }
             What::ProcessEnd { process } => {
-                self.fold(at, Worth::Turn, process_name(*process), "ends", view);
+                let app = view.process(*process).and_then(|process| view.apps.get(process.app));
+                let text = app.map_or("ends".to_owned(), |app| format!("ends ({app})"));
+                self.fold(at, Worth::Turn, process_name(*process, view), &text, view);
             }
             What::PoolBuilt { max_size, own, .. } => {
                 let worth = if *own { Worth::Detail } else { Worth::Turn };
@@ -154,9 +181,13 @@ impl Story {
                 };
                 self.fold(at, Worth::Trouble, "pool".into(), &text, view);
             }
-            What::ConnBroken { message, .. } => {
+            // The driver of a dead process tells nobody.
+            What::ConnBroken { conn, message }
+                if view.conn(*conn).is_some_and(|conn| conn.end != ClientEnd::Closed) =>
+            {
                 self.fold(at, Worth::Trouble, "connection".into(), &format!("broke: {message}"), view);
             }
+            What::ConnBroken { .. } => {}
             What::ActorEnd { end, .. } => {
                 let text = match end {
                     ActorEnd::Done | ActorEnd::Failed => {
@@ -166,6 +197,7 @@ impl Story {
                     ActorEnd::Panicked(_) => "panicked",
                     ActorEnd::Killed => "died with its process",
                     ActorEnd::Stopped => "was killed",
+                    ActorEnd::GivenUp => "was given up: healing is over",
                 };
                 self.fold(at, Worth::Trouble, "actor".into(), text, view);
             }
@@ -186,7 +218,10 @@ impl Story {
             }
             What::TasksLeft { count } => {
                 if *count > 0 {
-                    self.fold(at, Worth::Trouble, "run".into(), &format!("{count} tasks are left"), view);
+                    let why =
+                        if *count as usize <= excused(view) { ", of connections that wait for an answer" } else { "" };
+                    let text = format!("{} left{why}", counted(*count, "task is", "tasks are"));
+                    self.fold(at, Worth::Trouble, "run".into(), &text, view);
                 }
             }
         }
@@ -196,7 +231,7 @@ impl Story {
     /// Whether there are violations that have no line yet.
     #[must_use]
     pub fn lags(&self, violations: &Violations) -> bool {
-        violations.list().len() > self.told
+        violations.total() > self.told.total
     }
 
     /// Under load this is every acquire: the line is found without a search.
@@ -216,8 +251,11 @@ impl Story {
     fn acquired(&mut self, result: &Acquired, pool: PoolId, at: Duration, view: &View) {
         if view.phase == Phase::Capacity {
             match result {
-                Acquired::Lease { .. } => self.probe.0 += 1,
-                _ => self.probe.1 += 1,
+                Acquired::Lease { session, .. } => {
+                    self.probe.lent += 1;
+                    self.probe.dead += u64::from(session.is_none());
+                }
+                _ => self.probe.failed += 1,
             }
         }
         let text: Cow<'_, str> = match result {
@@ -230,7 +268,7 @@ impl Story {
             }
             Acquired::Error { kind, message } => format!("an acquire failed ({}): {message}", kind.as_str()).into(),
             Acquired::Deadline => "an acquire was ended by the actor's own deadline".into(),
-            Acquired::Cancelled => return,
+            Acquired::Cancelled | Acquired::GivenUp => return,
             Acquired::Panicked(message) => format!("an acquire panicked: {message}").into(),
         };
         self.fold(at, Worth::Trouble, pool_name(pool), &text, view);
@@ -263,7 +301,8 @@ impl Story {
     fn server(&mut self, server: &str, event: &ServerEvent, at: Duration, view: &View) {
         let text = match event {
             ServerEvent::Lifecycle(lifecycle) => {
-                return self.landmark(at, server.to_owned(), &format!("is {}", lifecycle_name(*lifecycle)), view);
+                let text = format!("is {}", lifecycle_name(*lifecycle));
+                return self.landmark(at, Worth::Landmark, server.to_owned(), &text, view);
             }
             ServerEvent::State { .. } | ServerEvent::Statement { .. } | ServerEvent::StatementEnd { .. } => return,
             ServerEvent::Refused { code, .. } => format!("refused a startup: {code}"),
@@ -290,40 +329,46 @@ impl Story {
             Phase::Healing => "faults end, no actor arrives any more",
             Phase::Capacity => "every actor has ended; each pool is asked for max_size connections at once",
             Phase::Closing => {
-                let text = match self.probe {
-                    (lent, 0) => {
-                        format!("{lent} connections were lent at once; the pools are closed")
-                    }
-                    (lent, failed) => {
-                        format!("{lent} connections were lent at once, {failed} acquires failed; the pools are closed")
-                    }
-                };
-                return self.landmark(at, "run".into(), &text, view);
+                let Probed { lent, dead, failed } = self.probe;
+                let dead = if dead > 0 { format!(" ({dead} dead)") } else { String::new() };
+                let failed = if failed > 0 { format!(", {failed} acquires failed") } else { String::new() };
+                let text = format!("{lent} lent at once{dead}{failed}; now the pools are dropped");
+                return self.landmark(at, Worth::Cause, "run".into(), &text, view);
             }
             Phase::End => "the end",
         };
-        self.landmark(at, "run".into(), text, view);
+        self.landmark(at, Worth::Cause, "run".into(), text, view);
     }
 
     fn violations(&mut self, at: Duration, view: &View, violations: &Violations) {
-        while let Some(violation) = violations.list().get(self.told) {
-            self.told += 1;
+        self.told.total = violations.total();
+        while let Some(violation) = violations.list().get(self.told.listed) {
+            self.told.listed += 1;
             let who = violation.who.to_string();
             let conn = violation.conn.map_or_else(String::new, |ConnId(id)| format!(", connection {id}"));
             // Told in full at the end: here it only has its place. After the first few there is nothing new in more.
-            let same =
-                violations.list()[..self.told].iter().filter(|told| told.invariant == violation.invariant).count();
+            let seen = &violations.list()[..self.told.listed];
+            let same = seen.iter().filter(|told| told.invariant == violation.invariant).count();
             let text = match same {
                 ..=SINGLE_VIOLATIONS => format!("{} ({who}{conn})", violation.invariant),
                 _ => format!("{}, again", violation.invariant),
             };
             self.fold(at, Worth::Turn, "VIOLATION".into(), &text, view);
         }
+        for (&invariant, count) in violations.counts() {
+            let beyond = count.saturating_sub(TOLD_IN_FULL);
+            let known = self.told.beyond.get(invariant).copied().unwrap_or_default();
+            if beyond > known {
+                self.told.beyond.insert(invariant, beyond);
+                self.fold(at, Worth::Turn, "VIOLATION".into(), &format!("{invariant}, again"), view);
+                self.count_more(beyond - known - 1);
+            }
+        }
     }
 
-    fn landmark(&mut self, at: Duration, who: String, text: &str, view: &View) {
+    fn landmark(&mut self, at: Duration, worth: Worth, who: String, text: &str, view: &View) {
         self.open.clear();
-        self.push(at, Worth::Landmark, who, text, view);
+        self.push(at, worth, who, text, view);
         self.open.clear();
         self.exhausted = None;
         match (self.was_healthy, view.is_healthy()) {
@@ -355,11 +400,14 @@ impl Story {
     }
 
     fn push(&mut self, at: Duration, worth: Worth, who: String, text: &str, view: &View) {
-        if self.lines.len() >= KEPT {
+        if self.lines.len() >= self.kept.max(KEPT) {
             self.lines = shorten(std::mem::take(&mut self.lines), KEPT / 2, &mut self.left_out);
+            // What may not be left out may be more.
+            self.kept = self.lines.len() * 2;
             self.open.clear();
             self.exhausted = None;
         }
+        let (idle, stale) = view.stale();
         self.open.push(self.lines.len());
         self.lines.push(Line {
             at,
@@ -369,8 +417,16 @@ impl Story {
             text: text.to_owned(),
             count: 1,
             longest: Duration::ZERO,
-            totals: view.totals,
+            totals: Totals { idle: view.totals.idle - idle, ..view.totals },
+            stale,
         });
+    }
+
+    /// The thing that was told last happened so many times more.
+    fn count_more(&mut self, times: u64) {
+        if let Some(&place) = self.open.last() {
+            self.lines[place].count += times;
+        }
     }
 
     /// Notes how long the thing took that was told last.
@@ -388,22 +444,36 @@ impl Story {
         let lines = shorten(self.lines.clone(), EVENT_LINES, &mut left_out);
         let mut out = String::new();
         let _ = writeln!(out, "{}\n{} {}, seed {}\n", head.title, head.pool, head.version, head.seed);
+        // A column only where there is something in it.
+        let has_stale = lines.iter().any(|line| line.stale > 0);
+        let stale = |text: &str| if has_stale { format!(" {text:>5}") } else { String::new() };
         let _ = writeln!(
             out,
-            "{:>8}  {:<12} {:<66} {:>5} {:>5} {:>5} {:>5} | {:>5} {:>5} {:>5}",
-            "time", "who", "event", "wait", "used", "idle", "dial", "srv", "in tx", "block"
+            "{:>8}  {:<12} {:<66} {:>5} {:>5} {:>5}{} {:>5} | {:>5} {:>7} {:>5}",
+            "time",
+            "who",
+            "event",
+            "wait",
+            "used",
+            "idle",
+            stale("stale"),
+            "dial",
+            "srv",
+            "idle tx",
+            "block"
         );
         for line in &lines {
             let totals = &line.totals;
             let _ = writeln!(
                 out,
-                "{:>8}  {:<12} {:<66} {:>5} {:>5} {:>5} {:>5} | {:>5} {:>5} {:>5}",
-                tenths(line.at),
+                "{:>8}  {:<12} {:<66} {:>5} {:>5} {:>5}{} {:>5} | {:>5} {:>7} {:>5}",
+                clock(line.at),
                 cut(&line.who, 12),
                 told(line),
                 totals.waiting,
                 totals.in_use,
                 totals.idle,
+                stale(&line.stale.to_string()),
                 totals.dialling,
                 totals.backends,
                 totals.in_transaction,
@@ -413,10 +483,11 @@ impl Story {
         if left_out > 0 {
             let _ = writeln!(out, "          ({} smaller things are left out)", round(left_out));
         }
+        let stale = if has_stale { ", stale: open ones that are dead or may be" } else { "" };
         let _ = writeln!(
             out,
-            "          wait: acquires that wait, used: leases, idle and dial(ling): connections | srv: backends of the \
-             server, in tx: in a transaction, block: waiting for a lock\n"
+            "          wait: acquires that wait, used: leases, idle and dial(ling): connections{stale} | srv: backends of the \
+             server, idle tx: idle in a transaction, block: waiting for a lock\n"
         );
         end(&mut out, head.errors, figures, violations);
         let _ = writeln!(out, "verdict: {verdict}");
@@ -434,18 +505,25 @@ fn end(out: &mut String, expected: &[ErrorCheck], figures: &Figures, violations:
         list.push(format!("and {more} more kinds"));
     }
     let list = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+    let cancelled = match figures.cancelled {
+        0 => String::new(),
+        count => format!(", {count} cancelled"),
+    };
     let _ = writeln!(
         out,
-        "done: {} actors, {} leases, {} statements; errors: {list}",
+        "done: {} actors, {} leases, {} statements{cancelled}; errors: {list}",
         figures.actors, figures.acquires_ok, figures.statements_ok
     );
     for text in expected.iter().map(|check| &check.text) {
         let _ = match figures.texts.with(text) {
-            Some(seen) => writeln!(out, "error ×{}, first at {}: {text}", seen.count, tenths(seen.first)),
+            Some(seen) => writeln!(out, "error ×{}, first at {}: {text}", seen.count, clock(seen.first)),
             None => writeln!(out, "error never seen: {text}"),
         };
     }
     let times = |what: &super::figures::Histogram| {
+        if what.is_empty() {
+            return "none".to_owned();
+        }
         let (median, p99) = (what.quantile(0.5), what.quantile(0.99));
         format!("median {}, 99% {}, worst {}", exact(median), exact(p99), exact(what.worst()))
     };
@@ -460,8 +538,8 @@ fn end(out: &mut String, expected: &[ErrorCheck], figures: &Figures, violations:
         let _ = writeln!(
             out,
             "whole again at {} after {}: first success {first}, last failure {last}, quiet {quiet}",
-            tenths(back.at),
-            tenths(back.outage)
+            clock(back.at),
+            exact(back.outage)
         );
     }
     if figures.comebacks.len() > 3 {
@@ -471,13 +549,17 @@ fn end(out: &mut String, expected: &[ErrorCheck], figures: &Figures, violations:
         let _ = writeln!(out, "actors done a minute: {pace}");
     }
     if let Some(share) = figures.goodput_share() {
-        let _ = writeln!(out, "statements a second while the world was faulty: {:.0} % of the usual", share * 100.0);
+        let _ = writeln!(
+            out,
+            "statements a second while the world was faulty: {:.0} % of those while it was whole",
+            share * 100.0
+        );
     }
     let peaks = &figures.peaks;
     let _ = writeln!(
         out,
-        "connections: {} opened in all, at most {} at once ({} dials at once); backends: at most {}, {} in a \
-         transaction, {} blocked, {} orphaned",
+        "connections: {} opened in all, at most {} at once ({} dials at once); backends: at most {}, {} idle \
+         in a transaction, {} blocked, {} orphaned",
         figures.connections_opened,
         peaks.connections,
         peaks.dialling,
@@ -506,7 +588,7 @@ fn end(out: &mut String, expected: &[ErrorCheck], figures: &Figures, violations:
 /// Makes at most so many lines of them: folds the same things across landmarks, those worth least first, then leaves out
 /// what is worth least.
 fn shorten(mut lines: Vec<Line>, most: usize, left_out: &mut u64) -> Vec<Line> {
-    for worth in [Worth::Detail, Worth::Trouble, Worth::Turn, Worth::Landmark] {
+    for worth in [Worth::Detail, Worth::Trouble, Worth::Turn, Worth::Landmark, Worth::Cause] {
         if lines.len() <= most {
             return lines;
         }
@@ -562,8 +644,9 @@ fn pool_name(PoolId(id): PoolId) -> String {
     format!("pool {id}")
 }
 
-fn process_name(ProcessId(id): ProcessId) -> String {
-    format!("process {id}")
+/// By its place, as scenarios name it: a restarted process has its predecessor's.
+fn process_name(id: ProcessId, view: &View) -> String {
+    format!("process {}", view.process(id).map_or(id.0, |process| process.seat + 1))
 }
 
 /// The text of a line, with its count and span, no longer than its column.
@@ -571,10 +654,10 @@ fn told(line: &Line) -> String {
     const WIDTH: usize = 66;
     let mut tail = String::new();
     if !line.longest.is_zero() {
-        let _ = write!(tail, ", up to {}", tenths(line.longest));
+        let _ = write!(tail, ", up to {}", about(line.longest));
     }
     if line.count > 1 && line.last.as_millis() / 100 > line.at.as_millis() / 100 {
-        let _ = write!(tail, ", until {}", tenths(line.last));
+        let _ = write!(tail, ", until {}", clock(line.last));
     }
     let head = if line.count > 1 { format!("×{} ", round(line.count)) } else { String::new() };
     let room = WIDTH.saturating_sub(head.chars().count() + tail.chars().count());
@@ -591,14 +674,34 @@ fn cut(text: &str, width: usize) -> String {
     short
 }
 
-/// `12.3 s`, cut.
-fn tenths(time: Duration) -> String {
-    format!("{}.{} s", time.as_secs(), time.subsec_millis() / 100)
+/// A moment: `12.3 s`, cut; from an hour on `1:23:45`.
+fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    if seconds < 3600 {
+        return format!("{seconds}.{} s", time.subsec_millis() / 100);
+    }
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// Short times in milliseconds, others in tenths of a second.
+/// How long something took: short times in milliseconds, others in tenths of a second, rounded.
 fn exact(time: Duration) -> String {
-    if time < Duration::from_secs(1) { format!("{} ms", time.as_millis()) } else { tenths(time) }
+    let tenths = (time.as_millis() + 50) / 100;
+    if time < Duration::from_secs(1) {
+        format!("{} ms", time.as_millis())
+    } else {
+        format!("{}.{} s", tenths / 10, tenths % 10)
+    }
+}
+
+/// The same, of short times the first digit: it changes with everything.
+fn about(time: Duration) -> String {
+    let millis = time.as_millis();
+    if (100..1000).contains(&millis) { format!("{} ms", millis / 100 * 100) } else { exact(time) }
+}
+
+/// `1 task is`, `2 tasks are`.
+fn counted(count: u32, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 /// Small counts as they are, others cut to two digits.
@@ -678,6 +781,57 @@ mod tests {
         println!("{story}");
         assert!(story.lines().count() <= 60, "{story}");
         assert!(story.contains("is starting up"), "{story}");
+    }
+
+    #[test]
+    fn every_fault_and_phase_is_told() {
+        let mut case = Case::of(&scenario());
+        for n in 0..60_u64 {
+            let text = format!("fault number {n}.").into();
+            case.at(n * 1_000).happens(What::FaultBegin { index: 0, text }).lifecycle(Lifecycle::Down);
+            case.at(n * 1_000 + 500).lifecycle(Lifecycle::Running);
+        }
+        case.at(90_000).phase(Phase::Healing).phase(Phase::Capacity).phase(Phase::Closing).phase(Phase::End);
+        let story = told(&mut case);
+        assert!((0..60).all(|n| story.contains(&format!("fault number {n}."))), "{story}");
+        assert!(story.contains("no actor arrives any more") && story.contains("the end"), "{story}");
+    }
+
+    #[test]
+    fn every_violation_is_counted() {
+        let mut case = Case::new();
+        for n in 0..50 {
+            case.at(n).happens(What::TaskPanicked { message: "index out of bounds".into() });
+        }
+        let story = told(&mut case);
+        assert!(story.contains("×47 no-panic, again"), "{story}");
+    }
+
+    #[test]
+    fn what_may_be_dead_is_not_idle() {
+        use crate::scenario::model::FaultAction;
+        let mut scenario = scenario();
+        let action = FaultAction::NetForget { older_than: None, app: None };
+        scenario.faults = vec![crate::scenario::model::Fault { at: Duration::ZERO, every: None, action }];
+        let mut case = Case::of(&scenario);
+        case.at(10).asks(1).open(1).gets(1, 1).releases(1, 1).at(20).fault(0, true);
+        case.at(30).phase(Phase::Healing);
+        let story = told(&mut case);
+        let columns = |of: &str| {
+            let line = story.lines().find(|line| line.contains(of)).expect("it is told");
+            line.split_whitespace().rev().take(9).map(str::to_owned).collect::<Vec<_>>()
+        };
+        // From the right: block, idle tx, srv, |, dial, stale, idle, used, wait.
+        assert_eq!(columns("no actor arrives"), ["0", "0", "1", "|", "0", "1", "0", "0", "0"], "{story}");
+        assert!(!told(&mut restarts(1)).contains("stale"));
+    }
+
+    #[test]
+    fn times_are_rounded_and_moments_cut() {
+        let millis = Duration::from_millis;
+        assert_eq!([4, 250, 999, 1_956].map(|time| exact(millis(time))), ["4 ms", "250 ms", "999 ms", "2.0 s"]);
+        assert_eq!([4, 256, 1_956].map(|time| about(millis(time))), ["4 ms", "200 ms", "2.0 s"]);
+        assert_eq!([1_999, 3_600_000, 10_861_000].map(|time| clock(millis(time))), ["1.9 s", "1:00:00", "3:01:01"]);
     }
 
     #[test]

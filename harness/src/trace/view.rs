@@ -126,6 +126,8 @@ pub struct PoolView {
     pub max_size_before: u32,
     /// When the bound last changed.
     pub resized_at: Option<Duration>,
+    /// When the bound was last lowered.
+    pub shrunk_at: Option<Duration>,
     /// Whether it is an actor's own.
     pub own: bool,
     /// When it was built.
@@ -209,6 +211,8 @@ impl PoolView {
 pub struct ProcessView {
     /// Its app, as an index into [`View::apps`].
     pub app: usize,
+    /// Its place among the app's processes, from 0.
+    pub seat: u32,
     /// Whether it runs.
     pub alive: bool,
 }
@@ -276,7 +280,7 @@ pub struct Peaks {
     pub dialling: u32,
     /// Backends, over all servers.
     pub backends: u32,
-    /// Backends in a transaction.
+    /// Backends idle in a transaction, aborted ones included.
     pub in_transaction: u32,
     /// Backends that wait for a lock.
     pub blocked: u32,
@@ -303,7 +307,7 @@ pub struct Totals {
     pub open: u32,
     /// Backends.
     pub backends: u32,
-    /// Backends in a transaction.
+    /// Backends idle in a transaction, aborted ones included.
     pub in_transaction: u32,
     /// Backends that wait for a lock.
     pub blocked: u32,
@@ -334,6 +338,8 @@ pub struct View {
     pub waited: Duration,
     /// How long the statement took that ended in the last event.
     pub took: Duration,
+    /// Its text.
+    pub text: Option<Arc<str>>,
     /// The workload of the actor that ended in the last event, and how long it was there.
     pub lived: Option<(Arc<str>, Duration)>,
     /// The time of the last refusal by a server.
@@ -375,6 +381,7 @@ impl View {
             faulty_since: None,
             waited: Duration::ZERO,
             took: Duration::ZERO,
+            text: None,
             lived: None,
             refused_at: None,
             processes: Vec::new(),
@@ -470,6 +477,22 @@ impl View {
         u32::try_from(suspects.count()).unwrap_or(u32::MAX)
     }
 
+    /// Connections open at the apps' ends that nobody holds and that may be dead, or are: how many of them the server believes
+    /// to be idle, and how many there are in all. (Whether a pool still has one that is known to be broken can't be seen.)
+    #[must_use]
+    pub fn stale(&self) -> (u32, u32) {
+        let (mut idle, mut all) = (0, 0);
+        for pool in self.pools.iter().flatten() {
+            let suspects = self.suspects(pool);
+            all += suspects;
+            if suspects > pool.count(Class::Dead) {
+                let unproven = self.idle_conns(pool).filter(|(_, conn)| !self.is_proven(conn)).count();
+                idle += u32::try_from(unproven).unwrap_or(u32::MAX);
+            }
+        }
+        (idle, all)
+    }
+
     /// Whether any open connection of the pool that nobody holds is not proven.
     #[must_use]
     pub fn has_suspects(&self, pool: &PoolView) -> bool {
@@ -550,7 +573,12 @@ impl View {
             }
             What::DialDropped { conn } | What::ConnClosed { conn } => self.end_conn(*conn, ClientEnd::Closed),
             What::Connected { conn, pid } => self.connected(*conn, *pid),
-            What::ConnBroken { conn, .. } => self.end_conn(*conn, ClientEnd::Broken),
+            // What a dead process's driver sees, nobody does.
+            What::ConnBroken { conn, .. } => {
+                if self.conn(*conn).is_some_and(|conn| conn.end != ClientEnd::Closed) {
+                    self.end_conn(*conn, ClientEnd::Broken);
+                }
+            }
             What::Leaked { actor, conn } | What::Lost { actor, conn } | What::Kept { actor, conn } => {
                 self.change(*conn, |conn| conn.leaked = true);
                 if let Some(actor) = self.actors.get_mut(&actor.0) {
@@ -591,12 +619,15 @@ impl View {
             }
             What::FaultBegin { index, .. } => self.fault(*index, true),
             What::FaultEnd { index, .. } => self.fault(*index, false),
-            What::ProcessStart { process, app } => self.process_start(*process, app),
+            What::ProcessStart { process, app, seat } => self.process_start(*process, app, *seat),
             What::ProcessEnd { process } => self.process_end(*process),
             What::PoolBuilt { pool, process, max_size, own } => self.pool_built(*pool, *process, *max_size, *own),
             What::PoolResized { pool, max_size } => {
                 if let Some(pool) = slot(&mut self.pools, pool.0) {
                     pool.max_size_before = pool.max_size_before.max(pool.max_size);
+                    if *max_size < pool.max_size {
+                        pool.shrunk_at = Some(at);
+                    }
                     pool.max_size = *max_size;
                     pool.resized_at = Some(at);
                 }
@@ -831,6 +862,7 @@ impl View {
     fn sql_end(&mut self, actor: ActorId, conn: ConnId, result: &SqlResult) {
         let statement = self.actors.get_mut(&actor.0).and_then(|actor| actor.sql.take());
         self.took = statement.as_ref().map_or(Duration::ZERO, |statement| self.now.saturating_sub(statement.since));
+        self.text = statement.as_ref().map(|statement| Arc::clone(&statement.text));
         let Some(conn) = slot(&mut self.conns, conn.0) else {
             return;
         };
@@ -985,12 +1017,12 @@ impl View {
         }
     }
 
-    fn process_start(&mut self, process: ProcessId, app: &Arc<str>) {
+    fn process_start(&mut self, process: ProcessId, app: &Arc<str>, seat: u32) {
         let app = self.apps.iter().position(|known| known == app).unwrap_or_else(|| {
             self.apps.push(Arc::clone(app));
             self.apps.len() - 1
         });
-        put(&mut self.processes, process.0, ProcessView { app, alive: true });
+        put(&mut self.processes, process.0, ProcessView { app, seat, alive: true });
     }
 
     fn process_end(&mut self, process: ProcessId) {
@@ -1197,6 +1229,7 @@ impl PoolView {
             max_size: u32::MAX,
             max_size_before: 0,
             resized_at: None,
+            shrunk_at: None,
             own: false,
             built_at: now,
             closing_at: None,

@@ -29,6 +29,7 @@ use crate::pool::{Caller, Capabilities, Detached, Lease, Pool, PoolError, PoolEr
 use crate::scenario::model::OnError;
 use crate::trace::event::{Acquired, ActorEnd, ActorId, ConnId, PoolId, SqlResult};
 use crate::trace::{Recorder, What};
+use crate::worker::progress::{self, InPool};
 
 /// A step failed: what went wrong is in the trace.
 pub(super) struct Failed;
@@ -302,12 +303,17 @@ impl Actor {
                 }
                 let (id, pool) = self.pool().ok_or(Failed)?;
                 self.recorder().record(What::PoolResized { pool: id, max_size: *max_size });
+                let _pools = progress::pools();
                 pool.resize(*max_size);
                 Ok(())
             }
             Op::Status => {
                 let (id, pool) = self.pool().ok_or(Failed)?;
-                if let Some(status) = pool.status() {
+                let status = {
+                    let _pools = progress::pools();
+                    pool.status()
+                };
+                if let Some(status) = status {
                     self.recorder().record(What::PoolStatus { pool: id, status });
                 }
                 Ok(())
@@ -443,7 +449,7 @@ impl Actor {
             Some(Grip { conn, hold: Hold::Lease(lease) }) => {
                 self.in_transaction = false;
                 self.recorder().record(What::Released { actor: self.id, conn });
-                lease.give_back().await;
+                InPool::new(|| lease.give_back()).await;
             }
             detached => {
                 self.grip = detached;
@@ -464,6 +470,7 @@ impl Actor {
                 Hold::Detached(_) => What::DetachedDropped { conn },
             });
         }
+        let _pools = progress::pools();
         drop(hold);
     }
 
@@ -531,7 +538,7 @@ impl Actor {
         }
         let (id, pool) = self.pool().ok_or(Failed)?;
         self.recorder().record(What::PoolClosing { pool: id });
-        pool.close().await;
+        InPool::new(|| pool.close()).await;
         self.recorder().record(What::PoolClosed { pool: id });
         Ok(())
     }
@@ -542,7 +549,7 @@ impl Actor {
         }
         let (id, pool) = self.pool().ok_or(Failed)?;
         self.recorder().record(What::PoolDisposed { pool: id });
-        pool.dispose().await;
+        InPool::new(|| pool.dispose()).await;
         Ok(())
     }
 
@@ -553,7 +560,7 @@ impl Actor {
         // Before it is there: a pool with `min_idle` dials while it is built.
         let max_size = process.settings.max_size;
         self.recorder().record(What::PoolBuilt { pool: id, process: process.id, max_size, own: true });
-        let built = process.adapter.build(&process.settings, connector).await;
+        let built = InPool::new(|| process.adapter.build(&process.settings, connector)).await;
         match built {
             Ok(pool) => {
                 self.drop_own_pool();
@@ -573,6 +580,7 @@ impl Actor {
             if !self.process.is_killed() {
                 self.recorder().record(What::PoolDropped { pool });
             }
+            let _pools = progress::pools();
             drop(handle);
         }
     }
@@ -597,7 +605,7 @@ async fn take_lease(
     deadline: Option<Duration>,
 ) -> Result<Grip, Failed> {
     let mut open = OpenAcquire::start(recorder, actor, pool_id);
-    let attempt = AssertUnwindSafe(async { pool.acquire().await }).catch_unwind();
+    let attempt = AssertUnwindSafe(async { InPool::new(|| pool.acquire()).await }).catch_unwind();
     let outcome = match deadline {
         None => Some(attempt.await),
         Some(deadline) => tokio::time::timeout(deadline, attempt).await.ok(),
@@ -642,15 +650,21 @@ impl Probe {
         let (actor, thread) = (recorder.next_actor(), recorder.next_thread());
         let workload = Arc::from("capacity");
         recorder.record(What::ActorStart { actor, workload, process: process.id });
-        Probe { thread, recorder, process, actor, grip: None, end: ActorEnd::Killed }
+        Probe { thread, recorder, process, actor, grip: None, end: ActorEnd::GivenUp }
     }
 
-    /// Asks for a lease. Returns whether it got one; dropped before, it was killed while it waited.
+    /// Asks for a lease. Returns whether it got one; dropped before, it was given up while it waited.
     pub async fn acquire(&mut self, pool_id: PoolId, pool: &dyn Pool) -> bool {
         let taking = take_lease(&self.recorder, &self.process, self.actor, pool_id, pool, None);
         let result = self.thread.scope(taking).await;
         self.grip = result.ok();
         self.end = if self.grip.is_some() { ActorEnd::Done } else { ActorEnd::Failed };
+        self.grip.is_some()
+    }
+
+    /// Whether it has a lease.
+    #[must_use]
+    pub fn holds(&self) -> bool {
         self.grip.is_some()
     }
 }
@@ -660,13 +674,14 @@ impl Drop for Probe {
         if let Some(Grip { conn, hold }) = self.grip.take() {
             self.recorder.record(What::Released { actor: self.actor, conn });
             let _calls = self.thread.enter();
+            let _pools = progress::pools();
             drop(hold);
         }
         self.recorder.record(What::ActorEnd { actor: self.actor, end: self.end.clone() });
     }
 }
 
-/// An acquire under way. Dropped before its end, it was cancelled.
+/// An acquire under way. Dropped before its end, it was cancelled; after healing's end it was given up.
 struct OpenAcquire<'a> {
     recorder: &'a Recorder,
     actor: ActorId,
@@ -689,7 +704,8 @@ impl OpenAcquire<'_> {
 impl Drop for OpenAcquire<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.end(Acquired::Cancelled);
+            let given_up = self.recorder.gives_up();
+            self.end(if given_up { Acquired::GivenUp } else { Acquired::Cancelled });
         }
     }
 }

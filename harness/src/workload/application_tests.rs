@@ -209,7 +209,7 @@ fn a_collection_inside_an_acquire_hangs_a_pool_with_a_plain_lock() {
          [workload.page]\napp = \"cgi\"\narrive = { at = [\"1s\"] }\n\
          steps = [\"acquire\", \"lose\", \"allocate 98\", \"acquire\", \"release\"]\n",
     );
-    assert_eq!(hung[1..], ["1 loses 1", "1 deadlocked", "1 Killed"]);
+    assert_eq!(hung[1..], ["1 loses 1", "1 deadlocked", "1 GivenUp"]);
 }
 
 #[test]

@@ -103,11 +103,9 @@ impl<F: Future<Output = ActorEnd> + Send> Slot<F> {
         let Some(actor) = future.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let number = occupant.as_ref().map_or(0, |occupant| occupant.actor.0);
         let _calls = self.thread.enter();
-        progress::in_actor(number);
+        let _ours = progress::ours();
         let polled = panics::catch(|| actor.poll(cx));
-        progress::in_actor(0);
         let mut end = match polled {
             Ok(Poll::Ready(end)) => Some(end),
             Ok(Poll::Pending) => None,

@@ -555,7 +555,7 @@ async fn a_probe_keeps_its_lease_until_it_is_dropped() {
     drop(first);
     assert_eq!(
         stage.story()[2..],
-        ["1 acquires", "1 has 1", "2 acquires", "2 gets Cancelled", "2 Killed", "1 releases 1", "1 Done"]
+        ["1 acquires", "1 has 1", "2 acquires", "2 gets Cancelled", "2 GivenUp", "1 releases 1", "1 Done"]
     );
 }
 

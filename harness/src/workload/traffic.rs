@@ -22,6 +22,7 @@ use super::worker_loop::Worker;
 use crate::scenario::model::{self, Arrive, Scenario};
 use crate::trace::event::{ActorEnd, ActorId, ProcessId};
 use crate::trace::{Recorder, What};
+use crate::worker::progress::our_task;
 
 /// The traffic of a run. Dropped, it takes all actors with it, without a word in the trace.
 pub struct Traffic {
@@ -163,15 +164,16 @@ impl Traffic {
         if let Some(context) = &context {
             context.set_killed();
         }
-        self.shared.kill(Some(process), true);
+        self.shared.kill(Some(process), Some(&ActorEnd::Killed));
         self.shared.queues.process_ended(process, &self.shared.recorder);
         context
     }
 
-    /// Ends all actors as killed. What they hold is dropped: their processes live on.
-    pub fn abort_all(&self) {
+    /// Gives all actors up that are still there. What they hold is dropped: their processes live on.
+    pub fn give_up(&self) {
         self.shared.advance(Stage::Over);
-        self.shared.kill(None, true);
+        self.shared.recorder.give_up();
+        self.shared.kill(None, Some(&ActorEnd::GivenUp));
     }
 
     /// Kills actors of a workload, the oldest first: those that are at least this old, and no more than so many. What they
@@ -209,7 +211,7 @@ impl Drop for Traffic {
     fn drop(&mut self) {
         // An actor holds the traffic, and the traffic its slot: without this neither would go.
         self.shared.advance(Stage::Over);
-        self.shared.kill(None, false);
+        self.shared.kill(None, None);
     }
 }
 
@@ -219,7 +221,7 @@ impl Shared {
         let counted = Counted::new(shared);
         tokio::spawn(async move {
             let _counted = counted;
-            future.await;
+            our_task(future).await;
         });
     }
 
@@ -331,14 +333,15 @@ impl Shared {
         self.leave(killed.actor, end);
     }
 
-    fn kill(&self, of: Option<ProcessId>, recorded: bool) {
+    /// Drops all actors (of this process), and records that they ended so.
+    fn kill(&self, of: Option<ProcessId>, recorded: Option<&ActorEnd>) {
         // Not under the lock: what a dropped actor held may start something.
         let slots: Vec<Arc<dyn Kill>> = self.roster.lock().slots.values().cloned().collect();
         for slot in slots {
             if let Some(killed) = slot.kill(of)
-                && recorded
+                && let Some(end) = recorded
             {
-                self.killed(killed, ActorEnd::Killed);
+                self.killed(killed, end.clone());
             }
         }
     }

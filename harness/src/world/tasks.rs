@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::task::JoinHandle;
 
+use crate::worker::progress::our_task;
+
 /// Spawns tasks and counts those that are alive.
 #[derive(Clone, Default)]
 pub struct Tasks {
@@ -31,7 +33,7 @@ impl Tasks {
         let counted = Counted(Arc::clone(&self.alive));
         tokio::spawn(async move {
             let _counted = counted;
-            future.await
+            our_task(future).await
         })
     }
 

@@ -66,6 +66,25 @@ async fn a_hung_dial_takes_a_place_for_ever() {
     }
     assert_eq!(manager.dials(), 2);
     assert_eq!(pool.state().connections, 0);
+    // Nor does it end with its pool.
+    drop(pool);
+    sleep(HOUR).await;
+    assert!(Arc::strong_count(&manager.0) > 1, "a task has the pool's manager");
+}
+
+/// `PoolInner::add_connection` (inner.rs) holds the pool while it tries again.
+#[tokio::test(start_paused = true)]
+async fn dials_on_after_it_was_dropped() {
+    let manager = Manager::new();
+    let pool =
+        Pool::builder().max_size(1).connection_timeout(Duration::from_secs(5)).build(manager.clone()).await.unwrap();
+    manager.set_dial(Answer::Refused);
+    assert!(timeout(Duration::from_millis(100), pool.get()).await.is_err());
+    drop(pool);
+    let dials = manager.dials();
+    sleep(Duration::from_secs(10)).await;
+    // After pauses of 0.4, 0.8, 1.6, 2.5 and 2.5 s.
+    assert_eq!(manager.dials() - dials, 5);
 }
 
 /// `PoolInner::add_connection` (inner.rs) sleeps between failed dials, twice as long each time up to half of

@@ -110,3 +110,34 @@ async fn serves_who_comes_back_before_who_waits() {
     assert_eq!(began.elapsed(), Duration::from_secs(30), "the connection came back 1 000 times meanwhile");
     assert!(!hog.is_finished());
 }
+
+/// `Pool::set_max_open` (pool.rs) closes what is idle; `Pool::recycle` asks `max_idle` alone, so that what comes back is kept
+/// and lent again.
+#[tokio::test(start_paused = true)]
+async fn a_smaller_max_open_does_not_bind_what_is_out() {
+    let manager = Manager::new();
+    let pool = pool(&manager, 3);
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(pool.get().await.unwrap());
+    }
+    pool.set_max_open(2);
+    for _ in 0..20 {
+        drop(held.remove(0));
+        held.push(pool.get().await.unwrap());
+    }
+    assert_eq!((pool.get_max_open(), held.len(), manager.dials()), (2, 3, 3));
+}
+
+/// `Pool::set_max_open` (pool.rs) lowers `max_idle`, and never raises it: a pool that has grown again closes what comes back.
+#[tokio::test(start_paused = true)]
+async fn a_larger_max_open_leaves_max_idle_where_it_is() {
+    let manager = Manager::new();
+    let pool = pool(&manager, 4);
+    pool.set_max_open(2);
+    pool.set_max_open(4);
+    for _ in 0..10 {
+        let _all = (pool.get().await, pool.get().await, pool.get().await, pool.get().await);
+    }
+    assert_eq!((pool.get_max_idle_conns(), manager.dials()), (2, 4 + 9 * 2));
+}

@@ -206,3 +206,28 @@ async fn the_first_to_come_sleeps_on_while_others_are_served() {
     assert!(!first.is_finished(), "twenty were served, and the first still waits");
     first.await.unwrap().unwrap();
 }
+
+/// `spawn_maintenance_tasks` (pool/inner.rs) of a pool with a timeout or lifetime dials up to `min_connections` only right after
+/// it has closed a connection for its age.
+#[tokio::test]
+async fn a_lazy_pool_has_its_minimum_after_a_reaping_only() {
+    let (_backends, server) = Backends::listen().await;
+    let lazy = |lifetime| {
+        let options = PoolOptions::<Postgres>::new().max_connections(5).min_connections(3);
+        options.idle_timeout(None).max_lifetime(lifetime).connect_lazy_with(server.clone())
+    };
+    let is_full = async |pool: &Pool<Postgres>| {
+        while pool.size() < 3 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let patience = Duration::from_secs(20);
+    timeout(patience, is_full(&lazy(None))).await.unwrap();
+    let long = lazy(Some(HOUR));
+    lend_once(&long).await;
+    assert!(timeout(WHILE, is_full(&long)).await.is_err());
+    assert_eq!(long.size(), 1);
+    let short = lazy(Some(WHILE / 4));
+    lend_once(&short).await;
+    timeout(patience, is_full(&short)).await.unwrap();
+}

@@ -51,7 +51,10 @@ const MAPPING: &[(&str, &str)] = &[
     ("idle_timeout", "to the millisecond; spares no min_idle"),
     ("max_lifetime", "to the millisecond, shorter by up to a tenth for each connection"),
     ("test_on_acquire", "an empty query, 2 s at most"),
-    ("reset_on_return", "ROLLBACK; COMMIT; ROLLBACK and DISCARD ALL; or a bare Sync. 2 s at most, right at the return"),
+    (
+        "reset_on_return",
+        "ROLLBACK; COMMIT; ROLLBACK and DISCARD ALL; or a bare Sync. Right at the return, 2 s at most, in which a waiter waits for it and nobody dials in its stead",
+    ),
     ("order", "of idle connections (default fifo); waiters are always first come, first served"),
     ("close", "waits for what is idle, not for leases"),
     ("resize, detach", "at once; leases beyond the bound are closed at their return"),

@@ -5,7 +5,7 @@
 //! | setting | sqlx |
 //! | --- | --- |
 //! | max_size | `max_connections` |
-//! | min_idle | `min_connections`, by a task; it counts all connections, not the idle ones |
+//! | min_idle | `min_connections`; it counts all connections, not the idle ones. By a task when the pool is built or, with a timeout or lifetime set, when the reaper has closed one: until then a lazy pool has none |
 //! | acquire_timeout | `acquire_timeout`, for the whole of an acquire; none is a century, since its sum with a time must not overflow |
 //! | idle_timeout, max_lifetime | the same, by a reaper at each such interval; its defaults, 10 and 30 minutes, are off |
 //! | test_on_acquire | `test_before_acquire` (a Sync); sqlx's default is on, ours off. A Sync at each return can't be turned off |
@@ -77,7 +77,7 @@ impl Adapter for Sqlx {
     fn mapping(&self) -> &'static [(&'static str, &'static str)] {
         &[
             ("max_size", "max_connections"),
-            ("min_idle", "min_connections, which counts all connections"),
+            ("min_idle", "min_connections, which counts all; with a timeout set it is filled after a reaping only"),
             ("acquire_timeout", "acquire_timeout; never is a century"),
             ("idle_timeout", "idle_timeout, by a reaper at each such interval (sqlx's default is 10 minutes)"),
             ("max_lifetime", "max_lifetime, by a reaper at each such interval (sqlx's default is 30 minutes)"),
