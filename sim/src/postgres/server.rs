@@ -154,9 +154,10 @@ impl Settled {
 }
 
 impl Server {
-    /// A server that is [`Lifecycle::Down`], its data made by `initial_sql`. Errors: what a statement of it fails with.
+    /// A server that is [`Lifecycle::Down`], its data made by `initial_sql`. Errors: what a
+    /// setting or a statement of it fails with.
     pub fn new(config: Config, observer: Option<Arc<dyn Observer>>) -> Result<Server, PgError> {
-        let mut engine = Engine::new(engine_options(&config));
+        let mut engine = Engine::new(engine_options(&config))?;
         let owner = Owner::of(&config);
         let initial_sql = config.initial_sql.clone();
         // The server's life begins after its data: nothing of this is an event.

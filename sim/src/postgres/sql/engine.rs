@@ -163,17 +163,16 @@ pub struct Engine {
 impl Engine {
     /// An empty cluster.
     ///
-    /// # Panics
-    /// When a setting of `options` is none; check them with [`ServerSettings::set`] first.
-    #[must_use]
-    pub fn new(options: EngineOptions) -> Engine {
+    /// # Errors
+    /// As [`ServerSettings::set`], for a setting of `options`.
+    pub fn new(options: EngineOptions) -> Result<Engine, PgError> {
         let major = options.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(15);
         let mut settings = ServerSettings::new(major);
         for (name, value) in &options.settings {
-            settings.set(name, value).expect("the caller checked the settings");
+            settings.set(name, value)?;
         }
         settings.set_internal("server_version", &options.version);
-        Engine {
+        Ok(Engine {
             catalog: Catalog::new(),
             locks: LockTable::for_version(major),
             commits: 1,
@@ -198,7 +197,7 @@ impl Engine {
             listeners: BTreeMap::new(),
             settings,
             initial: options,
-        }
+        })
     }
 
     /// The role of this name.

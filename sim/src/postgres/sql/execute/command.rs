@@ -10,6 +10,7 @@ use super::super::bind::{self, object_name};
 use super::super::engine::Engine;
 use super::super::eval::{Context, Env, Flow, Stop};
 use super::super::host::Host;
+use super::super::pg_catalog;
 use super::super::plan::Node;
 use super::super::result::{Column, Description, Rows};
 use super::super::session::{Cursor, Prepared, Session};
@@ -478,6 +479,9 @@ impl Engine {
         for name in tables {
             let (schema, bare) = object_name(name)?;
             let Some(relation) = self.catalog.find(&session.database, session.pid, &bare, schema.as_deref()) else {
+                if pg_catalog::has_relation(schema.as_deref(), &bare) {
+                    return Err(PgError::unsupported(format!("locking the catalog {bare}")).into());
+                }
                 return Err(
                     PgError::error(SqlState::UNDEFINED_TABLE, format!("relation \"{bare}\" does not exist")).into()
                 );
