@@ -6,8 +6,9 @@
 //!
 //! The std clock of a run is not exactly tokio's. tokio's virtual clock stands still between two timers, while a real
 //! clock always moves: sqlx's reaper, which compares two instants strictly, never fires under a clock that stands still.
-//! So after each advance of virtual time the std clock leads by a seeded 50 µs to 950 µs (the time a thread takes to
-//! wake up), and each reading moves it by 25 ns (what a reading costs). It never goes back.
+//! So the std clock leads by a seeded 50 µs to 950 µs, and each reading moves it by 25 ns (what a reading costs). The lead never
+//! shrinks: between any two readings of a run more time passes by std than by tokio, as on a real machine, where no sleep ends
+//! before its time.
 //!
 //! The world asks for tokio's time several times an event, and tokio looks its clock up behind the runtime's context each time.
 //! Virtual time moves only while the runtime is parked, so [`now`] and [`since`] ask once between two parks of a run.
@@ -39,13 +40,10 @@ const READING: Duration = Duration::from_nanos(25);
 struct Virtual {
     /// tokio's instant at the start of the run.
     start: Instant,
-    /// tokio's elapsed time at the last reading, and the lead drawn for it.
-    seen: Duration,
+    /// The lead over tokio's elapsed time: at the start, and what readings added to it.
     lead: Duration,
     /// The last answer.
     last: Duration,
-    /// The state of the generator of leads (SplitMix64).
-    random: u64,
 }
 
 /// How many starts [`since`] keeps the elapsed time of: those of the network, the trace, the servers and the std clock.
@@ -80,8 +78,8 @@ impl Guard {
     pub(crate) fn enter(seed: u64) -> Guard {
         STARTING.set(true);
         let start = Instant::from_std(std::time::Instant::now());
-        let first = Virtual { start, seen: Duration::ZERO, lead: Duration::ZERO, last: Duration::ZERO, random: seed };
-        VIRTUAL.set(Some(first));
+        let lead = Duration::from_nanos(50_000 + splitmix(seed) % 900_000);
+        VIRTUAL.set(Some(Virtual { start, lead, last: Duration::ZERO }));
         STARTING.set(false);
         forget(Known::Stale);
         Guard(())
@@ -170,11 +168,8 @@ fn read() -> Option<Duration> {
             // tokio there would ask std, and so this function. What is known was asked inside.
             if matches!(KNOWN.get(), Known::At(_)) || tokio::runtime::Handle::try_current().is_ok() {
                 let elapsed = since(v.start);
-                if elapsed != v.seen {
-                    v.seen = elapsed;
-                    v.lead = Duration::from_nanos(50_000 + splitmix(&mut v.random) % 900_000);
-                }
-                v.last = (v.last + READING).max(elapsed + v.lead);
+                v.lead += READING;
+                v.last = elapsed + v.lead;
                 cell.set(Some(v));
             }
             Some(v.last)
@@ -183,9 +178,9 @@ fn read() -> Option<Duration> {
         .flatten()
 }
 
-fn splitmix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
+/// One number of SplitMix64.
+fn splitmix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
@@ -268,6 +263,31 @@ mod tests {
             assert_eq!(since(starts[0]), Duration::from_millis(28));
         })
         .expect("it does not panic");
+    }
+
+    #[test]
+    fn no_sleep_ends_early_by_stds_clock() {
+        for seed in 0..20 {
+            crate::runtime::run(seed, async move || {
+                let mut before = std::time::Instant::now();
+                let started = (before, Instant::now());
+                for n in 0..500u64 {
+                    let sleep = Duration::from_millis(splitmix(seed + n) % 700_000);
+                    let since = std::time::Instant::now();
+                    assert!(since > before, "it stands still");
+                    // Many readings at one instant of tokio's clock.
+                    for _ in 0..n % 90 {
+                        before = std::time::Instant::now();
+                    }
+                    tokio::time::sleep(sleep).await;
+                    assert!(since.elapsed() > sleep, "{sleep:?} took {:?}", since.elapsed());
+                    assert!(before.elapsed() > sleep, "{sleep:?} took {:?}", before.elapsed());
+                }
+                let (std, tokio) = (started.0.elapsed(), started.1.elapsed());
+                assert!(std - tokio < Duration::from_millis(1), "{std:?} is far from {tokio:?}");
+            })
+            .expect("it does not panic");
+        }
     }
 
     #[test]

@@ -96,7 +96,8 @@ impl Judge for QuiescentCapacity {
         if event.what == What::Phase(Phase::Capacity) {
             self.spoiled.extend(view.pools().map(|(id, pool)| (id.0, view.suspects(pool))));
         }
-        if view.phase != Phase::Capacity {
+        // Nobody can lend connections to a server that takes no sessions.
+        if view.phase != Phase::Capacity || !view.is_healthy() {
             return;
         }
         match &event.what {
@@ -135,6 +136,8 @@ impl Judge for QuiescentCapacity {
 
 #[cfg(test)]
 mod tests {
+    use poolproof_sim::postgres::event::Lifecycle;
+
     use super::super::testing::*;
     use super::META;
     use crate::pool::PoolErrorKind;
@@ -219,6 +222,13 @@ mod tests {
         };
         run("53300").is_innocent();
         run("28P01").violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_server_that_takes_no_sessions_is_no_fault_of_the_pool() {
+        let mut case = Case::new();
+        case.at(5).lifecycle(Lifecycle::ShuttingDown).at(10).phase(Phase::Capacity).asks(1).dial(1);
+        case.at(15).dial_fails(1).fails(1, PoolErrorKind::Connect).phase(Phase::Closing).is_innocent();
     }
 
     #[test]

@@ -260,7 +260,11 @@ impl Figures {
             What::AcquireStart { .. } => self.asked(view),
             What::ActorEnd { end: ActorEnd::GivenUp, .. } => self.given_up = true,
             What::Phase(Phase::Healing) => self.fault_phase = event.at,
-            What::FaultBegin { .. } | What::FaultEnd { .. } | What::Phase(_) | What::Server { .. } => {}
+            What::FaultBegin { .. }
+            | What::FaultEffect { .. }
+            | What::FaultEnd { .. }
+            | What::Phase(_)
+            | What::Server { .. } => {}
             _ => return self.quiet(event.at, view),
         }
         self.health(event.at, view);

@@ -143,7 +143,7 @@ impl Story {
                 self.fold(at, Worth::Detail, "pool".into(), "opened a connection", view);
             }
             What::Phase(phase) => self.phase(*phase, at, view),
-            What::FaultBegin { text, .. } | What::FaultEnd { text, .. } => {
+            What::FaultBegin { text, .. } | What::FaultEffect { text, .. } | What::FaultEnd { text, .. } => {
                 self.landmark(at, Worth::Cause, "fault".into(), text, view);
             }
             What::ProcessStart { process, app, .. } => {
@@ -303,6 +303,9 @@ impl Story {
             ServerEvent::Lifecycle(lifecycle) => {
                 let text = format!("is {}", lifecycle_name(*lifecycle));
                 return self.landmark(at, Worth::Landmark, server.to_owned(), &text, view);
+            }
+            ServerEvent::Promoted => {
+                return self.landmark(at, Worth::Landmark, server.to_owned(), "is promoted: it takes writes", view);
             }
             ServerEvent::State { .. } | ServerEvent::Statement { .. } | ServerEvent::StatementEnd { .. } => return,
             ServerEvent::Refused { code, .. } => format!("refused a startup: {code}"),

@@ -175,7 +175,7 @@ impl Stage {
     }
 
     async fn start_server(&self) {
-        self.world.primary.start();
+        self.world.primary.start().expect("it was stopped");
         self.world.ready().await;
     }
 

@@ -88,6 +88,8 @@ impl Lifecycle {
 pub enum ServerEvent {
     /// The server's own state changed.
     Lifecycle(Lifecycle),
+    /// A standby's promotion is complete: from now on it takes writes.
+    Promoted,
     /// A connection took a slot and a process.
     Forked {
         /// The backend.

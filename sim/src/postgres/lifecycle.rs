@@ -130,20 +130,25 @@ impl Server {
         self.kill();
     }
 
-    /// `pg_promote`: a standby takes writes after its `promotion_time`. Nothing on a primary.
-    pub fn promote(&self) {
+    /// `pg_ctl promote`: a standby takes writes after its `promotion_time`. False, and nothing, where that fails: on a
+    /// primary, and while the server is down.
+    pub fn promote(&self) -> bool {
         let shared = self.shared.clone();
-        let Some(standby) = shared.config.standby else {
-            return;
+        let Some(standby) = shared.config.standby.filter(|_| shared.in_recovery()) else {
+            return false;
         };
+        if self.lifecycle() == Lifecycle::Down {
+            return false;
+        }
         if standby.promotion_time.is_zero() {
             shared.finish_promotion();
-            return;
+            return true;
         }
         tokio::spawn(async move {
             tokio::time::sleep(standby.promotion_time).await;
             shared.finish_promotion();
         });
+        true
     }
 
     /// Makes new transactions read-only or not, on all sessions that have not set it for themselves:
@@ -260,6 +265,7 @@ impl Shared {
         }
         let old = self.cluster.read().clone();
         if !self.shares(&old) {
+            self.emit(ServerEvent::Promoted);
             return;
         }
         let settled = {
@@ -293,5 +299,6 @@ impl Shared {
             settled
         };
         self.pass_on(&old, settled);
+        self.emit(ServerEvent::Promoted);
     }
 }

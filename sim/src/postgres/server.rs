@@ -154,9 +154,10 @@ impl Settled {
 }
 
 impl Server {
-    /// A server that is [`Lifecycle::Down`], its data made by `initial_sql`. Errors: what a statement of it fails with.
+    /// A server that is [`Lifecycle::Down`], its data made by `initial_sql`. Errors: what a
+    /// setting or a statement of it fails with.
     pub fn new(config: Config, observer: Option<Arc<dyn Observer>>) -> Result<Server, PgError> {
-        let mut engine = Engine::new(engine_options(&config));
+        let mut engine = Engine::new(engine_options(&config))?;
         let owner = Owner::of(&config);
         let initial_sql = config.initial_sql.clone();
         // The server's life begins after its data: nothing of this is an event.
@@ -264,7 +265,9 @@ impl Server {
 
     /// `ALTER ROLE … CONNECTION LIMIT`, for sessions from now on; `None` is no limit.
     pub fn limit_role(&self, role: &str, limit: Option<u32>) {
-        self.shared.registry.lock().role_limits.insert(role.to_owned(), limit);
+        let limit = limit.map_or(-1, |limit| i32::try_from(limit).unwrap_or(i32::MAX));
+        let cluster = self.shared.cluster.read().clone();
+        cluster.engine.lock().limit_role(role, limit);
     }
 
     /// Each statement from now on takes so much longer (whole milliseconds), locks held. Zero: back to normal.

@@ -392,7 +392,9 @@ impl<S: Socket> Connection<S> {
         let mut answer = Answer { link: &mut self.link, backend: &self.backend };
         let result = call(&mut engine, session, &*self.shared, &mut answer);
         self.status = session.status();
-        self.settings_changed |= session.settings_mut().take_changed();
+        let changed = session.settings_mut().take_changed();
+        let timeouts = changed.then(|| *session.settings_mut().timeouts());
+        self.settings_changed |= changed;
         let transaction = (session.transaction_start(), session.xid());
         let settled = Settled::of(&mut engine);
         drop(slot);
@@ -406,12 +408,15 @@ impl<S: Socket> Connection<S> {
             let mut activity = self.backend.activity.lock();
             (activity.transaction_start, activity.xid) = transaction;
         }
-        if settled.is_empty() {
-            return Ok(result);
-        }
-        let owned = Arc::clone(&cluster);
+        let owned = (!settled.is_empty()).then(|| Arc::clone(&cluster));
         drop(cluster);
-        self.shared.pass_on(&owned, settled);
+        // A timeout that a statement sets holds for the next one, of the same query text too.
+        if let Some(timeouts) = timeouts {
+            self.adopt_timeouts(timeouts);
+        }
+        if let Some(cluster) = owned {
+            self.shared.pass_on(&cluster, settled);
+        }
         Ok(result)
     }
 

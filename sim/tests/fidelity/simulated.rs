@@ -163,7 +163,7 @@ impl World for Simulated {
                 self.wait(Lifecycle::Down).await?;
             }
             ServerStep::Reload(name, value) => self.server.reload(name, value).map_err(|error| error.to_string())?,
-            ServerStep::Promote => self.server.promote(),
+            ServerStep::Promote => drop(self.server.promote()),
         }
         Ok(Vec::new())
     }

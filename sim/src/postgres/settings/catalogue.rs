@@ -128,6 +128,11 @@ pub(super) static CATALOGUE: LazyLock<Vec<Variable>> = LazyLock::new(|| {
     variables
 });
 
+/// The names of all settings of a version.
+pub(super) fn names(version: u32) -> impl Iterator<Item = &'static str> + Clone + use<> {
+    CATALOGUE.iter().filter(move |variable| variable.exists_in(version)).map(|variable| variable.name)
+}
+
 /// The place of a setting in the catalogue. `name` is taken without regard to ASCII case, and old names are known.
 pub(super) fn find(name: &str, version: u32) -> Option<usize> {
     let wanted = match name.to_ascii_lowercase().as_str() {

@@ -57,6 +57,11 @@ impl ServerSettings {
         }
     }
 
+    /// The names of all settings of this version, in PostgreSQL's order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + Clone + use<> {
+        catalogue::names(self.version)
+    }
+
     /// The major version.
     #[must_use]
     pub fn version(&self) -> u32 {

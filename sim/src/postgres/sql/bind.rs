@@ -18,9 +18,11 @@ use super::super::event::Pid;
 use super::super::locks::{Mode, RelationId};
 use super::catalog::{Catalog, Relation, RelationKind};
 use super::eval::regclass_name;
+use super::pg_catalog;
 use super::plan::{Expr, Plan};
 use super::result::Column;
 use super::script::{Command, Source, Statement, at};
+use super::sysviews::View;
 use super::types::Type;
 use super::value::Value;
 
@@ -58,6 +60,8 @@ struct From {
     id: Option<RelationId>,
     offset: usize,
     width: usize,
+    /// The part of the system catalog that it is.
+    view: Option<View>,
 }
 
 /// The names that one query level offers.
@@ -369,7 +373,10 @@ impl<'a> Binder<'a> {
         let (schema, bare) = object_name(name)?;
         let found = self.catalog.find(self.database, self.pid, &bare, schema.as_deref());
         let Some(relation) = found else {
-            let shown = schema.map_or_else(|| bare.clone(), |schema| format!("{schema}.{bare}"));
+            let shown = schema.as_ref().map_or_else(|| bare.clone(), |schema| format!("{schema}.{bare}"));
+            if pg_catalog::has_relation(schema.as_deref(), &bare) {
+                return Err(PgError::unsupported(format!("the catalog {shown}")));
+            }
             let error = PgError::error(SqlState::UNDEFINED_TABLE, format!("relation \"{shown}\" does not exist"));
             return Err(at(error, self.position(name_span(name))));
         };
@@ -429,6 +436,10 @@ impl<'a> Binder<'a> {
                     }
                 };
                 let Some(id) = found else {
+                    let (schema, bare) = regclass_name(&name);
+                    if pg_catalog::has_relation(schema.as_deref(), &bare) {
+                        return Err(PgError::unsupported(format!("the catalog {name} as regclass")));
+                    }
                     let error =
                         PgError::error(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"));
                     return Err(at(error, self.literal_position(&name)));

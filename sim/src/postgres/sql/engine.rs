@@ -163,17 +163,16 @@ pub struct Engine {
 impl Engine {
     /// An empty cluster.
     ///
-    /// # Panics
-    /// When a setting of `options` is none; check them with [`ServerSettings::set`] first.
-    #[must_use]
-    pub fn new(options: EngineOptions) -> Engine {
+    /// # Errors
+    /// As [`ServerSettings::set`], for a setting of `options`.
+    pub fn new(options: EngineOptions) -> Result<Engine, PgError> {
         let major = options.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(15);
         let mut settings = ServerSettings::new(major);
         for (name, value) in &options.settings {
-            settings.set(name, value).expect("the caller checked the settings");
+            settings.set(name, value)?;
         }
         settings.set_internal("server_version", &options.version);
-        Engine {
+        Ok(Engine {
             catalog: Catalog::new(),
             locks: LockTable::for_version(major),
             commits: 1,
@@ -198,13 +197,20 @@ impl Engine {
             listeners: BTreeMap::new(),
             settings,
             initial: options,
-        }
+        })
     }
 
     /// The role of this name.
     #[must_use]
     pub fn role(&self, name: &str) -> Option<&RoleOptions> {
         self.roles.iter().find(|role| role.name == name)
+    }
+
+    /// Changes a role's connection limit (-1: none), if there is such a role.
+    pub fn limit_role(&mut self, name: &str, limit: i32) {
+        if let Some(role) = self.roles.iter_mut().find(|role| role.name == name) {
+            role.connection_limit = limit;
+        }
     }
 
     /// The connection limit of a database (-1: none), if there is such a database.
@@ -427,6 +433,7 @@ impl Engine {
     fn undo_to_start(&mut self, session: &mut Session) {
         self.undo(session.pid, 0);
         session.transaction.listens.clear();
+        session.transaction.role_limits.clear();
         session.transaction.notifies.clear();
         session.cursors.retain(|_, cursor| cursor.hold && !cursor.fresh);
         session.settings.rollback();
@@ -547,6 +554,9 @@ impl Engine {
         }
         for (channel, listen) in std::mem::take(&mut session.transaction.listens) {
             self.listen(session, channel, listen);
+        }
+        for (role, limit) in std::mem::take(&mut session.transaction.role_limits) {
+            self.limit_role(&role, limit);
         }
         for (channel, payload) in std::mem::take(&mut session.transaction.notifies) {
             let key = (session.database.clone(), channel);
@@ -685,6 +695,7 @@ impl Engine {
             settings: session.settings.mark(),
             xid: None,
             listens: session.transaction.listens.len(),
+            role_limits: session.transaction.role_limits.len(),
             notifies: session.transaction.notifies.len(),
             read_only: session.transaction.read_only,
             cursors: session.cursors.keys().cloned().collect(),
@@ -724,6 +735,7 @@ impl Engine {
     fn undo_savepoint(&mut self, session: &mut Session, savepoint: &Savepoint) {
         self.undo(session.pid, savepoint.undo);
         session.transaction.listens.truncate(savepoint.listens);
+        session.transaction.role_limits.truncate(savepoint.role_limits);
         session.transaction.notifies.truncate(savepoint.notifies);
         session.cursors.retain(|name, _| savepoint.cursors.contains(name));
         if session.transaction.made_relations {

@@ -15,6 +15,7 @@ use super::functions::{self, Function};
 use super::heap::View;
 use super::host::Host;
 use super::numeric::Decimal;
+use super::pg_catalog;
 use super::plan::{Comparison, Expr, Operator, SubqueryUse};
 use super::session::Session;
 use super::types::Type;
@@ -518,6 +519,10 @@ impl Context<'_> {
         match self.find_relation(name) {
             Some(relation) => Ok(Value::Int(i64::from(relation.id))),
             None => {
+                let (schema, bare) = regclass_name(name);
+                if pg_catalog::has_relation(schema.as_deref(), &bare) {
+                    return Err(PgError::unsupported(format!("the catalog {name} as regclass")).into());
+                }
                 Err(PgError::error(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist")).into())
             }
         }

@@ -187,12 +187,12 @@ functions! {
     Exp: "exp"(Float8) -> Float8;
     Ln: "ln"(Float8) -> Float8;
     Random: "random"() -> Float8;
+    OctetLength: "length"(Bytea) -> Int4;
     Length: "length"(Text) -> Int4;
     Length: "char_length"(Text) -> Int4;
     Length: "character_length"(Text) -> Int4;
     OctetLength: "octet_length"(Bytea) -> Int4;
     OctetLength: "octet_length"(Text) -> Int4;
-    OctetLength: "length"(Bytea) -> Int4;
     Lower: "lower"(Text) -> Text;
     Upper: "upper"(Text) -> Text;
     Md5: "md5"(Text) -> Text;
@@ -299,53 +299,6 @@ static ADVISORY: &[Signature] = &[
 /// The overloads of a name.
 pub(super) fn signatures(name: &str) -> impl Iterator<Item = &'static Signature> {
     SIGNATURES.iter().chain(ADVISORY).filter(move |signature| signature.name == name)
-}
-
-/// Whether PostgreSQL has a function of this name that this server has not: the answer is then 0A000, not 42883.
-pub(super) fn known_elsewhere(name: &str) -> bool {
-    const NAMES: [&str; 40] = [
-        "to_char",
-        "to_date",
-        "to_number",
-        "to_timestamp",
-        "date_trunc",
-        "age",
-        "make_interval",
-        "gen_random_uuid",
-        "regexp_replace",
-        "regexp_match",
-        "regexp_matches",
-        "translate",
-        "initcap",
-        "format",
-        "encode",
-        "decode",
-        "sha256",
-        "json_build_object",
-        "jsonb_build_object",
-        "json_agg",
-        "jsonb_agg",
-        "to_json",
-        "to_jsonb",
-        "row_to_json",
-        "array_append",
-        "array_cat",
-        "array_to_string",
-        "string_to_array",
-        "array_position",
-        "unnest",
-        "generate_series",
-        "pg_size_pretty",
-        "pg_relation_size",
-        "pg_total_relation_size",
-        "pg_database_size",
-        "pg_get_indexdef",
-        "pg_get_constraintdef",
-        "pg_get_expr",
-        "obj_description",
-        "col_description",
-    ];
-    NAMES.contains(&name)
 }
 
 /// The aggregate function of a name.

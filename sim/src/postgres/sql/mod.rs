@@ -13,6 +13,7 @@
 //! | `plan`, `bind`, `eval`, `functions` | names and types resolved, expressions evaluated |
 //! | `execute` | statements run, wait and take effect |
 //! | `sysviews` | `pg_catalog` |
+//! | `pg_catalog` | the names of all that a real one has |
 
 mod bind;
 mod catalog;
@@ -24,6 +25,7 @@ mod functions;
 mod heap;
 mod host;
 mod numeric;
+mod pg_catalog;
 mod plan;
 mod result;
 mod script;
@@ -39,7 +41,7 @@ pub use engine::{Engine, EngineOptions, Framing, RoleOptions, TransactionEvent};
 pub use execute::Execution;
 pub use host::{ActivityRow, Host};
 pub use result::{Column, Description, Notification, Output, Rows, StatementCost, Step};
-pub use script::{Script, Statement};
+pub use script::{Script, Statement, check_syntax};
 pub use session::{Prepared, Session, SessionOptions};
 pub use types::Type;
 pub use value::Value;

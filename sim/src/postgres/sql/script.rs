@@ -272,6 +272,51 @@ const UNSUPPORTED: [&str; 27] = [
     "DECLARE",
 ];
 
+/// What may follow the first word of those statements that don't take a name there: asked of a PostgreSQL 15 for each of its
+/// keywords.
+const SECOND_WORDS: [(&str, &str); 13] = [
+    (
+        "ALTER",
+        "aggregate collation conversion database default domain event extension foreign function group index language \
+         large materialized operator policy procedural procedure publication role routine rule schema sequence server \
+         statistics subscription system table tablespace text trigger type user view",
+    ),
+    ("CHECKPOINT", ""),
+    ("COMMENT", "on"),
+    (
+        "CREATE",
+        "access aggregate assertion cast collation constraint conversion database default domain event extension foreign \
+         function global group index language local materialized operator or policy procedural procedure publication \
+         recursive role rule schema sequence server statistics subscription table tablespace temp temporary text \
+         transform trigger trusted type unique unlogged user view",
+    ),
+    ("DO", "language"),
+    (
+        "DROP",
+        "access aggregate cast collation conversion database domain event extension foreign function group index language \
+         materialized operator owned policy procedural procedure publication role routine rule schema sequence server \
+         statistics subscription table tablespace text transform trigger type user view",
+    ),
+    (
+        "EXPLAIN",
+        "analyse analyze create declare delete execute insert merge refresh select table update values verbose with",
+    ),
+    ("IMPORT", "foreign"),
+    ("MERGE", "into"),
+    ("REASSIGN", "owned"),
+    ("REFRESH", "materialized"),
+    ("REINDEX", "database index schema system table"),
+    ("SECURITY", "label"),
+];
+
+/// Whether a query text can be run at all, whatever the tables are.
+///
+/// # Errors
+/// 42601 with a position, or 0A000.
+pub fn check_syntax(text: &str) -> Result<(), PgError> {
+    parse(text, &[]).map(drop)
+}
+
 /// Parses a whole query text.
 ///
 /// # Errors
@@ -347,6 +392,13 @@ pub(super) fn parse_one(
         matches!(first.as_str(), "(" | "SELECT" | "VALUES" | "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE" | "WITH");
     if !known && !UNSUPPORTED.contains(&first.as_str()) {
         return Err(source.syntax_error_at(&tokens[0]));
+    }
+    if let Some((_, second)) = SECOND_WORDS.iter().find(|(word, _)| *word == first)
+        && let Some(token) = tokens.get(1)
+        && let Token::Word(word) = &token.token
+        && !second.split(' ').any(|known| word.quote_style.is_none() && word.value.eq_ignore_ascii_case(known))
+    {
+        return Err(source.syntax_error_at(token));
     }
     let words: Vec<String> = tokens.iter().take(3).map(|token| token.token.to_string().to_ascii_uppercase()).collect();
     let tokens = rewrite_locking(tokens);

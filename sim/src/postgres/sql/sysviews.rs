@@ -65,6 +65,11 @@ fn optional(value: Option<impl Into<std::sync::Arc<str>>>) -> Value {
 }
 
 impl View {
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, view)| *view == self).map_or("", |(name, _)| name)
+    }
+
     pub(super) fn find(name: &str) -> Option<View> {
         NAMES.iter().find(|(other, _)| *other == name).map(|(_, view)| *view)
     }

@@ -129,7 +129,7 @@ impl Lab {
             settings: Vec::new(),
         };
         Lab {
-            engine: Engine::new(options),
+            engine: Engine::new(options).unwrap(),
             host: FakeHost::default(),
             sessions: BTreeMap::new(),
             running: BTreeMap::new(),

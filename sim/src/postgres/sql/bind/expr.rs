@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::super::functions::{self, Function};
 use super::super::numeric::Decimal;
+use super::super::pg_catalog;
 use super::super::plan::{Aggregate, AggregateFunction, Comparison, Expr, Operator, SubPlan, SubqueryUse};
 use super::super::script::at;
 use super::super::types::Type;
 use super::super::value::{Value, text};
-use super::{Binder, Context, PgError, SqlState, fold, object_name, type_of};
+use super::{Binder, Context, From, PgError, SqlState, fold, object_name, type_of};
 
 const HINT: &str = "No operator matches the given name and argument types. You might need to add explicit type casts.";
 const FUNCTION_HINT: &str =
@@ -68,6 +69,16 @@ fn comparable(left: Type, right: Type) -> bool {
         return false;
     }
     a == b || (a == 1 && b == 2 && left.is_integer()) || (a == 2 && b == 1 && right.is_integer())
+}
+
+/// 0A000 for a column that a real server's catalog has, and this one's has not.
+fn lacks_column(from: &From, name: &str) -> Result<(), PgError> {
+    match from.view {
+        Some(view) if pg_catalog::has_column(view.name(), name) => {
+            Err(PgError::unsupported(format!("the column {}.{name}", view.name())))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Binder<'_> {
@@ -292,8 +303,9 @@ impl Binder<'_> {
                 return Ok(Expr::Column { level, index, kind });
             }
             if let Some(table) = &table_name
-                && scope.tables.iter().any(|from| *from.alias == **table)
+                && let Some(from) = scope.tables.iter().find(|from| *from.alias == **table)
             {
+                lacks_column(from, &name)?;
                 let error = PgError::error(SqlState::UNDEFINED_COLUMN, format!("column {table}.{name} does not exist"));
                 return Err(at(error, self.position(span)));
             }
@@ -312,6 +324,9 @@ impl Binder<'_> {
             let error =
                 PgError::error(SqlState::UNDEFINED_TABLE, format!("missing FROM-clause entry for table \"{table}\""));
             return Err(at(error, self.position(span)));
+        }
+        for from in self.scopes.iter().rev().flat_map(|scope| &scope.tables) {
+            lacks_column(from, &name)?;
         }
         let error = PgError::error(SqlState::UNDEFINED_COLUMN, format!("column \"{name}\" does not exist"));
         Err(at(error, self.position(span)))
@@ -727,7 +742,21 @@ impl Binder<'_> {
         Ok(Expr::Aggregate(Box::new(Aggregate { function, argument, separator, distinct, filter, kind })))
     }
 
+    /// There is no such function; or there is none here, and a real server has one that takes these arguments.
     fn no_function(&self, name: &str, arguments: &[Expr], span: Span) -> PgError {
+        let fits = |(argument, wanted): (&Expr, Option<&str>)| match (argument.kind(), wanted) {
+            (Type::Unknown, _) | (_, None) => true,
+            (kind, Some(wanted)) => match Type::from_name(wanted) {
+                Some(wanted) => kind == wanted || super::castable(kind, wanted, Context::Implicit),
+                None => wanted.starts_with("any") && (!wanted.ends_with("array") || kind.element().is_some()),
+            },
+        };
+        let elsewhere = pg_catalog::overloads(name)
+            .filter_map(|overload| overload.takes(arguments.len()))
+            .any(|types| arguments.iter().zip(types).all(fits));
+        if elsewhere {
+            return PgError::unsupported(format!("the function {name}"));
+        }
         let kinds: Vec<&str> = arguments.iter().map(|argument| argument.kind().name()).collect();
         let error = PgError::error(
             SqlState::UNDEFINED_FUNCTION,
@@ -798,9 +827,6 @@ impl Binder<'_> {
             }
         }
         let Some((_, signature)) = best else {
-            if functions::known_elsewhere(name) {
-                return Err(PgError::unsupported(format!("the function {name}")));
-            }
             return Err(self.no_function(name, &arguments, span));
         };
         let mut converted = Vec::with_capacity(arguments.len());

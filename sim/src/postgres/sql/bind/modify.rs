@@ -43,7 +43,7 @@ impl<'a> Binder<'a> {
         };
         let columns = table.shown(id).into_iter().map(named).collect::<Vec<_>>();
         let width = columns.len();
-        Scope { columns, tables: vec![From { alias, id: Some(id), offset: 0, width }] }
+        Scope { columns, tables: vec![From { alias, id: Some(id), offset: 0, width, view: None }] }
     }
 
     fn column_index(&self, id: RelationId, name: &ast::ObjectName, relation: &str) -> Result<usize, PgError> {
@@ -262,7 +262,7 @@ impl<'a> Binder<'a> {
                 let width = scope.columns.len();
                 // A bare name means the target's column.
                 scope.columns.extend(excluded.columns.into_iter().map(|column| Named { merged: true, ..column }));
-                scope.tables.push(From { alias: "excluded".into(), id: None, offset: width, width });
+                scope.tables.push(From { alias: "excluded".into(), id: None, offset: width, width, view: None });
                 self.scopes.push(scope);
                 self.no_aggregates = Some("ON CONFLICT DO UPDATE");
                 let assignments = self.assignments(id, relation, &update.assignments)?;

@@ -454,7 +454,8 @@ impl Binder<'_> {
             let error = PgError::error(SqlState("42712"), format!("table name \"{shown}\" specified more than once"));
             return Err(at(error, position));
         }
-        scope.tables.push(From { alias: shown.clone(), id, offset: scope.columns.len(), width: columns.len() });
+        let (offset, width) = (scope.columns.len(), columns.len());
+        scope.tables.push(From { alias: shown.clone(), id, offset, width, view: None });
         let renamed: Vec<Arc<str>> = alias
             .map(|alias| alias.columns.iter().map(|column| fold(&column.name).into()).collect())
             .unwrap_or_default();
@@ -497,10 +498,10 @@ impl Binder<'_> {
                         view.columns().iter().map(|(name, kind)| Column::new(*name, *kind)).collect();
                     let width = columns.len();
                     self.declare(alias.as_ref(), &bare, None, columns, false)?;
+                    if let Some(from) = self.scope().tables.last_mut() {
+                        from.view = Some(view);
+                    }
                     return Ok(Source::System { view, width });
-                }
-                if schema.as_deref().is_some_and(|schema| matches!(schema, "pg_catalog" | "information_schema")) {
-                    return Err(PgError::unsupported(format!("the catalog {}.{bare}", schema.unwrap_or_default())));
                 }
                 let relation = self.table(name, mode)?;
                 let id = relation.id;

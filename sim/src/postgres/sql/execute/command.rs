@@ -10,6 +10,7 @@ use super::super::bind::{self, object_name};
 use super::super::engine::Engine;
 use super::super::eval::{Context, Env, Flow, Stop};
 use super::super::host::Host;
+use super::super::pg_catalog;
 use super::super::plan::Node;
 use super::super::result::{Column, Description, Rows};
 use super::super::session::{Cursor, Prepared, Session};
@@ -121,6 +122,23 @@ impl Engine {
                 tag("SET")
             }
             Utility::SetConstraintsAll => tag("SET CONSTRAINTS"),
+            Utility::LimitRole { role, limit } => {
+                self.writable(session, host, "ALTER ROLE", false)?;
+                if *limit < -1 {
+                    let message = format!("invalid connection limit: {limit}");
+                    return Err(PgError::error(SqlState::INVALID_PARAMETER_VALUE, message).into());
+                }
+                if self.role(role).is_none() {
+                    let message = format!("role \"{role}\" does not exist");
+                    return Err(PgError::error(SqlState::UNDEFINED_OBJECT, message).into());
+                }
+                if !session.superuser() {
+                    return Err(PgError::error(SqlState::INSUFFICIENT_PRIVILEGE, "permission denied").into());
+                }
+                self.assign_xid(session);
+                session.transaction.role_limits.push((role.clone(), *limit));
+                tag("ALTER ROLE")
+            }
             Utility::Show(name) => {
                 let value = session.settings.examine(name, session.superuser())?;
                 let columns = one_text_column(session.settings.canonical_name(name).unwrap_or(name));
@@ -478,6 +496,9 @@ impl Engine {
         for name in tables {
             let (schema, bare) = object_name(name)?;
             let Some(relation) = self.catalog.find(&session.database, session.pid, &bare, schema.as_deref()) else {
+                if pg_catalog::has_relation(schema.as_deref(), &bare) {
+                    return Err(PgError::unsupported(format!("locking the catalog {bare}")).into());
+                }
                 return Err(
                     PgError::error(SqlState::UNDEFINED_TABLE, format!("relation \"{bare}\" does not exist")).into()
                 );

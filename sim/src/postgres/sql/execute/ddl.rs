@@ -16,6 +16,7 @@ use super::super::eval::{Context, Env, Flow};
 use super::super::functions::Function;
 use super::super::heap::{Heap, Key, Stamp};
 use super::super::host::Host;
+use super::super::pg_catalog;
 use super::super::plan::{Expr, Node};
 use super::super::script::Command;
 use super::super::session::Session;
@@ -90,7 +91,10 @@ impl Engine {
                 Ok(id)
             }
             None => {
-                let shown = schema.map_or_else(|| bare.clone(), |schema| format!("{schema}.{bare}"));
+                let shown = schema.as_ref().map_or_else(|| bare.clone(), |schema| format!("{schema}.{bare}"));
+                if pg_catalog::has_relation(schema.as_deref(), &bare) {
+                    return Err(PgError::unsupported(format!("changing the catalog {shown}")).into());
+                }
                 Err(PgError::error(SqlState::UNDEFINED_TABLE, format!("relation \"{shown}\" does not exist")).into())
             }
         }
@@ -670,6 +674,9 @@ impl Engine {
             let (schema, bare) = object_name(name)?;
             let found = self.catalog.find(&session.database, session.pid, &bare, schema.as_deref());
             let Some(relation) = found else {
+                if pg_catalog::has_relation(schema.as_deref(), &bare) {
+                    return Err(PgError::unsupported(format!("changing the catalog {bare}")).into());
+                }
                 if if_exists {
                     notices.push(notice(
                         format!("{kind} \"{bare}\" does not exist, skipping"),
