@@ -231,3 +231,32 @@ async fn a_lazy_pool_has_its_minimum_after_a_reaping_only() {
     lend_once(&short).await;
     timeout(patience, is_full(&short)).await.unwrap();
 }
+
+/// `spawn_maintenance_tasks` (pool/inner.rs) puts back what is not idle for long enough by `PoolInner::release`, from where on it
+/// is idle anew.
+#[tokio::test]
+async fn the_reaper_begins_idle_times_anew() {
+    let (_backends, server) = Backends::listen().await;
+    let limit = Duration::from_millis(500);
+    loop {
+        let began = Instant::now();
+        let options = PoolOptions::<Postgres>::new().max_connections(1).max_lifetime(None).idle_timeout(limit);
+        let pool = options.connect_lazy_with(server.clone());
+        sleep(limit / 4).await;
+        lend_once(&pool).await;
+        let idle_since = Instant::now();
+        // The reaper looks after 0.5 s, when it has not been idle for as long, and after 1 s.
+        sleep(limit * 3 / 2).await;
+        let size = pool.size();
+        if began.elapsed() > limit * 19 / 10 || idle_since - began > limit / 2 {
+            continue; // This host is too busy.
+        }
+        assert_eq!(size, 1, "it has been idle for {:?}", idle_since.elapsed());
+        let is_empty = async {
+            while pool.size() > 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        return timeout(Duration::from_secs(20), is_empty).await.unwrap();
+    }
+}
