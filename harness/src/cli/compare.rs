@@ -17,6 +17,7 @@ use super::outcome::word;
 use super::pairs::{Pair, Pairs, Plan, pools};
 use super::terminal::{lines, style_of, styled};
 use crate::pool::Adapter;
+use crate::trace::figures::{Came, Figures};
 use crate::verdict::{self, Outcome};
 
 /// Stands where nothing was measured.
@@ -61,8 +62,9 @@ struct Cell {
     violations: Vec<Shown>,
     /// What the scenario needs and the pool can't do.
     lacks: Vec<String>,
-    #[serde(rename = "recovery_s")]
-    recovery: Recovery,
+    /// From the end of an outage to the last failure that a caller saw, or to the first success if that came later.
+    #[serde(rename = "recovery_s", serialize_with = "recovery")]
+    recovery: Option<Came>,
     #[serde(rename = "worst_wait_s")]
     worst_wait: Option<f64>,
     connections_opened: Option<f64>,
@@ -84,21 +86,14 @@ struct Shown {
     link: Option<String>,
 }
 
-/// How long after the world was whole again callers met the last failure, or waited for the first success if that came later.
-#[derive(Clone, Copy, PartialEq, PartialOrd, Serialize)]
-#[serde(untagged)]
-enum Recovery {
-    /// There was no outage.
-    None(Option<()>),
-    /// In seconds.
-    After(f64),
-    /// Nothing succeeded any more.
-    #[serde(serialize_with = "never")]
-    Never,
-}
-
-fn never<S: serde::Serializer>(serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.serialize_str("never")
+/// Seconds, `"never"`, or nothing where there was no outage.
+#[expect(clippy::ref_option, reason = "serde's")]
+fn recovery<S: serde::Serializer>(recovery: &Option<Came>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    match recovery {
+        Some(Came::After(after)) => serializer.serialize_f64(after.as_secs_f64()),
+        Some(Came::Never) => serializer.serialize_str("never"),
+        None => serializer.serialize_none(),
+    }
 }
 
 pub(super) fn compare(engine: &Engine, args: &CompareArgs) -> Result<Code> {
@@ -171,7 +166,7 @@ impl Cell {
             expected: true,
             violations: Vec::new(),
             lacks: Vec::new(),
-            recovery: Recovery::None(None),
+            recovery: None,
             worst_wait: None,
             connections_opened: None,
             errors: None,
@@ -193,16 +188,16 @@ impl Cell {
             errors.remove("dial");
             errors
         });
-        let comebacks = figures().flat_map(|figures| &figures.comebacks).map(|back| match back.first_success {
-            Some(first) => Recovery::After(first.max(back.full_capacity).as_secs_f64()),
-            None => Recovery::Never,
+        let recovery = figures().map(Figures::recovery).filter_map(|recovery| {
+            let last_failure = Came::After(recovery.full_capacity?);
+            Some(recovery.first_success?.max(last_failure))
         });
         Cell {
             outcome: judged.expectation.outcome,
             word: word(judged.expectation.outcome),
             expected: judged.is_expected(),
             violations: violations.collect(),
-            recovery: comebacks.fold(Recovery::None(None), |worst, one| if one > worst { one } else { worst }),
+            recovery: recovery.max(),
             worst_wait: pair.greatest("wait.worst"),
             connections_opened: pair.greatest("connections_opened"),
             errors: errors.max_by_key(sum),
@@ -219,9 +214,9 @@ impl Cell {
         let seconds = |figure: Option<f64>| figure.map_or_else(|| NOTHING.to_owned(), |s| format!("{s:.2} s"));
         Some([
             match self.recovery {
-                Recovery::None(_) => NOTHING.to_owned(),
-                Recovery::After(after) => seconds(Some(after)),
-                Recovery::Never => "never".to_owned(),
+                None => NOTHING.to_owned(),
+                Some(Came::After(after)) => seconds(Some(after.as_secs_f64())),
+                Some(Came::Never) => "never".to_owned(),
             },
             seconds(self.worst_wait),
             self.connections_opened.map_or_else(|| NOTHING.to_owned(), |opened| opened.to_string()),

@@ -140,10 +140,11 @@ fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 fn clean_up_after_signals() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
-        std::thread::spawn(|| {
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
             // Without it files may be left behind, and nothing else.
-            if let Ok(code) = runtime.and_then(|runtime| runtime.block_on(signalled())) {
+            if let Ok(code) = runtime.and_then(|runtime| runtime.block_on(signalled(ready))) {
                 // Held to the end: nobody begins another.
                 let unfinished = unfinished();
                 for path in &*unfinished {
@@ -152,15 +153,18 @@ fn clean_up_after_signals() {
                 std::process::exit(code);
             }
         });
+        // Before that a signal would end the process at once. There is no more to wait for when the thread has given up.
+        let _ready_or_given_up = is_ready.recv();
     });
 }
 
-/// Waits for a signal that asks to end; the exit code that a shell would give for it.
-async fn signalled() -> io::Result<i32> {
+/// Waits for a signal that asks to end; the exit code that a shell would give for it. Tells when signals are caught.
+async fn signalled(ready: std::sync::mpsc::Sender<()>) -> io::Result<i32> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        drop(ready);
         Ok(tokio::select! {
             _ = interrupt.recv() => 130,
             _ = terminate.recv() => 143,
@@ -168,7 +172,9 @@ async fn signalled() -> io::Result<i32> {
     }
     #[cfg(not(unix))]
     {
-        tokio::signal::ctrl_c().await?;
+        let caught = tokio::signal::ctrl_c();
+        drop(ready);
+        caught.await?;
         Ok(130)
     }
 }

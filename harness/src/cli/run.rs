@@ -60,7 +60,11 @@ fn print_table(out: &mut impl Write, results: &[(&Pair<'_>, Judged)]) -> Result<
         }
     }
     for (pair, judged) in results {
-        let figure = |name: &str, show: fn(f64) -> String| pair.greatest(name).map_or_else(|| "-".to_owned(), show);
+        let figure = |name: &str, show: fn(f64) -> String| match pair.greatest(name) {
+            _ if pair.judged_runs().any(|told| told.report.figures.never(name)) => "never".to_owned(),
+            Some(figure) => show(figure),
+            None => "-".to_owned(),
+        };
         table.add_row([
             pair.file.name(),
             pair.adapter.name().to_owned(),

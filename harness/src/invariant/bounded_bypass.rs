@@ -4,7 +4,7 @@
 //! meanwhile: an overtaking counts only while the pool has no dial and no check under way, and no connection that may be
 //! under a check whose answer was lost. Arrivals in the same millisecond have no order.
 
-use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who};
+use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who};
 use crate::trace::event::{Acquired, ActorId, Event, What};
 use crate::trace::recorder::IntMap;
 use crate::trace::view::{Class, View};
@@ -15,6 +15,7 @@ pub const META: Meta = Meta {
     meaning: "the oldest waiter is overtaken at most n times",
     bound: "3 x max_size, for pools that document fairness",
     needs: Some("fair"),
+    takes: Takes::Count,
 };
 
 /// Judges [`META`].

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who, seconds};
+use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who, seconds};
 use crate::trace::event::{Event, PoolId, What};
 use crate::trace::view::{ConnView, PoolView, View};
 
@@ -21,6 +21,7 @@ pub const META: Meta = Meta {
     meaning: "connections open at the app's end plus dials under way never exceed the configured bound, also after resize",
     bound: "max_size; 1 s and a dial after a resize",
     needs: Some("max_size"),
+    takes: Takes::Time,
 };
 
 /// Judges [`META`].

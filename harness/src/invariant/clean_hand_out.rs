@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use poolproof_sim::postgres::event::{BackendState, SessionReport};
 
-use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who};
+use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who};
 use crate::pool::TIMER_SLACK;
 use crate::scenario::model::Reset;
 use crate::trace::event::{Acquired, ConnId, Event, What};
@@ -23,6 +23,7 @@ pub const META: Meta = Meta {
     meaning: "a lease starts with ReadyForQuery I, no unread bytes, no foreign transaction, no leftover session state",
     bound: "none; session state where reset_on_return is discard",
     needs: None,
+    takes: Takes::Nothing,
 };
 
 /// Judges [`META`].

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who, seconds};
+use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who, seconds};
 use crate::pool::TIMER_SLACK;
 use crate::trace::event::{Event, PoolId, What};
 use crate::trace::view::View;
@@ -18,6 +18,7 @@ pub const META: Meta = Meta {
     meaning: "acquire and close end by their timeout plus a small epsilon; a cancelled acquire ends at once",
     bound: "acquire_timeout + 5 ms; 30 s for close",
     needs: None,
+    takes: Takes::Time,
 };
 
 /// Judges [`META`].

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use poolproof_sim::postgres::event::BackendState;
 
-use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who};
+use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who};
 use crate::trace::event::{ConnId, Event, PoolId, What};
 use crate::trace::recorder::IntMap;
 use crate::trace::view::{Class, ClientEnd, PoolView, View};
@@ -26,6 +26,7 @@ pub const META: Meta = Meta {
     meaning: "connections opened stay within peak demand and min_idle; no dial storm, no churn",
     bound: "max_size closed without a reason and replaced in a minute; ten dials a second for each of max_size",
     needs: None,
+    takes: Takes::Count,
 };
 
 /// Judges [`META`].

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use poolproof_sim::postgres::event::{BackendState, ServerEvent};
 
-use super::judge::{Judge, Kind, Meta, Violation, Violations, Wants, Who};
+use super::judge::{Judge, Kind, Meta, Takes, Violation, Violations, Wants, Who};
 use crate::trace::event::{Acquired, ActorId, ConnId, Event, SqlResult, What};
 use crate::trace::recorder::IntMap;
 use crate::trace::view::View;
@@ -30,6 +30,7 @@ pub const META: Meta = Meta {
     meaning: "every commit acknowledged is there, once; nothing that failed is there twice",
     bound: "none",
     needs: None,
+    takes: Takes::Nothing,
 };
 
 /// Judges [`META`].

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use poolproof_sim::postgres::event::BackendState;
 
-use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who, seconds};
+use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who, seconds};
 use crate::scenario::model::Reset;
 use crate::trace::event::{Acquired, ActorId, ConnId, Event, Phase, PoolId, What};
 use crate::trace::view::{Class, ClientEnd, View};
@@ -26,6 +26,7 @@ pub const META: Meta = Meta {
     meaning: "when an actor ends, however it ends, its lease is back in the pool or its backend is gone within a bound",
     bound: "5 s after the actor's end and its last statement's",
     needs: None,
+    takes: Takes::Time,
 };
 
 /// Judges [`META`].

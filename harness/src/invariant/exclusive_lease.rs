@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who};
+use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who};
 use crate::trace::event::{Acquired, ActorId, ConnId, Event, What};
 use crate::trace::view::View;
 
@@ -16,6 +16,7 @@ pub const META: Meta = Meta {
     meaning: "a connection is never in two leases at once",
     bound: "none",
     needs: None,
+    takes: Takes::Nothing,
 };
 
 /// Judges [`META`].

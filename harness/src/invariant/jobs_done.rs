@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::judge::{Judge, Kind, Meta, Violation, Violations, Wants, Who, seconds};
+use super::judge::{Judge, Kind, Meta, Takes, Violation, Violations, Wants, Who, seconds};
 use crate::trace::event::{Event, JobChange, JobId, Phase, What};
 use crate::trace::view::View;
 
@@ -19,6 +19,7 @@ pub const META: Meta = Meta {
     meaning: "a job that was put in a queue is done: none fails for good, none is lost or stays unfinished",
     bound: "the end of the healing phase",
     needs: None,
+    takes: Takes::Nothing,
 };
 
 /// Judges [`META`].

@@ -27,6 +27,19 @@ pub struct Meta {
     pub bound: &'static str,
     /// The capability without which a pool is not judged by it, as scenarios write it.
     pub needs: Option<&'static str>,
+    /// What a scenario's own bound for it is.
+    pub takes: Takes,
+}
+
+/// What the bound of an invariant is, as scenarios write it in `holds`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// It has none: it holds or does not.
+    Nothing,
+    /// `within DURATION`
+    Time,
+    /// `at most COUNT`
+    Count,
 }
 
 /// Judges one invariant over one run.

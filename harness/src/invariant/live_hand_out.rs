@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who, seconds};
+use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who, seconds};
 use crate::trace::event::{Acquired, Event, What};
 use crate::trace::view::View;
 
@@ -17,6 +17,7 @@ pub const META: Meta = Meta {
     meaning: "no lease starts on a connection known broken, too old or too idle for its settings",
     bound: "30 s (a reaper's interval) beyond max_lifetime and idle_timeout",
     needs: None,
+    takes: Takes::Time,
 };
 
 /// Judges [`META`].

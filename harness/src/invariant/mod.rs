@@ -23,7 +23,7 @@ pub mod truthful_status;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use judge::{Judge, Jury, Meta, Terms, Violation, Violations, Who};
+pub use judge::{Judge, Jury, Meta, Takes, Terms, Violation, Violations, Who};
 
 /// Every invariant, in the order in which they are listed to people.
 #[must_use]

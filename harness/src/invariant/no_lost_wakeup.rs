@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who, seconds};
+use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who, seconds};
 use crate::trace::event::{Event, PoolId, What};
 use crate::trace::recorder::IntMap;
 use crate::trace::view::{Class, PoolView, View};
@@ -23,6 +23,7 @@ pub const META: Meta = Meta {
     meaning: "nobody waits while a connection is idle, or while there is room to dial on a healthy server",
     bound: "1 s and a dial",
     needs: None,
+    takes: Takes::Time,
 };
 
 /// The longest pause between failed dials that is taken for a pause when the pool has no acquire timeout.

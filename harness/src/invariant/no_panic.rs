@@ -3,14 +3,19 @@
 //! A scenario's own `panic` step is on purpose: an actor of a workload that has one may end so. So is the panic of a pool's manager
 //! (the fault `manager.panic`): a pool may pass it on to its caller.
 
-use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who};
+use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who};
 use crate::trace::event::{Acquired, ActorEnd, Event, What};
 use crate::trace::view::View;
 use crate::workload::MANAGER_PANIC;
 
 /// Name and meaning.
-pub const META: Meta =
-    Meta { name: "no-panic", meaning: "nothing panics, and no lock is poisoned", bound: "none", needs: None };
+pub const META: Meta = Meta {
+    name: "no-panic",
+    meaning: "nothing panics, and no lock is poisoned",
+    bound: "none",
+    needs: None,
+    takes: Takes::Nothing,
+};
 
 /// Judges [`META`].
 pub struct NoPanic {

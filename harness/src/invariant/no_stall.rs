@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who, seconds};
+use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who, seconds};
 use crate::trace::event::{ActorId, Event, What};
 use crate::trace::view::View;
 
@@ -16,6 +16,7 @@ pub const META: Meta = Meta {
     meaning: "no task spins without yielding, and none blocks the thread",
     bound: "the wall-clock limit of a run; 1 s for an actor that can't run while another one blocks its thread",
     needs: None,
+    takes: Takes::Time,
 };
 
 /// Judges [`META`], as far as it can be seen from inside.

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who, seconds};
+use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who, seconds};
 use crate::trace::event::{ActorId, Event, PoolId, What};
 use crate::trace::view::{Class, ClientEnd, ConnView, View};
 
@@ -17,6 +17,7 @@ pub const META: Meta = Meta {
     meaning: "after close, dispose, drop or loss no backend, task or timer of the pool remains",
     bound: "1 s and a dial",
     needs: None,
+    takes: Takes::Time,
 };
 
 /// Judges [`META`].

@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who, seconds};
+use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who, seconds};
 use crate::trace::event::{Acquired, Event, Phase, PoolId, What};
 use crate::trace::recorder::IntMap;
 use crate::trace::view::View;
@@ -23,6 +23,7 @@ pub const META: Meta = Meta {
     meaning: "once actors ended and the world is healed, max_size acquires succeed at once",
     bound: "1 s and a dial",
     needs: Some("max_size"),
+    takes: Takes::Time,
 };
 
 /// 53300: no slot is free, for anybody or for this role or database.

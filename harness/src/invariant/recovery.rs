@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who, seconds};
+use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who, seconds};
 use crate::pool::PoolErrorKind;
 use crate::trace::event::{Acquired, ActorId, Event, Phase, PoolId, SqlResult, What};
 use crate::trace::recorder::IntMap;
@@ -24,6 +24,7 @@ pub const META: Meta = Meta {
     meaning: "time from server-up to first success, to full capacity and to a quiet server, each within a bound",
     bound: "2 min and acquire_timeout to the first success",
     needs: None,
+    takes: Takes::Time,
 };
 
 /// How long an acquire must wait to be asking in vain, if it is not the pool that ends it: a dial and more.

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::judge::{Judge, Kind, Meta, Terms, Violation, Violations, Wants, Who};
+use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who};
 use crate::pool::TIMER_SLACK;
 use crate::trace::event::{Event, Phase, What};
 use crate::trace::view::{Class, View};
@@ -18,6 +18,7 @@ pub const META: Meta = Meta {
     meaning: "the pool's own counters agree with the server at quiescence",
     bound: "a round trip after the last change",
     needs: None,
+    takes: Takes::Time,
 };
 
 /// Judges [`META`].

@@ -8,6 +8,7 @@ use toml::de::DeValue;
 use super::Names;
 use super::server::scalar;
 use super::traffic::push_wrong;
+use crate::invariant::{self, Takes};
 use crate::scenario::model::{
     Bound, BoundValue, Comparison, Declared, ErrorCheck, Excuse, Expect, FigureUnit, Known, Operator, SqlCheck,
 };
@@ -115,11 +116,33 @@ fn hold(value: &Value<'_, '_>, log: &Log<'_>, names: &Names<'_>) -> Option<At<(S
             let at = text.find(name).unwrap_or(0);
             let span = crate::scenario::reader::inside(log.text, &value.span, text, at, at + name.len());
             known_name(log, "invariant", "undefined_invariant", name, &span, names.invariants);
+            if let Some(wrong) = bound.and_then(|bound| misfit(name, bound)) {
+                log.push(
+                    Diagnostic::new("scenario::bad_bound", value.span.clone(), wrong.0)
+                        .label("this bound")
+                        .help(wrong.1),
+                );
+            }
             Some(At { value: (name.to_owned(), bound), span })
         }
         Err(wrong) => {
             push_wrong(log, "scenario::bad_bound", text, &value.span, wrong);
             None
+        }
+    }
+}
+
+/// A bound of a kind that the invariant does not have: what is wrong, and what to write instead.
+fn misfit(name: &str, bound: BoundValue) -> Option<(String, String)> {
+    let meta = invariant::all().iter().find(|meta| meta.name == name)?;
+    match (meta.takes, bound) {
+        (Takes::Time, BoundValue::Within(_)) | (Takes::Count, BoundValue::AtMost(_)) => None,
+        (Takes::Time, _) => {
+            Some((format!("`{name}` has no bound in numbers"), format!("write `{name} within DURATION`")))
+        }
+        (Takes::Count, _) => Some((format!("`{name}` has no bound in time"), format!("write `{name} at most COUNT`"))),
+        (Takes::Nothing, _) => {
+            Some((format!("`{name}` has no bound: it holds or does not"), format!("write `{name}`")))
         }
     }
 }
