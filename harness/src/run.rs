@@ -20,10 +20,10 @@ use crate::trace::recorder::{Options, Watch};
 use crate::trace::story::Head;
 use crate::trace::view::PoolView;
 use crate::trace::{Recorder, What};
-use crate::verdict::{self, RunReport};
+use crate::verdict::{self, RunReport, Verdict};
 use crate::workload::{Launcher, Probe, ProcessContext, Processes, Traffic, WorldHooks};
 use crate::world::SimWorld;
-use crate::world::faults::Target;
+use crate::world::faults::{Target, Teller};
 use crate::world::schedule::play;
 use crate::world::sim::{LateObserver, boot_bound};
 
@@ -68,18 +68,21 @@ pub fn run(spec: &RunSpec, out: Option<Box<dyn io::Write + Send>>) -> Told {
         let options = Options { watch: Some(Watch::new(&moved.scenario, capabilities)), out, keep: false };
         let driven = drive(&moved, options).await?;
         let finished = driven.recorder.finish().map_err(|error| format!("the trace could not be written: {error}"))?;
-        Ok::<_, String>((finished, driven.wrong_sql))
+        Ok::<_, String>((finished, driven.wrong_sql, driven.mistakes))
     });
-    let (finished, wrong_sql) = match ran {
-        Ok(Ok((Some(finished), wrong_sql))) => (finished, wrong_sql),
-        Ok(Ok((None, _))) => return Told::bug(spec.seed, "the run was not watched"),
+    let (finished, wrong_sql, mistakes) = match ran {
+        Ok(Ok((Some(finished), wrong_sql, mistakes))) => (finished, wrong_sql, mistakes),
+        Ok(Ok((None, ..))) => return Told::bug(spec.seed, "the run was not watched"),
         Ok(Err(reason)) => {
             let report = RunReport::unknown(spec.seed, reason.clone());
             return Told { report, story: format!("{reason}\n"), bug: None };
         }
         Err(failure) => return Told::bug(spec.seed, failure.to_string()),
     };
-    let report = RunReport::judged(spec.seed, &finished.violations, finished.figures, wrong_sql);
+    let mut report = RunReport::judged(spec.seed, &finished.violations, finished.figures, wrong_sql);
+    if !mistakes.is_empty() {
+        report.verdict = Verdict::Unknown { reason: mistakes.join("; ") };
+    }
     let sentence = verdict::sentence(&spec.scenario, name, spec.adapter.version(), &report);
     let head = Head { title: &spec.scenario.title, pool: name, version: &version, seed: spec.seed };
     let story = finished.story.render(head, &report.figures, &finished.violations, &sentence);
@@ -124,9 +127,16 @@ pub async fn drive(spec: &RunSpec, options: Options) -> Result<Driven, String> {
     processes.set_launcher(launcher);
     apps.start_all().await;
     let traffic = Arc::new(Traffic::start(scenario, spec.seed, recorder.clone(), Arc::clone(&processes), origin));
-    let target = Target { world: Arc::clone(&world), apps: Arc::clone(&apps), traffic: Arc::clone(&traffic) };
+    let told = recorder.clone();
+    let teller = Teller::new(move |what| told.record(what));
+    let target = Target {
+        world: Arc::clone(&world),
+        apps: Arc::clone(&apps),
+        traffic: Arc::clone(&traffic),
+        teller: teller.clone(),
+    };
 
-    play(scenario, spec.seed, &target, origin, &|what| recorder.record(what)).await;
+    play(scenario, spec.seed, &target, origin).await;
     healing_phase(scenario, &recorder, &target).await;
     let live = processes.all();
     capacity_phase(&recorder, &live).await;
@@ -134,7 +144,7 @@ pub async fn drive(spec: &RunSpec, options: Options) -> Result<Driven, String> {
     closing_phase(&recorder, &live, target).await;
     recorder.record(What::Phase(Phase::End));
     let wrong_sql = scenario.expect.sql.iter().filter_map(|check| wrong_sql(&world, check)).collect();
-    Ok(Driven { recorder, wrong_sql })
+    Ok(Driven { recorder, wrong_sql, mistakes: teller.mistakes() })
 }
 
 /// A run that was driven to its end, and not yet judged.
@@ -143,6 +153,8 @@ pub struct Driven {
     pub recorder: Recorder,
     /// The scenario's queries that did not return what they must, a sentence each.
     pub wrong_sql: Vec<String>,
+    /// What the scenario's faults did by mistake, a sentence each: then nothing can be said of the pool.
+    pub mistakes: Vec<String>,
 }
 
 /// Runs a query of the scenario's expectations; a sentence if it does not return what it must.
@@ -252,7 +264,6 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::verdict::Verdict;
 
     #[derive(Clone, Default)]
     struct Memory(Arc<Mutex<Vec<u8>>>);
@@ -310,6 +321,65 @@ steps = ["acquire", "sql SELECT 1", "release"]
         let (report, [starts, ends]) = ran(&format!("{WEB}{fault}"), ["process_start", "process_end"]);
         assert_eq!((starts, ends), (2, 2));
         assert_eq!(report.verdict, Verdict::Pass);
+    }
+
+    #[test]
+    fn a_smart_stop_that_never_ends_is_over_in_the_healing_phase() {
+        let stop =
+            "at = \"5s\"\ndo = \"server.stop\"\nmode = \"smart\"\n[[fault]]\nat = \"8s\"\ndo = \"server.start\"\n";
+        let restart = "at = \"5s\"\ndo = \"server.restart\"\nmode = \"smart\"\ndown_for = \"1s\"\n";
+        // The start finds a postmaster; and the healing tells what it does.
+        for (fault, effects) in [(stop, 2), (restart, 1)] {
+            let fault = format!("[[fault]]\n{fault}[expect]\nuntil = \"10s\"\n");
+            let (report, [told]) = ran(&format!("{WEB}{fault}"), ["fault_effect"]);
+            assert_eq!((report.verdict, told), (Verdict::Pass, effects));
+            assert!(report.figures.virtual_time < Duration::from_secs(90), "{:?}", report.figures.virtual_time);
+        }
+    }
+
+    #[test]
+    fn what_a_fault_did_not_find_is_told() {
+        let fault = |text: &str| {
+            let text = format!("{WEB}[[fault]]\nat = \"5s\"\n{text}\n[expect]\nuntil = \"10s\"\n");
+            let (report, [told]) = ran(&text, ["fault_effect"]);
+            assert_eq!(report.verdict, Verdict::Pass, "{text}");
+            told
+        };
+        // 10 slots, some of them of the two processes.
+        assert_eq!(fault("do = \"server.occupy\"\nsessions = 9\nuser = \"postgres\"\nfor = \"1s\""), 1);
+        assert_eq!(fault("do = \"server.occupy\"\nsessions = 4\nuser = \"postgres\"\nfor = \"1s\""), 0);
+        assert_eq!(fault("do = \"server.crash_backend\"\nstate = \"idle in transaction\""), 1);
+        assert_eq!(fault("do = \"server.terminate\"\ncount = 1"), 0);
+        assert_eq!(fault("do = \"server.terminate\"\ncount = 9"), 1);
+        assert_eq!(fault("do = \"actor.kill\"\nworkload = \"request\"\nolder_than = \"1m\""), 1);
+        assert_eq!(fault("do = \"server.start\""), 1);
+        // No mistake of the scenario: the world does not let it.
+        assert_eq!(fault("do = \"server.sql\"\nsql = \"SET statement_timeout = 9; SELECT pg_sleep(1)\""), 1);
+    }
+
+    #[test]
+    fn a_fault_that_fails_by_mistake_makes_the_run_unknown() {
+        let fault = "[[fault]]\nat = \"5s\"\ndo = \"server.sql\"\nsql = \"SELECT * FROM nowhere\"\n";
+        let (report, [told]) = ran(&format!("{WEB}{fault}[expect]\nuntil = \"10s\"\n"), ["fault_effect"]);
+        let reason = "fault 1: the DBA's statement fails: 42P01 relation \"nowhere\" does not exist".to_owned();
+        assert_eq!((report.verdict, told), (Verdict::Unknown { reason }, 1));
+    }
+
+    #[test]
+    fn a_standby_makes_the_world_whole_when_it_is_promoted() {
+        let standby = WEB.replace("[app.web]", "[standby]\npromotion_time = \"3s\"\n[app.web]");
+        let repoint = "[[fault]]\nat = \"4s\"\ndo = \"server.kill\"\n\
+                       [[fault]]\nat = \"5s\"\ndo = \"dns.repoint\"\nto = \"standby\"\n";
+        let promote = "[[fault]]\nat = \"6s\"\ndo = \"server.promote\"\n";
+        let whole = |faults: &str| {
+            let text = format!("{standby}{faults}[expect]\nuntil = \"20s\"\n");
+            let (report, [promoted]) = ran(&text, ["server_promoted"]);
+            assert_eq!(report.verdict, Verdict::Pass);
+            (report.figures.comebacks.iter().map(|comeback| comeback.at.as_secs()).collect::<Vec<_>>(), promoted)
+        };
+        assert_eq!(whole(&format!("{repoint}{promote}")), (vec![9], 1));
+        // One that is there for reading serves at once.
+        assert_eq!(whole(repoint), (vec![5], 0));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::trace::recorder::Options;
 use crate::trace::{Recorder, What};
 use crate::workload::{Processes, Traffic, WorldHooks};
 use crate::world::SimWorld;
-use crate::world::faults::Target;
+use crate::world::faults::{Target, Teller};
 use crate::world::schedule::play;
 use crate::world::sim::HostDialer;
 
@@ -52,8 +52,8 @@ async fn serve_until_dropped(
 ) -> io::Result<()> {
     // First of all the port, so that an address in use is told before anything else.
     let mut listener = Some(bind(listen)?);
-    let teller = Arc::clone(&tell);
-    let world = SimWorld::new(&scenario, seed, Arc::new(Teller(teller))).map_err(io::Error::other)?;
+    let watcher = Arc::clone(&tell);
+    let world = SimWorld::new(&scenario, seed, Arc::new(Watcher(watcher))).map_err(io::Error::other)?;
     world.ready().await;
     let address = listener.as_ref().map_or(Ok(listen), TcpListener::local_addr)?;
     tell(format!("listening on {address}; role app or postgres, database app"));
@@ -61,13 +61,13 @@ async fn serve_until_dropped(
     let world_for_faults = Arc::clone(&world);
     let told = Arc::clone(&tell);
     tokio::spawn(async move {
-        let target = target(&world_for_faults);
-        let tell_fault = move |what: What| {
-            if let What::FaultBegin { text, .. } | What::FaultEnd { text, .. } = what {
+        let teller = Teller::new(move |what: What| {
+            if let What::FaultBegin { text, .. } | What::FaultEnd { text, .. } | What::FaultEffect { text, .. } = what {
                 told(text.to_string());
             }
-        };
-        play(&scenario, seed, &target, Instant::now(), &tell_fault).await;
+        });
+        let target = target(&world_for_faults, teller);
+        play(&scenario, seed, &target, Instant::now()).await;
         target.heal_servers();
     });
 
@@ -151,23 +151,24 @@ fn reset(socket: TcpStream) {
 }
 
 /// What faults are applied to: no app of the scenario runs here.
-fn target(world: &Arc<SimWorld>) -> Target {
+fn target(world: &Arc<SimWorld>, teller: Teller) -> Target {
     let adapter = Arc::new(Reference);
     let recorder = Recorder::new(Options::default());
     let processes = Arc::new(Processes::default());
     let hooks = Arc::new(WorldHooks { session: Box::new(|_| None), unread: Box::new(|_| 0) });
     let apps = Arc::new(Apps::new(Arc::clone(world), adapter, recorder.clone(), Arc::clone(&processes), hooks));
     let traffic = Arc::new(Traffic::start(&world.scenario, 0, recorder, processes, Instant::now()));
-    Target { world: Arc::clone(world), apps, traffic }
+    Target { world: Arc::clone(world), apps, traffic, teller }
 }
 
 /// Tells of the server's life, and of sessions that come and go.
-struct Teller(Arc<dyn Fn(String) + Send + Sync>);
+struct Watcher(Arc<dyn Fn(String) + Send + Sync>);
 
-impl Observer for Teller {
+impl Observer for Watcher {
     fn server_event(&self, server: &str, event: ServerEvent) {
         match event {
             ServerEvent::Lifecycle(state) => (self.0)(format!("{server} is {}", state.as_str())),
+            ServerEvent::Promoted => (self.0)(format!("{server} is promoted")),
             ServerEvent::Refused { peer, code, .. } => (self.0)(format!("{server} refused {peer}: {code}")),
             _ => {}
         }

@@ -107,6 +107,7 @@ fn table(name: &str) -> String {
                 [code(fault.name), keys(fault.needs), keys(fault.takes), fault.meaning.to_owned()]
             }),
         ),
+        "fault keys" => fault_keys(),
         "invariants" => rows(
             &["invariant", "what holds", "within", "judged only with pools that"],
             invariant::all().iter().map(|meta| {
@@ -179,6 +180,22 @@ fn keys(definition: &str) -> String {
 
 fn description(schema: &Value) -> String {
     schema["description"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The keys of all faults, each once, with the values that they may have.
+fn fault_keys() -> String {
+    let root = root();
+    let kinds = root["$defs"]["Fault"]["oneOf"].as_array().unwrap();
+    let mut keys = serde_json::Map::new();
+    for (key, value) in kinds.iter().flat_map(|kind| kind["properties"].as_object().unwrap()) {
+        keys.insert(key.clone(), value.clone());
+    }
+    // The table above has it.
+    keys.remove("do");
+    rows(
+        &["key", "value", "meaning"],
+        keys.iter().map(|(key, value)| [code(key), kind(&root, value), description(value)]),
+    )
 }
 
 /// The ways to arrive, as they are written.

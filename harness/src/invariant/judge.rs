@@ -357,10 +357,10 @@ impl Kind {
             What::Collected { .. } => Kind::Collected,
             What::Detached { .. } => Kind::Detached,
             What::StepCancelled { .. } => Kind::Cancelled,
-            What::FaultBegin { .. } | What::FaultEnd { .. } => Kind::Fault,
+            What::FaultBegin { .. } | What::FaultEffect { .. } | What::FaultEnd { .. } => Kind::Fault,
             What::TaskPanicked { .. } | What::TasksLeft { .. } => Kind::Task,
             What::Server { event, .. } => match event {
-                ServerEvent::Lifecycle(_) => Kind::Lifecycle,
+                ServerEvent::Lifecycle(_) | ServerEvent::Promoted => Kind::Lifecycle,
                 ServerEvent::State { .. } => Kind::State,
                 ServerEvent::Statement { .. } => Kind::Statement,
                 ServerEvent::StatementEnd { .. } => Kind::StatementEnd,

@@ -159,7 +159,7 @@ impl Judge for NoLostWakeup {
                 None => return,
             },
             What::FaultBegin { .. } | What::FaultEnd { .. } | What::Phase(_) | What::ProcessEnd { .. } => None,
-            What::Server { event: ServerEvent::Lifecycle(_), .. } => None,
+            What::Server { event: ServerEvent::Lifecycle(_) | ServerEvent::Promoted, .. } => None,
             _ => return,
         };
         match pool {

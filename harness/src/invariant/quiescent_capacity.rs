@@ -95,7 +95,8 @@ impl Judge for QuiescentCapacity {
         if event.what == What::Phase(Phase::Capacity) {
             self.spoiled.extend(view.pools().map(|(id, pool)| (id.0, view.suspects(pool))));
         }
-        if view.phase != Phase::Capacity {
+        // Nobody can lend connections to a server that takes no sessions.
+        if view.phase != Phase::Capacity || !view.is_healthy() {
             return;
         }
         match &event.what {

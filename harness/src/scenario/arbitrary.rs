@@ -104,6 +104,20 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
+/// A setting with a value that every version takes, at any time.
+fn setting() -> impl Strategy<Value = (String, String)> {
+    let known =
+        [("statement_timeout", "30s"), ("log_connections", "on"), ("seq_page_cost", "1.5"), ("Work_Mem", "64MB")];
+    let known = select(known.to_vec()).prop_map(|(name, value)| (name.to_owned(), value.to_owned()));
+    // Those of extensions may be anything.
+    prop_oneof![known, ("[a-z_]{1,4}\\.[a-z_]{1,4}", text())]
+}
+
+/// A statement that runs on any server, with all that needs escapes.
+fn statement() -> impl Strategy<Value = String> {
+    text().prop_map(|text| format!("SELECT '{}'", text.replace('\'', "''")))
+}
+
 fn millis(most: u64) -> impl Strategy<Value = Duration> {
     prop_oneof![0..most.min(100), 0..most].prop_map(Duration::from_millis)
 }
@@ -126,10 +140,10 @@ fn server() -> impl Strategy<Value = Server> {
     let role = (any::<bool>(), option::of(0u32..50), option::of(line()))
         .prop_map(|(superuser, connection_limit, password)| Role { superuser, connection_limit, password });
     let tables = (
-        btree_map("[a-z_][a-z_.]{0,8}", text(), 0..3),
+        vec(setting(), 0..3),
         btree_map(name("r"), role, 0..3),
         option::of(0u32..100),
-        prop_oneof![Just(String::new()), text()],
+        prop_oneof![Just(String::new()), statement()],
         vec((line(), positive(), millis(1000)), 0..3),
     );
     (slots, tables, millis(9000), millis(9000), millis(90)).prop_map(
@@ -138,7 +152,7 @@ fn server() -> impl Strategy<Value = Server> {
             max_connections: slots,
             superuser_reserved_connections: reserved,
             auth: if scram { Auth::ScramSha256 } else { Auth::Trust },
-            settings: settings.into_iter().filter(|(name, _)| !name.contains("connections")).collect(),
+            settings: settings.into_iter().collect(),
             roles: roles.into_iter().collect(),
             database_connection_limit: limit,
             sql,
@@ -378,9 +392,9 @@ fn action(apps: IndexMap<String, App>, standby: bool) -> BoxedStrategy<FaultActi
         (server(), option::of(millis(9000)))
             .prop_map(|(server, down_for)| FaultAction::ServerPowerLoss { server, down_for }),
         (server(), positive(), maybe()).prop_map(|(server, by, lasts)| FaultAction::ServerSlow { server, by, lasts }),
-        (server(), "[a-z_][a-z_.]{0,9}", text())
-            .prop_map(|(server, setting, value)| { FaultAction::ServerSet { server, setting, value } }),
-        (server(), text(), maybe()).prop_map(|(server, sql, lasts)| FaultAction::ServerSql { server, sql, lasts }),
+        (server(), setting())
+            .prop_map(|(server, (setting, value))| { FaultAction::ServerSet { server, setting, value } }),
+        (server(), statement(), maybe()).prop_map(|(server, sql, lasts)| FaultAction::ServerSql { server, sql, lasts }),
         (server(), 1u32..99, select(vec!["app", "postgres"]), maybe()).prop_map(|(server, sessions, user, lasts)| {
             FaultAction::ServerOccupy { server, sessions, user: user.to_owned(), lasts }
         }),

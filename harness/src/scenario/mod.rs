@@ -7,6 +7,7 @@ pub mod model;
 mod parse;
 mod print;
 mod reader;
+pub(crate) mod rehearsal;
 pub mod report;
 pub mod schema;
 mod semantics;

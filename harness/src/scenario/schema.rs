@@ -601,13 +601,13 @@ struct FaultKeys {
     by: Option<Duration>,
     /// How long it lasts. Default: until the end.
     r#for: Option<Duration>,
-    /// The app it is for.
+    /// The app it is for. Default: all.
     app: Option<String>,
-    /// Only sessions in this state.
+    /// Only sessions in this state. Default: any.
     state: Option<State>,
-    /// Only connections (processes, actors) that are at least this old.
+    /// Only connections (processes, actors) that are at least this old. Default: of any age.
     older_than: Option<Duration>,
-    /// At most this many, the oldest first.
+    /// At most this many, the oldest first. Default: all; one for server.crash_backend.
     count: Option<u32>,
     /// The setting's name.
     setting: Option<String>,

@@ -43,7 +43,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, Malformed> {
             return Err(malformed("this is not a duration", DURATION_HELP));
         }
         if tail.starts_with('.') {
-            return Err(malformed("a fraction", "write a smaller unit instead: `1500ms` for one and a half seconds"));
+            let milliseconds = tail[1..].trim_start_matches(|c: char| c.is_ascii_digit()).starts_with("ms");
+            let help = match milliseconds {
+                true => "durations are whole milliseconds: the world's timers know nothing shorter",
+                false => "write a smaller unit instead: `1500ms` for one and a half seconds",
+            };
+            return Err(malformed("a fraction", help));
         }
         let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, next) = tail.split_at(letters);
@@ -199,6 +204,12 @@ mod tests {
         ] {
             assert_eq!(duration(text).unwrap_err().label, label, "{text}");
         }
+    }
+
+    #[test]
+    fn below_a_millisecond_there_is_no_smaller_unit() {
+        assert!(duration("1.5ms").unwrap_err().help.starts_with("durations are whole milliseconds"));
+        assert!(duration("1.5s").unwrap_err().help.contains("`1500ms`"));
     }
 
     #[test]

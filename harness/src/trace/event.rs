@@ -435,6 +435,13 @@ pub enum What {
         /// What it does, as a sentence.
         text: Arc<str>,
     },
+    /// What came of a fault, where its beginning does not say it.
+    FaultEffect {
+        /// Its place in the file, from 0; `None` for what the healing does.
+        fault: Option<usize>,
+        /// What, as a sentence.
+        text: Arc<str>,
+    },
     /// A fault that lasts ends.
     FaultEnd {
         /// Its place in the file, from 0.

@@ -192,7 +192,11 @@ impl Figures {
             What::Job { change: JobChange::Done, .. } => self.jobs_done += 1,
             What::ActorStart { .. } => self.actors += 1,
             What::Phase(Phase::Healing) => self.fault_phase = event.at,
-            What::FaultBegin { .. } | What::FaultEnd { .. } | What::Phase(_) | What::Server { .. } => {}
+            What::FaultBegin { .. }
+            | What::FaultEffect { .. }
+            | What::FaultEnd { .. }
+            | What::Phase(_)
+            | What::Server { .. } => {}
             _ => return self.quiet(event.at, view),
         }
         self.health(event.at, view);

@@ -75,11 +75,13 @@ fn name(what: &What) -> &'static str {
         What::DetachedDropped { .. } => "detached_dropped",
         What::StepCancelled { .. } => "step_cancelled",
         What::FaultBegin { .. } => "fault_begin",
+        What::FaultEffect { .. } => "fault_effect",
         What::FaultEnd { .. } => "fault_end",
         What::TaskPanicked { .. } => "task_panicked",
         What::TasksLeft { .. } => "tasks_left",
         What::Server { event, .. } => match event {
             ServerEvent::Lifecycle(_) => "server_lifecycle",
+            ServerEvent::Promoted => "server_promoted",
             ServerEvent::Forked { .. } => "backend_forked",
             ServerEvent::Refused { .. } => "backend_refused",
             ServerEvent::State { .. } => "backend_state",
@@ -241,6 +243,10 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
             map.serialize_entry("fault", index)?;
             map.serialize_entry("text", &**text)
         }
+        What::FaultEffect { fault, text } => {
+            map.serialize_entry("fault", fault)?;
+            map.serialize_entry("text", &**text)
+        }
         What::Server { server, event } => {
             map.serialize_entry("server", &**server)?;
             server_fields(event, map)
@@ -301,6 +307,7 @@ fn acquired<M: SerializeMap>(result: &Acquired, map: &mut M) -> Result<(), M::Er
 fn server_fields<M: SerializeMap>(event: &ServerEvent, map: &mut M) -> Result<(), M::Error> {
     match event {
         ServerEvent::Lifecycle(lifecycle) => map.serialize_entry("lifecycle", lifecycle_name(*lifecycle)),
+        ServerEvent::Promoted => Ok(()),
         ServerEvent::Forked { pid, peer } => {
             map.serialize_entry("pid", pid)?;
             map.serialize_entry("peer", &peer.to_string())

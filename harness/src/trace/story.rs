@@ -116,7 +116,7 @@ impl Story {
                 self.fold(at, Worth::Detail, "pool".into(), "opened a connection", view);
             }
             What::Phase(phase) => self.phase(*phase, at, view),
-            What::FaultBegin { text, .. } | What::FaultEnd { text, .. } => {
+            What::FaultBegin { text, .. } | What::FaultEffect { text, .. } | What::FaultEnd { text, .. } => {
                 self.landmark(at, "fault".into(), text, view);
             }
             What::ProcessStart { process, app } => {
@@ -259,6 +259,9 @@ impl Story {
         let text = match event {
             ServerEvent::Lifecycle(lifecycle) => {
                 return self.landmark(at, server.to_owned(), &format!("is {}", lifecycle_name(*lifecycle)), view);
+            }
+            ServerEvent::Promoted => {
+                return self.landmark(at, server.to_owned(), "is promoted: it takes writes", view);
             }
             ServerEvent::State { .. } | ServerEvent::Statement { .. } | ServerEvent::StatementEnd { .. } => return,
             ServerEvent::Refused { code, .. } => format!("refused a startup: {code}"),

@@ -263,6 +263,8 @@ struct BackendView {
 struct ServerView {
     name: Arc<str>,
     lifecycle: Lifecycle,
+    /// A standby that became a primary.
+    promoted: bool,
 }
 
 /// The most that was seen of something.
@@ -324,7 +326,8 @@ pub struct View {
     pub peaks: Peaks,
     /// Connections opened, ever.
     pub opened: u64,
-    /// Since when the world has been healthy: no lasting fault, and the server that `db` leads to takes sessions.
+    /// Since when the world has been healthy: no lasting fault, and the server that `db` leads to takes sessions (and is
+    /// promoted, if it is a standby that will be).
     pub healthy_since: Option<Duration>,
     /// When the world last stopped being healthy.
     pub faulty_since: Option<Duration>,
@@ -343,6 +346,8 @@ pub struct View {
     backends: IntMap<Pid, BackendView>,
     servers: Vec<ServerView>,
     target: &'static str,
+    // Whether the standby serves those who come to it before it is promoted: what it is there for, unless it is to be promoted.
+    serves_reads: bool,
     lasting: Vec<bool>,
     cuts: Vec<bool>,
     severs: Vec<bool>,
@@ -382,6 +387,8 @@ impl View {
             backends: IntMap::default(),
             servers: Vec::new(),
             target: "db",
+            serves_reads: scenario.standby.as_ref().is_some_and(|standby| standby.hot_standby)
+                && !faults.iter().any(|fault| fault.action == FaultAction::ServerPromote),
             lasting: faults.iter().map(|fault| lasts(&fault.action)).collect(),
             cuts: faults.iter().map(|fault| cuts_flows(&fault.action)).collect(),
             severs: faults.iter().map(|fault| severs_flows(&fault.action)).collect(),
@@ -612,7 +619,8 @@ impl View {
                     pool.ended_at.get_or_insert(at);
                 }
             }
-            What::PoolStatus { .. }
+            What::FaultEffect { .. }
+            | What::PoolStatus { .. }
             | What::PoolLost { .. }
             | What::Collected { .. }
             | What::Raised { .. }
@@ -658,7 +666,17 @@ impl View {
             ServerEvent::Lifecycle(lifecycle) => {
                 match self.servers.iter_mut().find(|known| known.name == *server) {
                     Some(known) => known.lifecycle = *lifecycle,
-                    None => self.servers.push(ServerView { name: Arc::clone(server), lifecycle: *lifecycle }),
+                    None => self.servers.push(ServerView {
+                        name: Arc::clone(server),
+                        lifecycle: *lifecycle,
+                        promoted: false,
+                    }),
+                }
+                self.health();
+            }
+            ServerEvent::Promoted => {
+                if let Some(known) = self.servers.iter_mut().find(|known| known.name == *server) {
+                    known.promoted = true;
                 }
                 self.health();
             }
@@ -1045,7 +1063,9 @@ impl View {
 
     fn health(&mut self) {
         self.severed = self.active.iter().zip(&self.severs).any(|(&active, &severs)| active > 0 && severs);
-        let serving = self.lifecycle(self.target).is_none_or(|lifecycle| lifecycle == Lifecycle::Running);
+        let serving = self.servers.iter().find(|server| &*server.name == self.target).is_none_or(|server| {
+            server.lifecycle == Lifecycle::Running && (self.target == "db" || server.promoted || self.serves_reads)
+        });
         let healthy = serving && self.active.iter().all(|&active| active == 0);
         if healthy == self.healthy_since.is_some() {
             return;

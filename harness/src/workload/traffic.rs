@@ -175,8 +175,8 @@ impl Traffic {
     }
 
     /// Kills actors of a workload, the oldest first: those that are at least this old, and no more than so many. What they
-    /// hold is dropped: their processes live on.
-    pub fn kill_actors(&self, workload: &str, older_than: Option<Duration>, count: Option<u32>) {
+    /// hold is dropped: their processes live on. Gives how many there were.
+    pub fn kill_actors(&self, workload: &str, older_than: Option<Duration>, count: Option<u32>) -> usize {
         let slots: Vec<Arc<dyn Kill>> = self.shared.roster.lock().slots.values().cloned().collect();
         let mut found: Vec<(ActorId, Arc<dyn Kill>)> = slots
             .into_iter()
@@ -187,9 +187,11 @@ impl Traffic {
             })
             .collect();
         found.sort_by_key(|(actor, _)| *actor);
-        for (_, slot) in found.into_iter().take(count.map_or(usize::MAX, |count| count as usize)) {
-            self.shared.stop(&*slot);
+        found.truncate(count.map_or(usize::MAX, |count| count as usize));
+        for (_, slot) in &found {
+            self.shared.stop(&**slot);
         }
+        found.len()
     }
 
     /// Actors that have arrived and not ended.

@@ -6,15 +6,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use poolproof_sim::net::{self, FlowFilter, Host, Link, PortMode};
 use poolproof_sim::postgres::config as pg;
 use poolproof_sim::postgres::event::Lifecycle;
 use poolproof_sim::postgres::server::BackendInfo;
 use tokio_postgres::{Client, NoTls};
 
-use super::sim::{PORT, SimWorld, Site, down, running};
+use super::sentence;
+use super::sim::{PORT, SimWorld, Site, running};
 use crate::apps::Apps;
 use crate::scenario::model::{BackendFilter, Direction, FaultAction, ServerName, StopMode};
+use crate::trace::What;
 use crate::workload::Traffic;
 
 /// What ends a fault that lasts.
@@ -42,21 +45,119 @@ pub struct Target {
     pub apps: Arc<Apps>,
     /// Their actors.
     pub traffic: Arc<Traffic>,
+    /// Who is told of what happens.
+    pub teller: Teller,
+}
+
+/// Tells what happens to the world, and keeps the scenario's own mistakes.
+#[derive(Clone)]
+pub struct Teller {
+    tell: Arc<dyn Fn(What) + Send + Sync>,
+    mistakes: Arc<Mutex<Vec<String>>>,
+}
+
+impl Teller {
+    /// One that tells this.
+    #[must_use]
+    pub fn new(tell: impl Fn(What) + Send + Sync + 'static) -> Teller {
+        Teller { tell: Arc::new(tell), mistakes: Arc::default() }
+    }
+
+    /// Tells an event.
+    pub fn tell(&self, what: What) {
+        (self.tell)(what);
+    }
+
+    /// What was done by mistake of the scenario, a sentence each: a run with such a fault shows nothing.
+    #[must_use]
+    pub fn mistakes(&self) -> Vec<String> {
+        self.mistakes.lock().clone()
+    }
+
+    /// For one fault, by its place in the file.
+    fn of(&self, fault: usize) -> OfFault {
+        OfFault { teller: self.clone(), fault }
+    }
+}
+
+/// Tells what came of a fault where its beginning does not say so.
+#[derive(Clone)]
+struct OfFault {
+    teller: Teller,
+    fault: usize,
+}
+
+impl OfFault {
+    fn effect(&self, text: impl Into<Arc<str>>) {
+        self.teller.tell(What::FaultEffect { fault: Some(self.fault), text: text.into() });
+    }
+
+    /// So many were found for the fault.
+    fn found(&self, found: usize, wanted: Option<u32>, what: &str) {
+        if let Some(text) = sentence::found(found, wanted, what) {
+            self.effect(text);
+        }
+    }
+
+    fn mistake(&self, text: String) {
+        self.teller.mistakes.lock().push(format!("fault {}: {text}", self.fault + 1));
+        self.effect(text);
+    }
+
+    /// `pg_ctl start`.
+    fn start(&self, site: &Site) {
+        if let Err(state) = site.start() {
+            self.effect(format!("pg_ctl start fails: {} is {}", sentence::name(site.name), state.as_str()));
+        }
+    }
+}
+
+/// Why a session of another client did not do what it was for.
+struct Failure {
+    /// SQLSTATE, if a server said so.
+    code: Option<String>,
+    text: String,
+    /// It never began.
+    refused: bool,
+}
+
+impl Failure {
+    fn new(error: &tokio_postgres::Error, refused: bool) -> Failure {
+        match error.as_db_error() {
+            Some(error) => {
+                let code = error.code().code();
+                Failure { code: Some(code.to_owned()), text: format!("{code} {}", error.message()), refused }
+            }
+            None => Failure { code: None, text: error.to_string(), refused },
+        }
+    }
+
+    /// Whether the statement could not have succeeded at any time. What the world does to it (a timeout, a deadlock, no
+    /// slot, the server's end) is no mistake.
+    fn is_mistake(&self) -> bool {
+        let worlds = |class: &str| matches!(class, "08" | "40" | "53" | "55" | "57" | "58");
+        !self.refused && self.code.as_deref().and_then(|code| code.get(..2)).is_some_and(|class| !worlds(class))
+    }
 }
 
 impl Target {
-    /// Begins a fault. Gives what takes it back, and when, if it lasts.
-    pub fn begin(&self, action: &FaultAction) -> Option<(Undo, Option<Duration>)> {
+    /// Begins a fault, by its place in the file. Gives what takes it back, and when, if it lasts.
+    pub fn begin(&self, fault: usize, action: &FaultAction) -> Option<(Undo, Option<Duration>)> {
         let world = &self.world;
+        let told = self.teller.of(fault);
         match action {
             FaultAction::ServerStop { server, mode } => {
-                let server = world.site(*server).server.clone();
-                let mode = stop_mode(*mode);
+                let site = world.site(*server);
+                if site.server.lifecycle() == Lifecycle::Down {
+                    told.effect(format!("pg_ctl stop fails: {} is down", sentence::name(*server)));
+                    return None;
+                }
+                let (server, mode) = (site.server.clone(), stop_mode(*mode));
                 world.tasks.spawn(async move { server.stop(mode).await });
                 None
             }
             FaultAction::ServerStart { server } => {
-                world.site(*server).start();
+                told.start(world.site(*server));
                 None
             }
             FaultAction::ServerRestart { server, mode, down_for } => {
@@ -65,31 +166,36 @@ impl Target {
                     let site = world.site(name);
                     site.server.stop(mode).await;
                     tokio::time::sleep(down_for).await;
-                    site.start();
+                    told.start(site);
                 });
                 None
             }
             FaultAction::ServerCrashBackend { server, filter } => {
                 let site = world.site(*server);
                 let one = BackendFilter { count: filter.count.or(Some(1)), ..filter.clone() };
-                for backend in self.select(site, &one) {
+                let backends = self.select(site, &one);
+                told.found(backends.len(), one.count, "backend");
+                for backend in backends {
                     site.server.kill_backend(backend.pid);
                 }
                 None
             }
             FaultAction::ServerKill { server, down_for } => {
                 let site = world.site(*server);
+                if site.server.lifecycle() == Lifecycle::Down {
+                    told.effect(format!("{} was down already", sentence::name(*server)));
+                }
                 // The kernel closes a killed program's sockets; its own last words must not get out.
                 site.host().kill_sockets();
                 site.server.kill();
-                self.start_later(*server, *down_for);
+                self.start_later(told, *server, *down_for);
                 None
             }
             FaultAction::ServerPowerLoss { server, down_for } => {
                 let site = world.site(*server);
                 site.host().power_off();
                 site.server.power_loss();
-                self.start_later(*server, *down_for);
+                self.start_later(told, *server, *down_for);
                 None
             }
             FaultAction::ServerSlow { server, by, lasts } => {
@@ -98,36 +204,70 @@ impl Target {
             }
             FaultAction::ServerTerminate { server, filter } => {
                 let site = world.site(*server);
-                for backend in self.select(site, filter) {
+                let backends = self.select(site, filter);
+                told.found(backends.len(), filter.count, "backend");
+                for backend in backends {
                     site.server.terminate(backend.pid);
                 }
                 None
             }
             FaultAction::ServerCancel { server, filter } => {
                 let site = world.site(*server);
-                for backend in self.select(site, filter) {
+                let backends = self.select(site, filter);
+                told.found(backends.len(), filter.count, "backend");
+                for backend in backends {
                     site.server.cancel(backend.pid);
                 }
                 None
             }
             FaultAction::ServerPromote => {
-                if let Some(standby) = &world.standby {
-                    standby.server.promote();
+                if let Some(standby) = &world.standby
+                    && !standby.server.promote()
+                {
+                    let why = match standby.server.lifecycle() {
+                        Lifecycle::Down => "standby is down",
+                        _ => "standby is a primary already",
+                    };
+                    told.effect(format!("pg_ctl promote fails: {why}"));
                 }
                 None
             }
             FaultAction::ServerSet { server, setting, value } => {
-                // The scenario's checks can't know every setting's range: a refused reload is told by the server's log in
-                // reality, and changes nothing.
-                let _ = world.site(*server).server.reload(setting, value);
+                // The scenario's checks asked a server of the same version already.
+                if let Err(error) = world.site(*server).server.reload(setting, value) {
+                    told.mistake(format!("the reload changes nothing: {error}"));
+                }
                 None
             }
             FaultAction::ServerSql { server, sql, lasts } => {
-                let session = self.sessions(*server, "postgres", "dba", 1, Some(sql.clone()));
+                let session = self.sessions(*server, "postgres", "dba", 1, Some(sql.clone()), move |result| {
+                    let Err(failure) = result else { return };
+                    let text = &failure.text;
+                    match (failure.refused, failure.is_mistake()) {
+                        (true, _) => told.effect(format!("the DBA's session does not come about: {text}")),
+                        (false, false) => told.effect(format!("the DBA's statement fails: {text}")),
+                        (false, true) => told.mistake(format!("the DBA's statement fails: {text}")),
+                    }
+                });
                 Some((Undo::Sessions(session), *lasts))
             }
             FaultAction::ServerOccupy { server, sessions, user, lasts } => {
-                let sessions = self.sessions(*server, user, "other", *sessions, None);
+                // How many are still to come, how many failed, and the first reason.
+                let state = Mutex::new((*sessions, 0u32, String::new()));
+                let asked = *sessions;
+                let sessions = self.sessions(*server, user, "other", asked, None, move |result| {
+                    let mut state = state.lock();
+                    state.0 = state.0.saturating_sub(1);
+                    if let Err(failure) = result {
+                        state.1 += 1;
+                        if state.2.is_empty() {
+                            state.2 = failure.text;
+                        }
+                    }
+                    if let (0, failed @ 1.., why) = &*state {
+                        told.effect(format!("{} of the {asked} sessions came about ({why})", asked - failed));
+                    }
+                });
                 Some((Undo::Sessions(sessions), *lasts))
             }
             FaultAction::NetLatency { latency, jitter, lasts } => {
@@ -178,15 +318,16 @@ impl Target {
                 None
             }
             FaultAction::AppKill { app, process, older_than, restart_after } => {
-                self.kill(app, *process, *older_than, *restart_after, false);
+                self.kill(&told, app, *process, *older_than, *restart_after, false);
                 None
             }
             FaultAction::ActorKill { workload, older_than, count } => {
-                self.traffic.kill_actors(workload, *older_than, *count);
+                let killed = self.traffic.kill_actors(workload, *older_than, *count);
+                told.found(killed, *count, "actor");
                 None
             }
             FaultAction::AppPowerLoss { app, process, restart_after } => {
-                self.kill(app, *process, None, *restart_after, true);
+                self.kill(&told, app, *process, None, *restart_after, true);
                 None
             }
         }
@@ -218,43 +359,49 @@ impl Target {
         }
     }
 
-    /// Makes the servers run again, whatever befell them: for the healing phase.
+    /// Makes the servers run again, whatever befell them: for the healing phase. A stop that is under way becomes a fast one,
+    /// since a smart one waits for sessions that a pool may never let go.
     pub fn heal_servers(&self) {
         for name in [ServerName::Primary, ServerName::Standby] {
             if name == ServerName::Standby && self.world.standby.is_none() {
                 continue;
             }
-            let world = Arc::clone(&self.world);
+            let (world, teller) = (Arc::clone(&self.world), self.teller.clone());
             world.tasks.clone().spawn(async move {
                 let site = world.site(name);
-                // A smart stop may be waiting for its last session.
                 if site.server.lifecycle() == Lifecycle::ShuttingDown {
-                    down(&site.server).await;
+                    let text = format!("{} is stopped fast, to be started again", sentence::name(name));
+                    teller.tell(What::FaultEffect { fault: None, text: text.into() });
+                    site.server.stop(pg::StopMode::Fast).await;
                 }
-                site.start();
+                // It may run already, or be on its way.
+                let _ = site.start();
                 running(&site.server).await;
             });
         }
     }
 
-    fn start_later(&self, server: ServerName, after: Option<Duration>) {
+    fn start_later(&self, told: OfFault, server: ServerName, after: Option<Duration>) {
         let Some(after) = after else { return };
         let world = Arc::clone(&self.world);
         world.tasks.clone().spawn(async move {
             tokio::time::sleep(after).await;
-            world.site(server).start();
+            told.start(world.site(server));
         });
     }
 
     fn kill(
         &self,
+        told: &OfFault,
         app: &str,
         process: Option<u32>,
         older_than: Option<Duration>,
         restart_after: Option<Duration>,
         power_loss: bool,
     ) {
-        for seat in self.apps.seats(app, process, older_than) {
+        let seats = self.apps.seats(app, process, older_than);
+        told.found(seats.len(), process.map(|_| 1), "process");
+        for seat in seats {
             if !self.apps.kill(&self.traffic, app, seat, power_loss) {
                 continue;
             }
@@ -304,7 +451,8 @@ impl Target {
         backends
     }
 
-    /// Sessions of a client that is none of the apps, from a host of its own.
+    /// Sessions of a client that is none of the apps, from a host of its own. `came` is told of each when its statement, if it
+    /// has one, is over.
     fn sessions(
         &self,
         server: ServerName,
@@ -312,6 +460,7 @@ impl Target {
         application: &str,
         count: u32,
         sql: Option<String>,
+        came: impl Fn(Result<(), Failure>) + Send + Sync + 'static,
     ) -> Vec<tokio::task::JoinHandle<Vec<Client>>> {
         let host = self.world.other_host(application);
         let name = match server {
@@ -319,19 +468,34 @@ impl Target {
             ServerName::Standby => "db-2",
         };
         let config = self.world.driver_config(application, user);
+        let came = Arc::new(came);
         (0..count)
             .map(|_| {
-                let (host, config, sql) = (host.clone(), config.clone(), sql.clone());
+                let (host, config, sql, came) = (host.clone(), config.clone(), sql.clone(), Arc::clone(&came));
                 let tasks = self.world.tasks.clone();
                 self.world.tasks.spawn(async move {
                     let options = net::SocketOptions::default();
-                    let Ok(stream) = host.connect(name, PORT, &options).await else { return Vec::new() };
-                    let Ok((client, connection)) = config.connect_raw(stream, NoTls).await else { return Vec::new() };
+                    let stream = match host.connect(name, PORT, &options).await {
+                        Ok(stream) => stream,
+                        Err(error) => {
+                            came(Err(Failure { code: None, text: error.to_string(), refused: true }));
+                            return Vec::new();
+                        }
+                    };
+                    let (client, connection) = match config.connect_raw(stream, NoTls).await {
+                        Ok(made) => made,
+                        Err(error) => {
+                            came(Err(Failure::new(&error, true)));
+                            return Vec::new();
+                        }
+                    };
                     tasks.spawn(connection);
-                    if let Some(sql) = sql {
-                        // Its failure is in the server's events; the session stays as the statement left it.
-                        let _ = client.batch_execute(&sql).await;
-                    }
+                    let result = match sql {
+                        // The session stays as the statement left it.
+                        Some(sql) => client.batch_execute(&sql).await,
+                        None => Ok(()),
+                    };
+                    came(result.map_err(|error| Failure::new(&error, false)));
                     vec![client]
                 })
             })

@@ -43,7 +43,8 @@ pub fn schedule(scenario: &Scenario, seed: u64) -> Vec<Beginning> {
 
 /// Plays the fault phase from `origin` to the scenario's `until`: faults begin and end at their times. At its end the
 /// healing phase is told, and every fault that still lasts ends.
-pub async fn play(scenario: &Scenario, seed: u64, target: &Target, origin: Instant, tell: &(dyn Fn(What) + Sync)) {
+pub async fn play(scenario: &Scenario, seed: u64, target: &Target, origin: Instant) {
+    let tell = |what: What| target.teller.tell(what);
     let until = scenario.expect.until;
     let mut beginnings = schedule(scenario, seed).into_iter().peekable();
     // By time; those of one instant in the order of their beginnings.
@@ -57,14 +58,14 @@ pub async fn play(scenario: &Scenario, seed: u64, target: &Target, origin: Insta
         if next_end == Some(at)
             && let Some((_, (index, undo))) = ends.pop_first()
         {
-            end(scenario, target, index, undo, tell);
+            end(scenario, target, index, undo);
             continue;
         }
         let Some(beginning) = beginnings.next() else { break };
         let action = &scenario.faults[beginning.index].action;
         tell(What::FaultBegin { index: beginning.index, text: sentence::begin(action).into() });
         begun += 1;
-        if let Some((undo, lasts)) = target.begin(action) {
+        if let Some((undo, lasts)) = target.begin(beginning.index, action) {
             let over = lasts.map_or(Duration::MAX, |lasts| beginning.at + lasts);
             ends.insert((over, begun), (beginning.index, undo));
         }
@@ -72,12 +73,12 @@ pub async fn play(scenario: &Scenario, seed: u64, target: &Target, origin: Insta
     tokio::time::sleep_until(origin + until).await;
     tell(What::Phase(Phase::Healing));
     for (index, undo) in ends.into_values() {
-        end(scenario, target, index, undo, tell);
+        end(scenario, target, index, undo);
     }
 }
 
-fn end(scenario: &Scenario, target: &Target, index: usize, undo: Undo, tell: &(dyn Fn(What) + Sync)) {
+fn end(scenario: &Scenario, target: &Target, index: usize, undo: Undo) {
     let text: Arc<str> = sentence::end(&scenario.faults[index].action).into();
-    tell(What::FaultEnd { index, text });
+    target.teller.tell(What::FaultEnd { index, text });
     target.end(undo);
 }

@@ -10,12 +10,13 @@ use crate::scenario::model::{BackendFilter, Direction, FaultAction, ServerName, 
 pub fn begin(action: &FaultAction) -> String {
     match action {
         FaultAction::ServerStop { server, mode } => format!("{} stop of {}", stop(*mode), name(*server)),
-        FaultAction::ServerStart { server } => format!("{} is started", name(*server)),
+        FaultAction::ServerStart { server } => format!("start of {}", name(*server)),
         FaultAction::ServerRestart { server, mode, down_for } => {
             format!("{} restart of {}, down for {}", stop(*mode), name(*server), time(*down_for))
         }
         FaultAction::ServerCrashBackend { server, filter } => {
-            format!("SIGKILL to {} of {}: the server crashes and recovers", backends(filter), name(*server))
+            let one = BackendFilter { count: filter.count.or(Some(1)), ..filter.clone() };
+            format!("SIGKILL to {} of {}: the server crashes and recovers", backends(&one), name(*server))
         }
         FaultAction::ServerKill { server, down_for } => {
             format!("SIGKILL to {} and all its backends{}", name(*server), down(*down_for))
@@ -32,7 +33,7 @@ pub fn begin(action: &FaultAction) -> String {
         FaultAction::ServerCancel { server, filter } => {
             format!("pg_cancel_backend for {} of {}", backends(filter), name(*server))
         }
-        FaultAction::ServerPromote => "standby is promoted".to_owned(),
+        FaultAction::ServerPromote => "promotion of standby begins".to_owned(),
         FaultAction::ServerSet { server, setting, value } => {
             format!("{} is reloaded with {setting} = {value}", name(*server))
         }
@@ -46,7 +47,7 @@ pub fn begin(action: &FaultAction) -> String {
             }
         }
         FaultAction::ServerOccupy { server, sessions, user, lasts } => {
-            format!("another client takes {sessions} sessions of {} as {user}{}", name(*server), span(*lasts))
+            format!("another client asks for {sessions} sessions of {} as {user}{}", name(*server), span(*lasts))
         }
         FaultAction::NetLatency { latency, jitter, lasts } => {
             let mut text = format!("latency becomes {}", time(*latency));
@@ -117,6 +118,20 @@ pub fn end(action: &FaultAction) -> String {
     }
 }
 
+/// What is told when fewer than wanted (`None`: all that there are, at least one) were there to be meant.
+#[must_use]
+pub fn found(found: usize, wanted: Option<u32>, what: &str) -> Option<String> {
+    let plural = if what.ends_with('s') { format!("{what}es") } else { format!("{what}s") };
+    match (found, wanted) {
+        (0, _) => Some(format!("no such {what} was there")),
+        (found, Some(wanted)) if found < wanted as usize => {
+            let (were, name) = if found == 1 { ("was", what) } else { ("were", plural.as_str()) };
+            Some(format!("only {found} such {name} {were} there"))
+        }
+        _ => None,
+    }
+}
+
 /// A duration in its largest whole unit, as scenario files write it.
 fn time(duration: Duration) -> String {
     let ms = duration.as_millis();
@@ -129,7 +144,9 @@ fn time(duration: Duration) -> String {
     }
 }
 
-fn name(server: ServerName) -> &'static str {
+/// A server's name.
+#[must_use]
+pub fn name(server: ServerName) -> &'static str {
     match server {
         ServerName::Primary => "db",
         ServerName::Standby => "standby",
@@ -184,4 +201,26 @@ fn backends(filter: &BackendFilter) -> String {
         let _ = write!(text, " of app {app}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_without_a_count_is_of_one_backend() {
+        let filter = BackendFilter::default();
+        let text = begin(&FaultAction::ServerCrashBackend { server: ServerName::Primary, filter: filter.clone() });
+        assert_eq!(text, "SIGKILL to one backend of db: the server crashes and recovers");
+        let text = begin(&FaultAction::ServerTerminate { server: ServerName::Primary, filter });
+        assert_eq!(text, "pg_terminate_backend for every backend of db");
+    }
+
+    #[test]
+    fn too_few_are_told() {
+        assert_eq!(found(0, None, "actor").as_deref(), Some("no such actor was there"));
+        assert_eq!(found(1, Some(3), "process").as_deref(), Some("only 1 such process was there"));
+        assert_eq!(found(2, Some(3), "process").as_deref(), Some("only 2 such processes were there"));
+        assert_eq!((found(2, None, "actor"), found(3, Some(3), "actor")), (None, None));
+    }
 }

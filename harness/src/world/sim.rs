@@ -16,13 +16,13 @@ use poolproof_sim::postgres::config as pg;
 use poolproof_sim::postgres::error::PgError;
 use poolproof_sim::postgres::event::{Lifecycle, Observer, Pid, ServerEvent, SessionReport};
 use poolproof_sim::postgres::server::Server;
-use poolproof_sim::postgres::sql::StatementCost;
 use tokio::time::Instant;
 use tokio_postgres::Config;
 
 use super::tasks::Tasks;
 use crate::pool::connector::{Dialer, Dialling, Socket};
 use crate::scenario::model::{self, Scenario, ServerName};
+use crate::scenario::rehearsal::config;
 use crate::trace::recorder::IntMap;
 
 /// The backlog that Linux grants a server that asks for more (`net.core.somaxconn`); PostgreSQL asks for twice
@@ -36,7 +36,7 @@ const STANDBY_FIRST_PID: Pid = 500_000;
 pub const PORT: u16 = 5432;
 
 /// The name that apps connect to; it can be re-pointed.
-pub const NAME: &str = "db";
+pub const NAME: &str = crate::scenario::rehearsal::NAME;
 
 /// One server and its host.
 pub struct Site {
@@ -54,10 +54,14 @@ impl Site {
         self.host.lock().clone()
     }
 
-    /// Starts the server if it is down; its host gets power if it has none.
-    pub fn start(&self) {
-        if self.server.lifecycle() != Lifecycle::Down {
-            return;
+    /// `pg_ctl start`; the host gets power if it has none.
+    ///
+    /// # Errors
+    /// What the server is doing, unless it is down: a second postmaster finds `postmaster.pid`, and gives up.
+    pub fn start(&self) -> Result<(), Lifecycle> {
+        let now = self.server.lifecycle();
+        if now != Lifecycle::Down {
+            return Err(now);
         }
         {
             let mut host = self.host.lock();
@@ -66,6 +70,7 @@ impl Site {
             }
         }
         self.server.start();
+        Ok(())
     }
 }
 
@@ -121,12 +126,12 @@ impl SimWorld {
         let net = Net::new(seed);
         let db = net.add_host("db-1");
         net.set_name(NAME, &db);
-        let server = Server::new(config(scenario, seed), Some(Arc::clone(&observer)))?;
+        let server = Server::new(config(&scenario.server, seed), Some(Arc::clone(&observer)))?;
         let standby = match &scenario.standby {
             None => None,
             Some(standby) => {
                 let host = net.add_host("db-2");
-                let mut config = config(scenario, seed);
+                let mut config = config(&scenario.server, seed);
                 config.name = "standby".to_owned();
                 config.first_pid = STANDBY_FIRST_PID;
                 config.initial_sql = String::new();
@@ -304,16 +309,6 @@ pub async fn running(server: &Server) {
     }
 }
 
-/// Waits until the server is down.
-pub async fn down(server: &Server) {
-    let mut lifecycle = server.lifecycle_watch();
-    while *lifecycle.borrow_and_update() != Lifecycle::Down {
-        if lifecycle.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
 /// Opens and closes the server's port with its life, and serves who comes.
 async fn keep_port(site: Arc<Site>, tasks: Tasks) {
     let server = &site.server;
@@ -388,55 +383,6 @@ impl Observer for FlowObserver {
 
     fn wants_statements(&self) -> bool {
         self.next.wants_statements()
-    }
-}
-
-/// The server's configuration as the scenario has it.
-fn config(scenario: &Scenario, seed: u64) -> pg::Config {
-    let server = &scenario.server;
-    let defaults = pg::Config::default();
-    let mut roles = defaults.roles;
-    for (name, role) in &server.roles {
-        roles.retain(|other| other.name != *name);
-        roles.push(pg::Role {
-            name: name.clone(),
-            superuser: role.superuser,
-            connection_limit: role.connection_limit,
-            password: role.password.clone(),
-        });
-    }
-    pg::Config {
-        name: NAME.to_owned(),
-        version: match server.version {
-            16 => pg::Version::V16,
-            17 => pg::Version::V17,
-            _ => pg::Version::V15,
-        },
-        max_connections: server.max_connections,
-        superuser_reserved_connections: server.superuser_reserved_connections,
-        auth: match server.auth {
-            model::Auth::Trust => pg::Auth::Trust,
-            model::Auth::ScramSha256 => pg::Auth::ScramSha256,
-        },
-        roles,
-        databases: vec![
-            // The first one is that of the scenario's `sql` and of its checks.
-            pg::Database { name: "app".to_owned(), connection_limit: server.database_connection_limit },
-            pg::Database { name: "postgres".to_owned(), connection_limit: None },
-        ],
-        settings: server.settings.clone(),
-        costs: server
-            .costs
-            .iter()
-            .map(|cost| StatementCost { like: cost.like.clone(), takes: cost.takes, per_row: cost.per_row })
-            .collect(),
-        initial_sql: server.sql.clone(),
-        startup_time: server.startup_time,
-        recovery_time: server.recovery_time,
-        fork_time: server.fork_time,
-        seed,
-        unix_time: poolproof_sim::clock::EPOCH_UNIX,
-        ..defaults
     }
 }
 

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use super::server::{scalar, setting_name};
+use super::server::scalar;
 use super::traffic::{check_app, check_role};
 use crate::scenario::model::{App, BackendFilter, Direction, Fault, FaultAction, Processes, ServerName, StopMode};
 use crate::scenario::reader::{At, Log, Reader, Value, nearest, suggest};
+use crate::scenario::rehearsal::{self, Read};
 use crate::scenario::report::Diagnostic;
 
 /// One kind of fault, for `poolproof list faults` and for suggestions.
@@ -79,13 +80,14 @@ pub const FAULTS: &[FaultKind] = &[
         name: "server.set",
         needs: &["setting", "value"],
         takes: &["server"],
-        meaning: "Reloads the configuration with a changed setting, effective for new sessions.",
+        meaning: "Reloads the configuration with a changed setting; running sessions see it, too, unless they set it themselves.",
     },
     FaultKind {
         name: "server.sql",
         needs: &["sql"],
         takes: &["server", "for"],
-        meaning: "The DBA runs statements in a session of their own, held open for a time.",
+        meaning: "The DBA runs statements in a session of their own, held open for a time. That one of them fails is a mistake of the \
+                  scenario, unless the world is why: a timeout, a deadlock, the server's end.",
     },
     FaultKind {
         name: "server.occupy",
@@ -173,6 +175,8 @@ pub(super) struct World<'a> {
     pub(super) apps: &'a IndexMap<String, At<App>>,
     pub(super) workloads: &'a [&'a str],
     pub(super) standby: bool,
+    /// The servers' major version.
+    pub(super) version: u32,
     pub(super) roles: &'a [&'a str],
     pub(super) until: Option<Duration>,
 }
@@ -258,19 +262,21 @@ fn action(kind: &str, keys: &mut Keys<'_, '_, '_, '_>) -> Option<FaultAction> {
         }
         "server.set" => {
             let server = keys.server();
-            let setting = keys.reader.need("setting", |v, log| {
-                let name = v.string(log)?;
-                setting_name(log, name, &v.span);
-                Some(name.to_owned())
-            });
-            let value = keys.reader.need("value", |v, log| scalar(v, log));
-            FaultAction::ServerSet { server, setting: setting?, value: value? }
+            let setting = keys.reader.need_at("setting", |v, log| v.string(log).map(str::to_owned));
+            let value = keys.reader.need_at("value", |v, log| scalar(v, log));
+            if let Some(name) = &setting {
+                rehearsal::setting(keys.reader.log, keys.world.version, name, value.as_ref(), Read::Reload);
+            }
+            FaultAction::ServerSet { server, setting: setting?.value, value: value?.value }
         }
         "server.sql" => {
             let server = keys.server();
-            let sql = keys.reader.need("sql", |v, log| v.words(log).map(|sql| sql.trim().to_owned()));
+            let sql = keys.reader.need_at("sql", |v, log| v.words(log).map(|sql| sql.trim().to_owned()));
+            if let Some(sql) = &sql {
+                rehearsal::syntax(keys.reader.log, sql);
+            }
             let lasts = keys.lasts();
-            FaultAction::ServerSql { server, sql: sql?, lasts }
+            FaultAction::ServerSql { server, sql: sql?.value, lasts }
         }
         "server.occupy" => {
             let server = keys.server();

@@ -147,7 +147,14 @@ fn top(log: &Log<'_>, document: &DeTable<'_>, names: &Names<'_>) -> Option<Scena
     let until = expect.as_ref().and_then(|(until, _)| *until);
     let workloads = top.need("workload", |v, log| traffic::workloads(v, log, &app_names, until)).unwrap_or_default();
     let workload_names: Vec<&str> = workloads.keys().map(String::as_str).collect();
-    let world = fault::World { apps: &apps, workloads: &workload_names, standby: standby_here, roles: &roles, until };
+    let world = fault::World {
+        apps: &apps,
+        workloads: &workload_names,
+        standby: standby_here,
+        version: server.version,
+        roles: &roles,
+        until,
+    };
     let faults = top.read("fault", |v, log| v.list(log, |v| fault::fault(v, log, &world))).unwrap_or_default();
     top.finish();
     semantics::workloads(log, &workloads, &apps);

@@ -6,7 +6,8 @@ use indexmap::IndexMap;
 use toml::de::DeValue;
 
 use crate::scenario::model::{Auth, Cost, Keepalive, Network, Role, Server, SocketOptions, Standby};
-use crate::scenario::reader::{Log, Value};
+use crate::scenario::reader::{At, Log, Value};
+use crate::scenario::rehearsal::{self, Read};
 use crate::scenario::report::Diagnostic;
 
 /// PostgreSQL's own limit (`MAX_BACKENDS`).
@@ -30,6 +31,7 @@ pub(super) fn server(value: Option<Value<'_, '_>>, log: &Log<'_>) -> Server {
         recovery_time: MS(500),
         fork_time: MS(2),
     };
+    let mistakes = log.count();
     let Some(mut reader) = value.and_then(|v| v.table(log)) else {
         return server;
     };
@@ -60,11 +62,13 @@ pub(super) fn server(value: Option<Value<'_, '_>>, log: &Log<'_>) -> Server {
     if let Some(auth) = reader.read("auth", |v, log| v.choice(log, &auth)) {
         server.auth = auth;
     }
-    server.settings = reader.read("settings", settings).unwrap_or_default();
+    let version = server.version;
+    server.settings = reader.read("settings", |v, log| settings(v, log, version)).unwrap_or_default();
     server.roles = reader.read("role", roles).unwrap_or_default();
     server.database_connection_limit =
         reader.read("database_connection_limit", |v, log| v.count(log, 0..=MAX_BACKENDS));
-    server.sql = reader.read("sql", |v, log| v.string(log)).unwrap_or_default().trim().to_owned();
+    let sql = reader.read_at("sql", |v, log| v.string(log));
+    server.sql = sql.as_ref().map_or("", |sql| sql.value).trim().to_owned();
     server.costs = reader.read("cost", |v, log| v.list(log, |v| cost(v, log))).unwrap_or_default();
     for (key, field) in [
         ("startup_time", &mut server.startup_time),
@@ -76,11 +80,15 @@ pub(super) fn server(value: Option<Value<'_, '_>>, log: &Log<'_>) -> Server {
         }
     }
     reader.finish();
+    // What a server with other mistakes says would be of no use.
+    if let Some(sql) = sql.filter(|_| log.count() == mistakes) {
+        rehearsal::sql(log, &server, &sql.span);
+    }
     server
 }
 
 /// `[server.settings]`: names of `postgresql.conf`.
-fn settings(value: &Value<'_, '_>, log: &Log<'_>) -> Option<IndexMap<String, String>> {
+fn settings(value: &Value<'_, '_>, log: &Log<'_>, version: u32) -> Option<IndexMap<String, String>> {
     let mut settings = IndexMap::new();
     for (name, value) in value.named(log)? {
         let direct = ["max_connections", "superuser_reserved_connections"];
@@ -95,24 +103,15 @@ fn settings(value: &Value<'_, '_>, log: &Log<'_>) -> Option<IndexMap<String, Str
                 .help(format!("write `{} = …` directly in `[server]`", name.value)),
             );
         }
-        setting_name(log, name.value, &name.span);
-        if let Some(text) = scalar(&value, log) {
-            settings.insert(name.value.to_owned(), text);
+        let Some(text) = scalar(&value, log) else { continue };
+        settings.insert(name.value.to_owned(), text.clone());
+        if !direct.contains(&name.value) {
+            let name = At { value: name.value.to_owned(), span: name.span };
+            let text = At { value: text, span: value.span };
+            rehearsal::setting(log, version, &name, Some(&text), Read::Start);
         }
     }
     Some(settings)
-}
-
-/// Whether this can be the name of a setting.
-pub(super) fn setting_name(log: &Log<'_>, name: &str, span: &std::ops::Range<usize>) {
-    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
-    if !plain {
-        log.push(
-            Diagnostic::new("scenario::bad_name", span.clone(), format!("`{name}` is not the name of a setting"))
-                .label("expected a name of postgresql.conf, like `idle_session_timeout`"),
-        );
-    }
 }
 
 /// A string, number or truth value as PostgreSQL's text.
