@@ -42,8 +42,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, Malformed> {
         if number.is_empty() {
             return Err(malformed("this is not a duration", DURATION_HELP));
         }
-        if tail.starts_with('.') {
-            let milliseconds = tail[1..].trim_start_matches(|c: char| c.is_ascii_digit()).starts_with("ms");
+        if let Some(fraction) = tail.strip_prefix('.') {
+            let milliseconds = fraction.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with("ms");
             let help = match milliseconds {
                 true => "durations are whole milliseconds: the world's timers know nothing shorter",
                 false => "write a smaller unit instead: `1500ms` for one and a half seconds",

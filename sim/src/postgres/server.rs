@@ -265,7 +265,9 @@ impl Server {
 
     /// `ALTER ROLE … CONNECTION LIMIT`, for sessions from now on; `None` is no limit.
     pub fn limit_role(&self, role: &str, limit: Option<u32>) {
-        self.shared.registry.lock().role_limits.insert(role.to_owned(), limit);
+        let limit = limit.map_or(-1, |limit| i32::try_from(limit).unwrap_or(i32::MAX));
+        let cluster = self.shared.cluster.read().clone();
+        cluster.engine.lock().limit_role(role, limit);
     }
 
     /// Each statement from now on takes so much longer (whole milliseconds), locks held. Zero: back to normal.

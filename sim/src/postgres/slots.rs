@@ -20,8 +20,6 @@ pub(super) struct Registry {
     pub(super) backends: BTreeMap<Pid, Arc<Backend>>,
     /// Slots taken.
     pub(super) slots: u32,
-    /// Connection limits of roles that were altered since the server was made; `None` is no limit.
-    pub(super) role_limits: BTreeMap<String, Option<u32>>,
 }
 
 fn refused(message: impl Into<std::borrow::Cow<'static, str>>) -> PgError {
@@ -59,8 +57,15 @@ impl Registry {
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
-    /// May this role, whose backend has a slot, come in? Errors: 28000, 53300.
-    pub(super) fn admit_role(&self, config: &Config, backend: &Backend, user: &str) -> Result<bool, PgError> {
+    /// May this role, whose backend has a slot, come in? `limit` is its connection limit, if it has one. Errors: 28000,
+    /// 53300.
+    pub(super) fn admit_role(
+        &self,
+        config: &Config,
+        backend: &Backend,
+        user: &str,
+        limit: Option<u32>,
+    ) -> Result<bool, PgError> {
         let Some(role) = config.roles.iter().find(|role| role.name == user) else {
             return Err(PgError::fatal(
                 SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
@@ -71,7 +76,7 @@ impl Registry {
         if role.superuser {
             return Ok(true);
         }
-        if let Some(limit) = self.role_limits.get(user).copied().unwrap_or(role.connection_limit)
+        if let Some(limit) = limit
             && self.count(|of, _| of == Some(user)) > limit
         {
             return Err(refused(format!("too many connections for role \"{user}\"")));

@@ -185,9 +185,14 @@ impl<S: Socket> Connection<S> {
         wire::authentication_ok(&mut self.link.output);
         {
             let shared = self.shared.clone();
+            let limit = {
+                let cluster = shared.cluster.read();
+                let engine = cluster.engine.lock();
+                engine.role(&request.user).and_then(|role| u32::try_from(role.connection_limit).ok())
+            };
             let registry = shared.registry.lock();
             let (config, backend) = (&shared.config, &self.backend);
-            let superuser = registry.admit_role(config, backend, &request.user).map_err(End::Fatal)?;
+            let superuser = registry.admit_role(config, backend, &request.user, limit).map_err(End::Fatal)?;
             registry.admit_database(config, backend, superuser, &request.database).map_err(End::Fatal)?;
         }
         self.open_session(request)?;

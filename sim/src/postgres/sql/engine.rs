@@ -206,6 +206,13 @@ impl Engine {
         self.roles.iter().find(|role| role.name == name)
     }
 
+    /// Changes a role's connection limit (-1: none), if there is such a role.
+    pub fn limit_role(&mut self, name: &str, limit: i32) {
+        if let Some(role) = self.roles.iter_mut().find(|role| role.name == name) {
+            role.connection_limit = limit;
+        }
+    }
+
     /// The connection limit of a database (-1: none), if there is such a database.
     #[must_use]
     pub fn database_limit(&self, name: &str) -> Option<i32> {
@@ -426,6 +433,7 @@ impl Engine {
     fn undo_to_start(&mut self, session: &mut Session) {
         self.undo(session.pid, 0);
         session.transaction.listens.clear();
+        session.transaction.role_limits.clear();
         session.transaction.notifies.clear();
         session.cursors.retain(|_, cursor| cursor.hold && !cursor.fresh);
         session.settings.rollback();
@@ -546,6 +554,9 @@ impl Engine {
         }
         for (channel, listen) in std::mem::take(&mut session.transaction.listens) {
             self.listen(session, channel, listen);
+        }
+        for (role, limit) in std::mem::take(&mut session.transaction.role_limits) {
+            self.limit_role(&role, limit);
         }
         for (channel, payload) in std::mem::take(&mut session.transaction.notifies) {
             let key = (session.database.clone(), channel);
@@ -684,6 +695,7 @@ impl Engine {
             settings: session.settings.mark(),
             xid: None,
             listens: session.transaction.listens.len(),
+            role_limits: session.transaction.role_limits.len(),
             notifies: session.transaction.notifies.len(),
             read_only: session.transaction.read_only,
             cursors: session.cursors.keys().cloned().collect(),
@@ -723,6 +735,7 @@ impl Engine {
     fn undo_savepoint(&mut self, session: &mut Session, savepoint: &Savepoint) {
         self.undo(session.pid, savepoint.undo);
         session.transaction.listens.truncate(savepoint.listens);
+        session.transaction.role_limits.truncate(savepoint.role_limits);
         session.transaction.notifies.truncate(savepoint.notifies);
         session.cursors.retain(|name, _| savepoint.cursors.contains(name));
         if session.transaction.made_relations {

@@ -62,6 +62,7 @@ pub(super) struct Savepoint {
     /// The subtransaction's id, once it wrote.
     pub(super) xid: Option<Xid>,
     pub(super) listens: usize,
+    pub(super) role_limits: usize,
     pub(super) notifies: usize,
     pub(super) read_only: bool,
     pub(super) cursors: BTreeSet<String>,
@@ -92,6 +93,8 @@ pub(super) struct Transaction {
     pub(super) made_relations: bool,
     /// LISTEN (true) and UNLISTEN; None: all channels.
     pub(super) listens: Vec<(Option<String>, bool)>,
+    /// Connection limits of roles, to be changed by the commit.
+    pub(super) role_limits: Vec<(String, i32)>,
     pub(super) notifies: Vec<(String, String)>,
 }
 
@@ -111,6 +114,7 @@ impl Default for Transaction {
             command: 0,
             made_relations: false,
             listens: Vec::new(),
+            role_limits: Vec::new(),
             notifies: Vec::new(),
         }
     }

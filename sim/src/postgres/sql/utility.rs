@@ -80,6 +80,11 @@ pub(super) enum Utility {
         user: Option<String>,
     },
     SetConstraintsAll,
+    /// `ALTER ROLE … CONNECTION LIMIT`
+    LimitRole {
+        role: String,
+        limit: i32,
+    },
     Show(String),
     ShowAll,
     Reset(String),
@@ -392,6 +397,20 @@ impl<'a> Reader<'a> {
         Ok(Utility::Set { local, name, value: SetValue::Values(values) })
     }
 
+    /// `ROLE name [WITH] CONNECTION LIMIT n`; nothing of any other ALTER.
+    fn limit_role(&mut self) -> Option<Utility> {
+        if !self.accept("role") && !self.accept("user") {
+            return None;
+        }
+        let role = self.name().ok()?;
+        let _ = self.accept("with");
+        if !self.accept("connection") || !self.accept("limit") {
+            return None;
+        }
+        let limit = self.literal().ok()?.parse().ok()?;
+        (self.at == self.tokens.len()).then_some(Utility::LimitRole { role, limit })
+    }
+
     /// The name of a setting after SHOW or RESET.
     fn setting(&mut self) -> Parsed<String> {
         if self.accept("time") {
@@ -468,6 +487,10 @@ pub(super) fn parse(
             Utility::Transaction(TransactionCommand::Release(reader.name()?))
         }
         "set" => reader.set()?,
+        "alter" => match reader.limit_role() {
+            Some(limit) => limit,
+            None => return Ok(None),
+        },
         "show" => {
             if reader.accept("all") {
                 Utility::ShowAll

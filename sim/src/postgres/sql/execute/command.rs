@@ -122,6 +122,23 @@ impl Engine {
                 tag("SET")
             }
             Utility::SetConstraintsAll => tag("SET CONSTRAINTS"),
+            Utility::LimitRole { role, limit } => {
+                self.writable(session, host, "ALTER ROLE", false)?;
+                if *limit < -1 {
+                    let message = format!("invalid connection limit: {limit}");
+                    return Err(PgError::error(SqlState::INVALID_PARAMETER_VALUE, message).into());
+                }
+                if self.role(role).is_none() {
+                    let message = format!("role \"{role}\" does not exist");
+                    return Err(PgError::error(SqlState::UNDEFINED_OBJECT, message).into());
+                }
+                if !session.superuser() {
+                    return Err(PgError::error(SqlState::INSUFFICIENT_PRIVILEGE, "permission denied").into());
+                }
+                self.assign_xid(session);
+                session.transaction.role_limits.push((role.clone(), *limit));
+                tag("ALTER ROLE")
+            }
             Utility::Show(name) => {
                 let value = session.settings.examine(name, session.superuser())?;
                 let columns = one_text_column(session.settings.canonical_name(name).unwrap_or(name));
