@@ -135,6 +135,8 @@ impl Judge for QuiescentCapacity {
 
 #[cfg(test)]
 mod tests {
+    use poolproof_sim::postgres::event::Lifecycle;
+
     use super::super::testing::*;
     use super::META;
     use crate::pool::PoolErrorKind;
@@ -198,6 +200,13 @@ mod tests {
         };
         run("53300").is_innocent();
         run("28P01").violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_server_that_takes_no_sessions_is_no_fault_of_the_pool() {
+        let mut case = Case::new();
+        case.at(5).lifecycle(Lifecycle::ShuttingDown).at(10).phase(Phase::Capacity).asks(1).dial(1);
+        case.at(15).dial_fails(1).fails(1, PoolErrorKind::Connect).phase(Phase::Closing).is_innocent();
     }
 
     #[test]

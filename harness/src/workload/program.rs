@@ -184,11 +184,14 @@ impl Effect {
     /// with no transaction command unless someone wants to be clever.
     fn of(text: &str) -> Effect {
         text.split(';').fold(Effect::Keeps, |effect, statement| {
-            let mut words = statement.split_whitespace().map(str::to_ascii_lowercase);
-            match (words.next().as_deref(), words.next().as_deref()) {
-                (Some("begin"), _) | (Some("start"), Some("transaction")) => Effect::Begins,
-                (Some("rollback"), Some("to")) => effect,
-                (Some("commit" | "end" | "rollback" | "abort"), _) => Effect::Ends,
+            let words: Vec<String> = statement.split_whitespace().map(str::to_ascii_lowercase).collect();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            match words.as_slice() {
+                ["begin", ..] | ["start", "transaction", ..] => Effect::Begins,
+                ["rollback", "to", ..] => effect,
+                // The next transaction begins at once.
+                ["commit" | "end" | "rollback" | "abort", .., "and", "chain"] => Effect::Begins,
+                ["commit" | "end" | "rollback" | "abort", ..] => Effect::Ends,
                 _ => effect,
             }
         })
@@ -371,6 +374,10 @@ mod tests {
             ("COMMIT", Effect::Ends),
             ("BEGIN; SELECT 1; END", Effect::Ends),
             ("BEGIN; SAVEPOINT a; ROLLBACK TO a", Effect::Begins),
+            ("COMMIT AND CHAIN", Effect::Begins),
+            ("rollback work and chain;", Effect::Begins),
+            ("COMMIT AND NO CHAIN", Effect::Ends),
+            ("COMMIT AND CHAIN; COMMIT", Effect::Ends),
             ("SELECT 1", Effect::Keeps),
             ("", Effect::Keeps),
         ] {

@@ -356,7 +356,7 @@ impl Driver {
     }
 
     async fn start_server(&self) {
-        self.world.primary.start();
+        self.world.primary.start().expect("it was stopped");
         self.world.ready().await;
     }
 
