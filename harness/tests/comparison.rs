@@ -5,19 +5,9 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// `POOLPROOF_UPDATE_README=1 cargo test --test comparison` writes it anew.
+/// `POOLPROOF_UPDATE_README=1 cargo test --test comparison -- --ignored` writes it anew.
 #[test]
-#[cfg_attr(
-    not(all(
-        feature = "bb8",
-        feature = "deadpool",
-        feature = "mobc",
-        feature = "sqlx",
-        feature = "fast_pool",
-        feature = "qp"
-    )),
-    ignore = "the comparison is of every pool"
-)]
+#[ignore = "runs every scenario once more, with every pool: ci/check does it, and `cargo test --test comparison -- --ignored`"]
 fn the_readme_compares_the_pools_as_they_are() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let path = root.join("README.md");

@@ -80,7 +80,7 @@ fn gives(from: &str, to: &str, code: &str, at: &str) {
     assert!(SHORTEST.contains(from), "the file has no {from}");
     let text = SHORTEST.replacen(from, to, 1);
     let names = Names {
-        invariants: &["recovery", "demand"],
+        invariants: &["recovery", "demand", "effects", "deadline"],
         pools: &["bb8"],
         capabilities: &["idle_timeout"],
         figures: &["peak_connections", "wait.worst", "errors.*"],
