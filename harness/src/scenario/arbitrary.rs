@@ -1,5 +1,6 @@
 //! Any valid scenario, for proptest: what the parser can yield, no more.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -456,8 +457,9 @@ fn comparison() -> impl Strategy<Value = Comparison> {
 }
 
 fn expect() -> impl Strategy<Value = Expect> {
-    let value = prop_oneof![millis(900_000).prop_map(BoundValue::Within), (0u64..100).prop_map(BoundValue::AtMost),];
-    let bounds = btree_map(select(vec!["recovery", "bounded-bypass", "deadline"]), value, 0..3);
+    let within = (select(vec!["recovery", "deadline"]), millis(900_000).prop_map(BoundValue::Within));
+    let at_most = (Just("bounded-bypass"), (0u64..100).prop_map(BoundValue::AtMost));
+    let bounds = vec(prop_oneof![within, at_most], 0..4).prop_map(BTreeMap::from_iter);
     let pool = || select(vec!["bb8", "deadpool"]).prop_map(str::to_owned);
     let excuse = (select(vec!["demand", "no-stall"]), option::of(pool()), text());
     let known = (pool(), select(vec!["<=0.9.1", ">=0.8, <0.9", "*"]), select(vec!["demand", "effects"]), line());

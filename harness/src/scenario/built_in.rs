@@ -34,6 +34,7 @@ pub const FILES: &[(&str, &str)] = files! {
     "faults/lifetime_herd.toml"
     "faults/lifetime_hours.toml"
     "faults/long_timeline_query.toml"
+    "faults/no_timeouts.toml"
     "faults/panic_in_actor.toml"
     "faults/server_crash.toml"
     "faults/server_restart_fast.toml"
