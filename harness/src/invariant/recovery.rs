@@ -266,7 +266,7 @@ mod tests {
         let mut case = outage(&scenario(), 8_200);
         case.is_innocent();
         let back = case.figures.comebacks[0];
-        assert_eq!((back.outage.as_millis(), back.first_success.map_or(0, |time| time.as_millis())), (3_000, 202));
+        assert_eq!((back.outage.as_millis(), back.first_success.map_or(0, |time| time.as_millis())), (3_000, 102));
     }
 
     /// Three minutes after an outage in which `each` happens every second.

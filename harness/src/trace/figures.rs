@@ -102,13 +102,14 @@ pub struct Comeback {
     pub at: Duration,
     /// How long it had not been.
     pub outage: Duration,
-    /// Whether anybody asked for a connection or sent a statement after it, before the next fault.
-    pub asked: bool,
-    /// From then to the end of the first statement begun after it.
+    /// When somebody first asked for a connection or sent a statement after it, before the next fault; when somebody waited
+    /// already, that moment itself.
+    pub asked: Option<Duration>,
+    /// From when somebody asked to the end of the first statement begun after that moment.
     pub first_success: Option<Duration>,
     /// From then to the last failed acquire or broken statement before the next fault; zero when there was none.
     pub full_capacity: Duration,
-    /// From then to the first moment without a waiting acquire, a dial or a blocked backend.
+    /// From when somebody asked to the first moment without a waiting acquire, a dial or a blocked backend.
     pub quiet: Option<Duration>,
 }
 
@@ -136,15 +137,15 @@ impl Came {
     }
 }
 
-/// How the world came back, over all outages of a run after which somebody asked for something: the worst of each. `None`
-/// when there was no such outage.
+/// How the world came back, over all outages of a run after which somebody asked for something: the worst of each, from when
+/// somebody asked. `None` when there was no such outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recovery {
-    /// From then to the first success.
+    /// To the first success.
     pub first_success: Option<Came>,
-    /// From then to the last failure.
+    /// To the last failure, from when the world was whole again.
     pub full_capacity: Option<Duration>,
-    /// From then to a quiet server.
+    /// To a quiet server.
     pub quiet: Option<Came>,
 }
 
@@ -238,8 +239,8 @@ impl Figures {
                         && view.is_healthy()
                         && event.at.saturating_sub(view.took) >= last.at
                     {
-                        last.asked = true;
-                        last.first_success = Some(event.at - last.at);
+                        let asked = *last.asked.get_or_insert(event.at.saturating_sub(view.took));
+                        last.first_success = Some(event.at.saturating_sub(asked));
                     }
                 }
                 SqlResult::Error(code) => {
@@ -257,7 +258,7 @@ impl Figures {
             What::Job { change: JobChange::Put { .. }, .. } => self.jobs += 1,
             What::Job { change: JobChange::Done, .. } => self.jobs_done += 1,
             What::ActorStart { .. } => self.actors += 1,
-            What::AcquireStart { .. } => self.asked(view),
+            What::AcquireStart { .. } => self.asked(event.at, view),
             What::ActorEnd { end: ActorEnd::GivenUp, .. } => self.given_up = true,
             What::Phase(Phase::Healing) => self.fault_phase = event.at,
             What::FaultBegin { .. }
@@ -295,11 +296,11 @@ impl Figures {
         }
     }
 
-    fn asked(&mut self, view: &View) {
+    fn asked(&mut self, at: Duration, view: &View) {
         if view.is_healthy()
             && let Some(last) = self.comebacks.last_mut()
         {
-            last.asked = true;
+            last.asked.get_or_insert(at);
         }
     }
 
@@ -316,7 +317,7 @@ impl Figures {
         if view.is_healthy()
             && let Some(last) = self.comebacks.last_mut()
         {
-            last.asked = true;
+            last.asked.get_or_insert(last.at);
             last.full_capacity = at.saturating_sub(last.at);
             last.quiet = None;
         }
@@ -335,7 +336,7 @@ impl Figures {
                     self.comebacks.push(Comeback {
                         at,
                         outage: at.saturating_sub(since),
-                        asked: view.totals.waiting > 0,
+                        asked: (view.totals.waiting > 0).then_some(at),
                         first_success: None,
                         full_capacity: Duration::ZERO,
                         quiet: None,
@@ -355,7 +356,7 @@ impl Figures {
         {
             let totals = &view.totals;
             if totals.waiting == 0 && totals.dialling == 0 && totals.blocked == 0 && last.first_success.is_some() {
-                last.quiet = Some(at - last.at);
+                last.quiet = Some(at.saturating_sub(last.asked.unwrap_or(last.at)));
             }
         }
     }
@@ -396,7 +397,7 @@ impl Figures {
     /// How the world came back, over all outages: the worst of each. An outage after which nobody asked is left out.
     #[must_use]
     pub fn recovery(&self) -> Recovery {
-        let asked = || self.comebacks.iter().filter(|back| back.asked);
+        let asked = || self.comebacks.iter().filter(|back| back.asked.is_some());
         Recovery {
             first_success: asked().map(|back| Came::of(back.first_success)).max(),
             full_capacity: asked().map(|back| back.full_capacity).max(),
@@ -548,10 +549,14 @@ mod tests {
         case.at(10).asks(1).open(1).gets(1, 1);
         outage(&mut case, 1_000);
         case.at(1_200).sql(1, 1, "x").at(1_210).sql_ends(1, 1, SqlResult::Ok);
-        assert_eq!(case.figures.recovery().first_success, Some(Came::After(Duration::from_millis(110))));
+        assert_eq!(
+            case.figures.recovery().first_success,
+            Some(Came::After(Duration::from_millis(10))),
+            "nobody asked before"
+        );
         // Nobody asks after this one.
         outage(&mut case, 2_000);
-        assert_eq!(case.figures.get("recovery.first_success"), Some(0.11));
+        assert_eq!(case.figures.get("recovery.first_success"), Some(0.01));
         outage(&mut case, 3_000);
         case.at(3_200).asks(2).at(3_300).fails(2, PoolErrorKind::Timeout);
         assert_eq!(case.figures.recovery().first_success, Some(Came::Never));

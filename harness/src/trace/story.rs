@@ -532,7 +532,7 @@ fn end(out: &mut String, expected: &[ErrorCheck], figures: &Figures, violations:
     };
     let _ = writeln!(out, "wait for a lease: {}; statement: {}", times(&figures.waits), times(&figures.statements));
     for back in figures.comebacks.iter().take(3) {
-        let first = back.first_success.map_or("never".to_owned(), |time| format!("after {}", exact(time)));
+        let first = back.first_success.map_or("never".to_owned(), |time| format!("after {} of asking", exact(time)));
         let quiet = back.quiet.map_or("never".to_owned(), |time| format!("after {}", exact(time)));
         let last = match back.full_capacity {
             Duration::ZERO => "none".to_owned(),
