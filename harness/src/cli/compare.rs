@@ -97,9 +97,9 @@ fn recovery<S: serde::Serializer>(recovery: &Option<Came>, serializer: S) -> std
 }
 
 pub(super) fn compare(engine: &Engine, args: &CompareArgs) -> Result<Code> {
-    let files = files::read_all(engine, &args.paths)?;
-    let adapters = pools(engine, &args.pools.names)?;
-    let asked = !args.pools.names.is_empty();
+    let files = files::read_all(engine, &args.runs.paths)?;
+    let adapters = pools(engine, &args.runs.pools.names)?;
+    let asked = !args.runs.pools.names.is_empty();
     let (chosen, left_out): (Vec<&ScenarioFile>, Vec<&ScenarioFile>) =
         files.iter().partition(|file| asked || is_about(file, &adapters));
     if chosen.is_empty() {
@@ -109,10 +109,10 @@ pub(super) fn compare(engine: &Engine, args: &CompareArgs) -> Result<Code> {
     let wanted = |file, adapter| asked || is_about(file, std::slice::from_ref(adapter));
     for file in &chosen {
         for adapter in adapters.iter().filter(|adapter| wanted(file, adapter)) {
-            pairs.add(file, Arc::clone(adapter), &args.seeds);
+            pairs.add(file, Arc::clone(adapter), &args.runs.seeds);
         }
     }
-    let pairs = pairs.carry_out(engine, &Plan { jobs: args.jobs, limits: &args.limits })?;
+    let pairs = pairs.carry_out(engine, &Plan { jobs: args.runs.jobs, limits: &args.limits })?;
     if let Some(bug) = pairs.iter().flat_map(|pair| &pair.runs).find_map(|told| told.bug.clone()) {
         return Err(Failure::Bug(bug));
     }

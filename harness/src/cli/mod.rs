@@ -82,6 +82,21 @@ Examples:
   poolproof run scenarios/faults/server_restart_fast.toml --pool bb8 --seed 7 --trace a.jsonl
   poolproof run --seeds 1..1000 --jobs 2 --json > results.json")]
 struct RunArgs {
+    #[command(flatten)]
+    runs: Runs,
+    /// Write the full trace as JSON lines; a folder takes those of all runs
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    limits: RunLimits,
+}
+
+/// What is run: scenarios with pools, over seeds.
+#[derive(Debug, Args)]
+struct Runs {
     /// Scenario files, and folders with them
     #[arg(default_value = "scenarios")]
     paths: Vec<PathBuf>,
@@ -92,14 +107,6 @@ struct RunArgs {
     /// Runs at once [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// Write the full trace as JSON lines; a folder takes those of all runs
-    #[arg(long, value_name = "FILE")]
-    trace: Option<PathBuf>,
-    /// Print the results as JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    limits: RunLimits,
 }
 
 #[derive(Debug, Args)]
@@ -127,16 +134,8 @@ Examples:
 
 A cell's figures are the worst over its seeds.")]
 struct CompareArgs {
-    /// Scenario files, and folders with them
-    #[arg(default_value = "scenarios")]
-    paths: Vec<PathBuf>,
     #[command(flatten)]
-    pools: Pools,
-    #[command(flatten)]
-    seeds: Seeds,
-    /// Runs at once [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    jobs: Option<u16>,
+    runs: Runs,
     /// Print the comparison as JSON
     #[arg(long, conflicts_with = "markdown")]
     json: bool,

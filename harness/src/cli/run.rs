@@ -18,18 +18,18 @@ use crate::trace::figures::NAMES;
 use crate::verdict::{Outcome, Verdict};
 
 pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
-    let files = files::read_all(engine, &args.paths)?;
+    let files = files::read_all(engine, &args.runs.paths)?;
     let mut pairs = Pairs::default();
     for file in &files {
-        for adapter in pools_of(engine, &args.pools.names, file)? {
-            pairs.add(file, adapter, &args.seeds);
+        for adapter in pools_of(engine, &args.runs.pools.names, file)? {
+            pairs.add(file, adapter, &args.runs.seeds);
         }
     }
     let runs = pairs.runs();
     if let Some(path) = &args.trace {
         pairs.trace(path)?;
     }
-    let pairs = pairs.carry_out(engine, &Plan { jobs: args.jobs, limits: &args.limits })?;
+    let pairs = pairs.carry_out(engine, &Plan { jobs: args.runs.jobs, limits: &args.limits })?;
     let results: Vec<(&Pair<'_>, Judged)> = pairs.iter().map(|pair| (pair, pair.judged())).collect();
     let mut out = anstream::stdout().lock();
     if args.json {
