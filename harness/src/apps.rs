@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use poolproof_sim::net::Host;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -16,15 +15,14 @@ use crate::scenario::model;
 use crate::trace::event::{PoolId, ProcessId};
 use crate::trace::{Recorder, What};
 use crate::workload::{Launcher, ProcessContext, Processes, Traffic, WorldHooks};
-use crate::world::SimWorld;
-use crate::world::sim::HostDialer;
+use crate::world::{Machine, World};
 
 /// How long a supervisor waits before it starts a process again whose pool could not be built.
 const SUPERVISOR_PAUSE: Duration = Duration::from_secs(1);
 
 /// All processes of a run.
 pub struct Apps {
-    world: Arc<SimWorld>,
+    world: Arc<dyn World>,
     adapter: Arc<dyn Adapter>,
     recorder: Recorder,
     processes: Arc<Processes>,
@@ -57,7 +55,7 @@ impl Drop for Restart {
 struct Occupant {
     id: ProcessId,
     since: Instant,
-    host: Host,
+    machine: Arc<dyn Machine>,
     alive: Arc<AtomicBool>,
 }
 
@@ -65,7 +63,7 @@ impl Apps {
     /// No process yet.
     #[must_use]
     pub fn new(
-        world: Arc<SimWorld>,
+        world: Arc<dyn World>,
         adapter: Arc<dyn Adapter>,
         recorder: Recorder,
         processes: Arc<Processes>,
@@ -77,7 +75,7 @@ impl Apps {
 
     /// Starts every process of every app, in the order of the file, and waits for their pools.
     pub async fn start_all(&self) {
-        let scenario = Arc::clone(&self.world.scenario);
+        let scenario = Arc::clone(self.world.scenario());
         for (app, settings) in &scenario.apps {
             for seat in 0..settings.processes.fixed() {
                 self.start(app, seat).await;
@@ -88,24 +86,25 @@ impl Apps {
     /// Starts a process: builds its pool, again and again as a supervisor would, until that succeeds or the process is
     /// killed.
     pub async fn start(&self, app: &str, seat: u32) -> Option<Arc<ProcessContext>> {
-        let settings = self.world.scenario.apps.get(app)?;
+        let settings = self.world.scenario().apps.get(app)?;
         // What comes after the traffic (the probe of capacity, the closing) must find all processes that there will be.
         while !self.frozen.load(Ordering::Relaxed) {
             let id = self.recorder.next_process();
             let alive = Arc::new(AtomicBool::new(true));
-            let host = {
+            let machine = {
                 let mut seats = self.seats.lock();
-                let host = self.world.respawn(app, seat);
-                let occupant = Occupant { id, since: Instant::now(), host: host.clone(), alive: Arc::clone(&alive) };
+                let machine = self.world.machine(app, seat);
+                let (since, alive) = (Instant::now(), Arc::clone(&alive));
+                let occupant = Occupant { id, since, machine: Arc::clone(&machine), alive };
                 seats.insert((app.to_owned(), seat), occupant);
-                host
+                machine
             };
             let name: Arc<str> = Arc::from(app);
             self.recorder.record(What::ProcessStart { process: id, app: Arc::clone(&name), seat });
 
-            let dialer = Arc::new(HostDialer::new(host, &self.world, Arc::clone(&alive)));
+            let dialer = machine.dialer(Arc::clone(&alive));
             let config = self.world.driver_config(app, &settings.user);
-            let (recorder, script) = (self.recorder.clone(), Arc::clone(&self.world.script));
+            let (recorder, script) = (self.recorder.clone(), Arc::clone(self.world.script()));
             let connector_for = move |pool: PoolId| {
                 let connector = Connector::new(config.clone(), dialer.clone(), recorder.clone(), pool);
                 connector.scripted(Arc::clone(&script))
@@ -179,7 +178,7 @@ impl Apps {
         };
         for occupant in unready.into_values() {
             occupant.alive.store(false, Ordering::Relaxed);
-            occupant.host.kill_sockets();
+            occupant.machine.kill_sockets();
             self.recorder.record(What::ProcessEnd { process: occupant.id });
         }
     }
@@ -211,9 +210,9 @@ impl Apps {
         occupant.alive.store(false, Ordering::Relaxed);
         // The sockets first: what the pool does when it is dropped must not reach the server.
         if power_loss {
-            occupant.host.power_off();
+            occupant.machine.power_off();
         } else {
-            occupant.host.kill_sockets();
+            occupant.machine.kill_sockets();
         }
         if let Some(process) = traffic.abort_process(occupant.id) {
             drop(process.take_memory());

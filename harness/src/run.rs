@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use poolproof_sim::postgres::event::{Observer, ServerEvent};
+use poolproof_sim::runtime::Failure;
 use tokio::time::{Instant, timeout};
 
 use crate::apps::Apps;
@@ -16,16 +17,17 @@ use crate::pool::{Adapter, version_text};
 use crate::report::Told;
 use crate::scenario::model::{PoolSettings, Scenario, SqlCheck};
 use crate::trace::event::Phase;
-use crate::trace::recorder::{Options, Watch};
+use crate::trace::recorder::{Finished, Options, Watch};
 use crate::trace::story::Head;
 use crate::trace::view::PoolView;
 use crate::trace::{Recorder, What};
 use crate::verdict::{self, RunReport, Verdict};
 use crate::workload::{Launcher, Probe, ProcessContext, Processes, Traffic, WorldHooks};
-use crate::world::SimWorld;
 use crate::world::faults::{Target, Teller};
 use crate::world::schedule::play;
+use crate::world::sentence;
 use crate::world::sim::{LateObserver, boot_bound};
+use crate::world::{SimWorld, World};
 
 /// How long the capacity phase waits for `max_size` leases, the time that dials of a pool may take to be noticed included.
 const CAPACITY_BOUND: Duration = Duration::from_secs(60);
@@ -66,19 +68,40 @@ pub fn run(spec: &RunSpec, out: Option<Box<dyn io::Write + Send>>) -> Told {
     let moved = spec.clone();
     let ran = poolproof_sim::runtime::run(spec.seed, async move || {
         let options = Options { watch: Some(Watch::new(&moved.scenario, capabilities)), out, keep: false };
-        let driven = drive(&moved, options).await?;
-        let finished = driven.recorder.finish().map_err(|error| format!("the trace could not be written: {error}"))?;
-        Ok::<_, String>((finished, driven.wrong_sql, driven.mistakes))
+        finish(drive(&moved, options).await?)
     });
-    let (finished, wrong_sql, mistakes) = match ran {
-        Ok(Ok((Some(finished), wrong_sql, mistakes))) => (finished, wrong_sql, mistakes),
-        Ok(Ok((None, ..))) => return Told::bug(spec.seed, "the run was not watched"),
+    tell(spec, ran)
+}
+
+/// A run that was driven and whose trace is complete.
+pub(crate) struct Finish {
+    finished: Finished,
+    wrong_sql: Vec<String>,
+    mistakes: Vec<String>,
+}
+
+/// Ends the trace.
+///
+/// # Errors
+/// The trace could not be written, or nobody watched.
+pub(crate) fn finish(driven: Driven) -> Result<Finish, String> {
+    let Driven { recorder, wrong_sql, mistakes } = driven;
+    let finished = recorder.finish().map_err(|error| format!("the trace could not be written: {error}"))?;
+    let finished = finished.ok_or("the run was not watched")?;
+    Ok(Finish { finished, wrong_sql, mistakes })
+}
+
+/// What is told of a run that ended so.
+pub(crate) fn tell(spec: &RunSpec, ran: Result<Result<Finish, String>, Failure>) -> Told {
+    let Finish { finished, wrong_sql, mistakes } = match ran {
+        Ok(Ok(finish)) => finish,
         Ok(Err(reason)) => {
             let report = RunReport::unknown(spec.seed, reason.clone());
             return Told { report, story: format!("{reason}\n"), bug: None };
         }
         Err(failure) => return Told::bug(spec.seed, failure.to_string()),
     };
+    let (name, version) = (spec.adapter.name(), version_text(&*spec.adapter));
     let mut report = RunReport::judged(spec.seed, &finished.violations, finished.figures, wrong_sql);
     if !mistakes.is_empty() {
         report.verdict = Verdict::Unknown { reason: mistakes.join("; ") };
@@ -90,7 +113,7 @@ pub fn run(spec: &RunSpec, out: Option<Box<dyn io::Write + Send>>) -> Told {
     Told { report, story, bug: None }
 }
 
-/// Drives one run, on the thread of a run: see [`poolproof_sim::runtime`].
+/// Drives one run in the simulated world, on the thread of a run: see [`poolproof_sim::runtime`].
 ///
 /// # Errors
 /// The server's refusal of the scenario's settings or of its `sql`, as a sentence.
@@ -100,12 +123,23 @@ pub async fn drive(spec: &RunSpec, options: Options) -> Result<Driven, String> {
     let world = SimWorld::new(scenario, spec.seed, observer.clone()).map_err(|error| error.to_string())?;
     timeout(boot_bound(scenario), world.ready()).await.map_err(|_| "the servers did not start".to_owned())?;
 
+    Ok(drive_in(world, &observer, spec, options).await)
+}
+
+/// Drives one run in a world whose servers are ready. They tell `observer` what happens.
+pub async fn drive_in(
+    world: Arc<dyn World>,
+    observer: &LateObserver<Recorder>,
+    spec: &RunSpec,
+    options: Options,
+) -> Driven {
+    let scenario = &spec.scenario;
     // Time zero. From here on everything is told.
     let origin = Instant::now();
     let recorder = Recorder::new(options);
     observer.set(recorder.clone());
-    for site in world.sites() {
-        recorder.server_event(site.server.name(), ServerEvent::Lifecycle(site.server.lifecycle()));
+    for server in world.servers() {
+        recorder.server_event(sentence::name(*server), ServerEvent::Lifecycle(world.lifecycle(*server)));
     }
     let panics = recorder.clone();
     poolproof_sim::runtime::on_panic(move |text| {
@@ -141,12 +175,15 @@ pub async fn drive(spec: &RunSpec, options: Options) -> Result<Driven, String> {
     play(scenario, spec.seed, &target, origin).await;
     healing_phase(scenario, &recorder, &target).await;
     let live = processes.all();
-    capacity_phase(&recorder, &live).await;
+    capacity_phase(&recorder, &live, &*world).await;
     drop((traffic, apps));
     closing_phase(&recorder, &live, target).await;
     recorder.record(What::Phase(Phase::End));
-    let wrong_sql = scenario.expect.sql.iter().filter_map(|check| wrong_sql(&world, check)).collect();
-    Ok(Driven { recorder, wrong_sql, mistakes: teller.mistakes() })
+    let mut wrong = Vec::new();
+    for check in &scenario.expect.sql {
+        wrong.extend(wrong_sql(&*world, check).await);
+    }
+    Driven { recorder, wrong_sql: wrong, mistakes: teller.mistakes() }
 }
 
 /// A run that was driven to its end, and not yet judged.
@@ -160,9 +197,9 @@ pub struct Driven {
 }
 
 /// Runs a query of the scenario's expectations; a sentence if it does not return what it must.
-fn wrong_sql(world: &SimWorld, check: &SqlCheck) -> Option<String> {
+async fn wrong_sql(world: &dyn World, check: &SqlCheck) -> Option<String> {
     let SqlCheck { query, equals } = check;
-    match world.primary.server.query(query) {
+    match world.query(query).await {
         Err(error) => Some(format!("`{query}` must return {equals}, and fails: {error}")),
         Ok(rows) => match rows.as_slice() {
             [row] if row.len() == 1 => {
@@ -192,13 +229,13 @@ async fn healing_phase(scenario: &Scenario, recorder: &Recorder, target: &Target
     // the next phases.
     target.traffic.give_up();
     target.apps.freeze();
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(target.world.patience(SETTLE)).await;
     record_status(recorder, &target.apps.live());
 }
 
 /// Each pool is asked for all its leases at once. What applications leaked they never give back: that is left out. Those
 /// that get none ask again, as often as a connection that died silently may have cost an acquire, and once more.
-async fn capacity_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>]) {
+async fn capacity_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>], world: &dyn World) {
     recorder.record(What::Phase(Phase::Capacity));
     for process in processes {
         let Some((pool, handle)) = process.shared_pool() else { continue };
@@ -215,25 +252,26 @@ async fn capacity_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>]) 
             let mut probes: Vec<_> = (0..missing).map(|_| Probe::new(recorder.clone(), Arc::clone(process))).collect();
             let asking = probes.iter_mut().map(|probe| probe.acquire(pool, &*handle));
             // A pool without an acquire timeout may never answer.
-            let _ = timeout(CAPACITY_BOUND, futures_util::future::join_all(asking)).await;
+            let _ = timeout(world.patience(CAPACITY_BOUND), futures_util::future::join_all(asking)).await;
             held.extend(probes.into_iter().filter(Probe::holds));
             if held.len() == wanted as usize {
                 break;
             }
         }
     }
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(world.patience(SETTLE)).await;
     record_status(recorder, processes);
 }
 
 /// Pools are closed where they can be, and dropped. Afterwards nothing of them may be left.
 async fn closing_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>], target: Target) {
+    let world = Arc::clone(&target.world);
     recorder.record(What::Phase(Phase::Closing));
     for process in processes {
         let Some((id, pool)) = process.take_shared_pool() else { continue };
         if process.adapter.capabilities().close {
             recorder.record(What::PoolClosing { pool: id });
-            if timeout(CLOSE_BOUND, pool.close()).await.is_ok() {
+            if timeout(world.patience(CLOSE_BOUND), pool.close()).await.is_ok() {
                 recorder.record(What::PoolClosed { pool: id });
             }
         }
@@ -244,11 +282,10 @@ async fn closing_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>], t
     for process in processes {
         drop(process.take_memory());
     }
-    let world = Arc::clone(&target.world);
     drop(target);
-    tokio::time::sleep(QUIET).await;
+    tokio::time::sleep(world.patience(QUIET)).await;
     let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    let left = alive.saturating_sub(world.tasks.alive() + world.net.own_tasks());
+    let left = alive.saturating_sub(world.tasks().alive() + world.other_tasks());
     recorder.record(What::TasksLeft { count: u32::try_from(left).unwrap_or(u32::MAX) });
     for process in processes {
         recorder.record(What::ProcessEnd { process: process.id });
@@ -266,7 +303,7 @@ fn record_status(recorder: &Recorder, processes: &[Arc<ProcessContext>]) {
 }
 
 /// What actors ask the world.
-fn hooks(world: &Arc<SimWorld>) -> WorldHooks {
+fn hooks(world: &Arc<dyn World>) -> WorldHooks {
     let (sessions, streams) = (Arc::clone(world), Arc::clone(world));
     WorldHooks { session: Box::new(move |pid| sessions.session(pid)), unread: Box::new(move |pid| streams.unread(pid)) }
 }

@@ -20,10 +20,10 @@ use crate::scenario::model::Scenario;
 use crate::trace::recorder::Options;
 use crate::trace::{Recorder, What};
 use crate::workload::{Processes, Traffic, WorldHooks};
-use crate::world::SimWorld;
 use crate::world::faults::{Target, Teller};
 use crate::world::schedule::play;
 use crate::world::sim::HostDialer;
+use crate::world::{SimWorld, World as _};
 
 /// Serves until Ctrl-C. `tell` gets one line for each thing that happens to the server.
 ///
@@ -156,9 +156,9 @@ fn target(world: &Arc<SimWorld>, teller: Teller) -> Target {
     let recorder = Recorder::new(Options::default());
     let processes = Arc::new(Processes::default());
     let hooks = Arc::new(WorldHooks { session: Box::new(|_| None), unread: Box::new(|_| 0) });
-    let apps = Arc::new(Apps::new(Arc::clone(world), adapter, recorder.clone(), Arc::clone(&processes), hooks));
+    let apps = Arc::new(Apps::new(Arc::clone(world) as _, adapter, recorder.clone(), Arc::clone(&processes), hooks));
     let traffic = Arc::new(Traffic::start(&world.scenario, 0, recorder, processes, Instant::now()));
-    Target { world: Arc::clone(world), apps, traffic, teller }
+    Target { world: Arc::clone(world) as _, apps, traffic, teller }
 }
 
 /// Tells of the server's life, and of sessions that come and go.

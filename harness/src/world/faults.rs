@@ -7,16 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use poolproof_sim::net::{self, FlowFilter, Host, Link, PortMode};
-use poolproof_sim::postgres::config as pg;
 use poolproof_sim::postgres::event::Lifecycle;
-use poolproof_sim::postgres::server::BackendInfo;
 use tokio_postgres::{Client, NoTls};
 
-use super::sentence;
-use super::sim::{PORT, SimWorld, Site, running};
+use super::{Backend, Done, LinkChange, PortMode, Undoing, World, sentence};
 use crate::apps::Apps;
-use crate::scenario::model::{BackendFilter, Direction, FaultAction, ManagerCall, ServerName, StopMode};
+use crate::scenario::model::{BackendFilter, FaultAction, ManagerCall, ServerName, StopMode};
 use crate::trace::What;
 use crate::workload::Traffic;
 
@@ -27,7 +23,7 @@ pub enum Undo {
     /// The link is the scenario's.
     Link,
     /// Segments arrive again.
-    Heal(Vec<(Host, Host)>),
+    Heal(Undoing),
     /// Connects are answered.
     Ports,
     /// The firewall is the scenario's.
@@ -42,7 +38,7 @@ pub enum Undo {
 #[derive(Clone)]
 pub struct Target {
     /// Servers and network.
-    pub world: Arc<SimWorld>,
+    pub world: Arc<dyn World>,
     /// Processes.
     pub apps: Arc<Apps>,
     /// Their actors.
@@ -107,9 +103,16 @@ impl OfFault {
     }
 
     /// `pg_ctl start`.
-    fn start(&self, site: &Site) {
-        if let Err(state) = site.start() {
-            self.effect(format!("pg_ctl start fails: {} is {}", sentence::name(site.name), state.as_str()));
+    async fn start(&self, world: &dyn World, server: ServerName) {
+        if let Err(why) = world.start(server).await {
+            self.effect(format!("pg_ctl start fails: {why}"));
+        }
+    }
+
+    /// What a world could not do at all leaves nothing to judge.
+    fn done(&self, done: Done) {
+        if let Err(why) = done {
+            self.mistake(why);
         }
     }
 }
@@ -144,99 +147,77 @@ impl Failure {
 
 impl Target {
     /// Begins a fault, by its place in the file. Gives what takes it back, and when, if it lasts.
-    pub fn begin(&self, fault: usize, action: &FaultAction) -> Option<(Undo, Option<Duration>)> {
+    pub async fn begin(&self, fault: usize, action: &FaultAction) -> Option<(Undo, Option<Duration>)> {
         let world = &self.world;
         let told = self.teller.of(fault);
         match action {
             FaultAction::ServerStop { server, mode } => {
-                let site = world.site(*server);
-                if site.server.lifecycle() == Lifecycle::Down {
+                if world.lifecycle(*server) == Lifecycle::Down {
                     told.effect(format!("pg_ctl stop fails: {} is down", sentence::name(*server)));
                     return None;
                 }
-                let (server, mode) = (site.server.clone(), stop_mode(*mode));
-                world.tasks.spawn(async move { server.stop(mode).await });
+                let (world, server, mode) = (Arc::clone(world), *server, *mode);
+                world.tasks().clone().spawn(async move { told.done(world.stop(server, mode).await) });
                 None
             }
             FaultAction::ServerStart { server } => {
-                told.start(world.site(*server));
+                told.start(&**world, *server).await;
                 None
             }
             FaultAction::ServerRestart { server, mode, down_for } => {
-                let (world, name, mode, down_for) = (Arc::clone(world), *server, stop_mode(*mode), *down_for);
-                world.tasks.clone().spawn(async move {
-                    let site = world.site(name);
-                    site.server.stop(mode).await;
+                let (world, server, mode, down_for) = (Arc::clone(world), *server, *mode, *down_for);
+                world.tasks().clone().spawn(async move {
+                    told.done(world.stop(server, mode).await);
                     tokio::time::sleep(down_for).await;
-                    told.start(site);
+                    told.start(&*world, server).await;
                 });
                 None
             }
             FaultAction::ServerCrashBackend { server, filter } => {
-                let site = world.site(*server);
                 let one = BackendFilter { count: filter.count.or(Some(1)), ..filter.clone() };
-                let backends = self.select(site, &one);
-                told.found(backends.len(), one.count, "backend");
-                for backend in backends {
-                    site.server.kill_backend(backend.pid);
+                for backend in self.select(&told, *server, &one).await {
+                    told.done(world.kill_backend(*server, backend.pid).await);
                 }
                 None
             }
             FaultAction::ServerKill { server, down_for } => {
-                let site = world.site(*server);
-                if site.server.lifecycle() == Lifecycle::Down {
+                if world.lifecycle(*server) == Lifecycle::Down {
                     told.effect(format!("{} was down already", sentence::name(*server)));
                 }
-                // The kernel closes a killed program's sockets; its own last words must not get out.
-                site.host().kill_sockets();
-                site.server.kill();
+                told.done(world.kill(*server).await);
                 self.start_later(told, *server, *down_for);
                 None
             }
             FaultAction::ServerPowerLoss { server, down_for } => {
-                let site = world.site(*server);
-                site.host().power_off();
-                site.server.power_loss();
+                told.done(world.power_loss(*server).await);
                 self.start_later(told, *server, *down_for);
                 None
             }
             FaultAction::ServerSlow { server, by, lasts } => {
-                world.site(*server).server.slow_down(*by);
+                told.done(world.slow_down(*server, *by).await);
                 Some((Undo::Slow(*server), *lasts))
             }
             FaultAction::ServerTerminate { server, filter } => {
-                let site = world.site(*server);
-                let backends = self.select(site, filter);
-                told.found(backends.len(), filter.count, "backend");
-                for backend in backends {
-                    site.server.terminate(backend.pid);
+                for backend in self.select(&told, *server, filter).await {
+                    told.done(world.terminate(*server, backend.pid).await);
                 }
                 None
             }
             FaultAction::ServerCancel { server, filter } => {
-                let site = world.site(*server);
-                let backends = self.select(site, filter);
-                told.found(backends.len(), filter.count, "backend");
-                for backend in backends {
-                    site.server.cancel(backend.pid);
+                for backend in self.select(&told, *server, filter).await {
+                    told.done(world.cancel(*server, backend.pid).await);
                 }
                 None
             }
             FaultAction::ServerPromote => {
-                if let Some(standby) = &world.standby
-                    && !standby.server.promote()
-                {
-                    let why = match standby.server.lifecycle() {
-                        Lifecycle::Down => "standby is down",
-                        _ => "standby is a primary already",
-                    };
+                if let Err(why) = world.promote().await {
                     told.effect(format!("pg_ctl promote fails: {why}"));
                 }
                 None
             }
             FaultAction::ServerSet { server, setting, value } => {
                 // The scenario's checks asked a server of the same version already.
-                if let Err(error) = world.site(*server).server.reload(setting, value) {
+                if let Err(error) = world.reload(*server, setting, value).await {
                     told.mistake(format!("the reload changes nothing: {error}"));
                 }
                 None
@@ -273,50 +254,33 @@ impl Target {
                 Some((Undo::Sessions(sessions), *lasts))
             }
             FaultAction::NetLatency { latency, jitter, lasts } => {
-                world.set_link(Link { latency: *latency, jitter: *jitter, ..world.link() });
+                world.change_link(LinkChange::Latency { latency: *latency, jitter: *jitter });
                 Some((Undo::Link, *lasts))
             }
             FaultAction::NetBandwidth { bytes_per_second, lasts } => {
-                world.set_link(Link { bandwidth: Some(*bytes_per_second), ..world.link() });
+                world.change_link(LinkChange::Bandwidth(*bytes_per_second));
                 Some((Undo::Link, *lasts))
             }
             FaultAction::NetPartition { app, direction, lasts } => {
-                let mut cut = Vec::new();
-                for client in world.hosts(app.as_deref()) {
-                    for site in world.sites() {
-                        let server = site.host();
-                        let (from, to, direction) = match direction {
-                            Direction::Both => (&client, &server, net::Direction::Both),
-                            Direction::ToServer => (&client, &server, net::Direction::AToB),
-                            Direction::ToApp => (&server, &client, net::Direction::AToB),
-                        };
-                        world.net.partition(from, to, direction);
-                        cut.push((from.clone(), to.clone()));
-                    }
-                }
-                Some((Undo::Heal(cut), *lasts))
+                Some((Undo::Heal(world.partition(app.as_deref(), *direction)), *lasts))
             }
             FaultAction::NetForget { older_than, app } => {
-                for filter in self.flows(*older_than, app.as_deref()) {
-                    world.net.forget_flows(&filter);
-                }
+                world.forget(app.as_deref(), *older_than);
                 None
             }
             FaultAction::NetReset { older_than, app } => {
-                for filter in self.flows(*older_than, app.as_deref()) {
-                    world.net.reset_flows(&filter);
-                }
+                world.reset(app.as_deref(), *older_than);
                 None
             }
             FaultAction::NetRefuse { lasts } => Some((self.ports(PortMode::Refuse), *lasts)),
-            FaultAction::NetLoseConnects { lasts } => Some((self.ports(PortMode::LoseSyn), *lasts)),
+            FaultAction::NetLoseConnects { lasts } => Some((self.ports(PortMode::LoseConnects), *lasts)),
             FaultAction::NetAcceptSilence { lasts } => Some((self.ports(PortMode::AcceptSilence), *lasts)),
             FaultAction::NetIdleFlowTimeout { timeout, lasts } => {
                 world.set_idle_flow_timeout(Some(*timeout));
                 Some((Undo::IdleFlowTimeout, *lasts))
             }
             FaultAction::DnsRepoint { to } => {
-                world.net.set_name(super::sim::NAME, &world.site(*to).host());
+                world.repoint(*to);
                 None
             }
             FaultAction::AppKill { app, process, older_than, restart_after } => {
@@ -329,7 +293,7 @@ impl Target {
                 None
             }
             FaultAction::Manager { call, how, lasts } => {
-                world.script.set(*call, Some(*how));
+                world.script().set(*call, Some(*how));
                 Some((Undo::Manager(*call), *lasts))
             }
             FaultAction::AppPowerLoss { app, process, restart_after } => {
@@ -340,21 +304,15 @@ impl Target {
     }
 
     /// Takes a fault back.
-    pub fn end(&self, undo: Undo) {
+    pub async fn end(&self, fault: usize, undo: Undo) {
         let world = &self.world;
         match undo {
-            Undo::Slow(server) => world.site(server).server.slow_down(Duration::ZERO),
-            Undo::Link => world.restore_link(),
-            Undo::Heal(cut) => {
-                for (a, b) in cut {
-                    world.net.heal(&a, &b);
-                }
-            }
-            Undo::Ports => {
-                let _ = self.ports(PortMode::Open);
-            }
-            Undo::Manager(call) => world.script.set(call, None),
-            Undo::IdleFlowTimeout => world.set_idle_flow_timeout(world.scenario.network.idle_flow_timeout),
+            Undo::Slow(server) => self.teller.of(fault).done(world.slow_down(server, Duration::ZERO).await),
+            Undo::Link => world.change_link(LinkChange::Restored),
+            Undo::Heal(heal) => heal(),
+            Undo::Ports => world.set_ports(PortMode::Open),
+            Undo::Manager(call) => world.script().set(call, None),
+            Undo::IdleFlowTimeout => world.set_idle_flow_timeout(None),
             Undo::Sessions(sessions) => {
                 for session in sessions {
                     // One that is still dialling or running its statement ends here; a finished one's client is the
@@ -369,21 +327,17 @@ impl Target {
     /// Makes the servers run again, whatever befell them: for the healing phase. A stop that is under way becomes a fast one,
     /// since a smart one waits for sessions that a pool may never let go.
     pub fn heal_servers(&self) {
-        for name in [ServerName::Primary, ServerName::Standby] {
-            if name == ServerName::Standby && self.world.standby.is_none() {
-                continue;
-            }
+        for name in self.world.servers() {
             let (world, teller) = (Arc::clone(&self.world), self.teller.clone());
-            world.tasks.clone().spawn(async move {
-                let site = world.site(name);
-                if site.server.lifecycle() == Lifecycle::ShuttingDown {
-                    let text = format!("{} is stopped fast, to be started again", sentence::name(name));
+            world.tasks().clone().spawn(async move {
+                if world.lifecycle(*name) == Lifecycle::ShuttingDown {
+                    let text = format!("{} is stopped fast, to be started again", sentence::name(*name));
                     teller.tell(What::FaultEffect { fault: None, text: text.into() });
-                    site.server.stop(pg::StopMode::Fast).await;
+                    let _down_or_on_its_way = world.stop(*name, StopMode::Fast).await;
                 }
                 // It may run already, or be on its way.
-                let _ = site.start();
-                running(&site.server).await;
+                let _ = world.start(*name).await;
+                world.running(*name).await;
             });
         }
     }
@@ -391,9 +345,9 @@ impl Target {
     fn start_later(&self, told: OfFault, server: ServerName, after: Option<Duration>) {
         let Some(after) = after else { return };
         let world = Arc::clone(&self.world);
-        world.tasks.clone().spawn(async move {
+        world.tasks().clone().spawn(async move {
             tokio::time::sleep(after).await;
-            told.start(world.site(server));
+            told.start(&*world, server).await;
         });
     }
 
@@ -414,7 +368,7 @@ impl Target {
             }
             let Some(after) = restart_after else { continue };
             let (apps, app, due) = (Arc::clone(&self.apps), app.to_owned(), self.apps.restart_due());
-            self.world.tasks.spawn(async move {
+            self.world.tasks().spawn(async move {
                 tokio::time::sleep(after).await;
                 apps.start(&app, seat).await;
                 drop(due);
@@ -423,38 +377,28 @@ impl Target {
     }
 
     fn ports(&self, mode: PortMode) -> Undo {
-        for site in self.world.sites() {
-            self.world.net.set_port_mode(&site.host(), PORT, mode);
-        }
+        self.world.set_ports(mode);
         Undo::Ports
     }
 
-    fn flows(&self, older_than: Option<Duration>, app: Option<&str>) -> Vec<FlowFilter> {
-        let mut filters = Vec::new();
-        for client in self.world.hosts(app) {
-            for site in self.world.sites() {
-                let filter = FlowFilter::all().between(&client, &site.host());
-                filters.push(match older_than {
-                    Some(age) => filter.older_than(age),
-                    None => filter,
-                });
-            }
-        }
-        filters
-    }
-
     /// The client backends that the filter means, the oldest first.
-    fn select(&self, site: &Site, filter: &BackendFilter) -> Vec<BackendInfo> {
-        let mut backends = site.server.backends();
+    async fn select(&self, told: &OfFault, server: ServerName, filter: &BackendFilter) -> Vec<Backend> {
+        let mut backends = match self.world.backends(server).await {
+            Ok(backends) => backends,
+            Err(why) => {
+                told.mistake(why);
+                return Vec::new();
+            }
+        };
         backends.retain(|backend| {
             filter.app.as_deref().is_none_or(|app| backend.application_name == app)
-                && filter.state.as_deref().is_none_or(|state| backend.state.as_str() == state)
-                && filter.older_than.is_none_or(|age| self.world.since(backend.backend_start) >= age)
+                && filter.state.as_deref().is_none_or(|state| backend.state == state)
+                && filter.older_than.is_none_or(|age| backend.age >= age)
         });
-        backends.sort_by_key(|backend| (backend.backend_start, backend.pid));
         if let Some(count) = filter.count {
             backends.truncate(count as usize);
         }
+        told.found(backends.len(), filter.count, "backend");
         backends
     }
 
@@ -469,20 +413,15 @@ impl Target {
         sql: Option<String>,
         came: impl Fn(Result<(), Failure>) + Send + Sync + 'static,
     ) -> Vec<tokio::task::JoinHandle<Vec<Client>>> {
-        let host = self.world.other_host(application);
-        let name = match server {
-            ServerName::Primary => "db-1",
-            ServerName::Standby => "db-2",
-        };
+        let way = self.world.visitor(server, application);
         let config = self.world.driver_config(application, user);
         let came = Arc::new(came);
         (0..count)
             .map(|_| {
-                let (host, config, sql, came) = (host.clone(), config.clone(), sql.clone(), Arc::clone(&came));
-                let tasks = self.world.tasks.clone();
-                self.world.tasks.spawn(async move {
-                    let options = net::SocketOptions::default();
-                    let stream = match host.connect(name, PORT, &options).await {
+                let (way, config, sql, came) = (Arc::clone(&way), config.clone(), sql.clone(), Arc::clone(&came));
+                let tasks = self.world.tasks().clone();
+                self.world.tasks().spawn(async move {
+                    let stream = match way.dial().await {
                         Ok(stream) => stream,
                         Err(error) => {
                             came(Err(Failure { code: None, text: error.to_string(), refused: true }));
@@ -507,13 +446,5 @@ impl Target {
                 })
             })
             .collect()
-    }
-}
-
-fn stop_mode(mode: StopMode) -> pg::StopMode {
-    match mode {
-        StopMode::Smart => pg::StopMode::Smart,
-        StopMode::Fast => pg::StopMode::Fast,
-        StopMode::Immediate => pg::StopMode::Immediate,
     }
 }

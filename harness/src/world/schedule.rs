@@ -58,14 +58,14 @@ pub async fn play(scenario: &Scenario, seed: u64, target: &Target, origin: Insta
         if next_end == Some(at)
             && let Some((_, (index, undo))) = ends.pop_first()
         {
-            end(scenario, target, index, undo);
+            end(scenario, target, index, undo).await;
             continue;
         }
         let Some(beginning) = beginnings.next() else { break };
         let action = &scenario.faults[beginning.index].action;
         tell(What::FaultBegin { index: beginning.index, text: sentence::begin(action).into() });
         begun += 1;
-        if let Some((undo, lasts)) = target.begin(beginning.index, action) {
+        if let Some((undo, lasts)) = target.begin(beginning.index, action).await {
             let over = lasts.map_or(Duration::MAX, |lasts| beginning.at + lasts);
             ends.insert((over, begun), (beginning.index, undo));
         }
@@ -73,12 +73,12 @@ pub async fn play(scenario: &Scenario, seed: u64, target: &Target, origin: Insta
     tokio::time::sleep_until(origin + until).await;
     tell(What::Phase(Phase::Healing));
     for (index, undo) in ends.into_values() {
-        end(scenario, target, index, undo);
+        end(scenario, target, index, undo).await;
     }
 }
 
-fn end(scenario: &Scenario, target: &Target, index: usize, undo: Undo) {
+async fn end(scenario: &Scenario, target: &Target, index: usize, undo: Undo) {
     let text: Arc<str> = sentence::end(&scenario.faults[index].action).into();
     target.teller.tell(What::FaultEnd { index, text });
-    target.end(undo);
+    target.end(index, undo).await;
 }

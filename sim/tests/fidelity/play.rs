@@ -4,7 +4,7 @@
 //! are, every backend waits for something, and who has an answer to come is seen to wait for a lock or for time. The observer
 //! is a superuser's session, so it takes a slot in both worlds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::io;
@@ -73,6 +73,9 @@ pub(crate) struct Player<W: World> {
     /// What the observer received since its last question.
     heard: Vec<Arrived>,
     arrived: Vec<(String, Arrived)>,
+    /// Whose answers the present step waits for, in the order in which they are to come. They are looked at in this order, so
+    /// that of what arrived between two looks it is the one that is told.
+    awaited: Vec<String>,
     names: Names,
     snapshot: Snapshot,
     transcript: String,
@@ -86,6 +89,7 @@ pub(crate) async fn play<W: World>(world: W, situation: &Situation) -> (Result<S
         observer: None,
         heard: Vec::new(),
         arrived: Vec::new(),
+        awaited: Vec::new(),
         names: Names::new(),
         snapshot: Snapshot::default(),
         transcript: String::new(),
@@ -102,7 +106,7 @@ pub(crate) async fn play<W: World>(world: W, situation: &Situation) -> (Result<S
 
 impl<W: World> Player<W> {
     async fn step(&mut self, step: &Step) -> Result<(), String> {
-        let mut in_order = false;
+        self.awaited.clear();
         match &step.kind {
             Kind::Connect { client, options } => self.connect(client, options).await?,
             Kind::Dial(client) => self.dial(client, None).await?,
@@ -121,7 +125,7 @@ impl<W: World> Player<W> {
             Kind::GoOnReading(client) => self.client(client)?.reads = true,
             Kind::Cancel { of, wrong_key } => self.cancel(of, *wrong_key).await?,
             Kind::Await(names) => {
-                in_order = true;
+                self.awaited.clone_from(names);
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 self.wait_for(&names).await?;
             }
@@ -134,7 +138,7 @@ impl<W: World> Player<W> {
             Kind::Server(what) => self.server(what).await?,
         }
         self.settle().await?;
-        self.tell(step, in_order);
+        self.tell(step);
         Ok(())
     }
 
@@ -293,7 +297,10 @@ impl<W: World> Player<W> {
         let mut timer = pin!(sleep_until(until));
         poll_fn(|cx| {
             let before = (self.arrived.len(), self.heard.len());
-            for (name, client) in &mut self.clients {
+            let mut clients: Vec<_> = self.clients.iter_mut().collect();
+            let place = |name: &String| self.awaited.iter().position(|awaited| awaited == name);
+            clients.sort_by_key(|(name, _)| place(name).unwrap_or(usize::MAX));
+            for (name, client) in clients {
                 for arrived in client.poll(cx) {
                     if let Some((pid, _)) = client.key {
                         self.names.know_pid(pid.into(), name);
@@ -361,14 +368,20 @@ impl<W: World> Player<W> {
         }
     }
 
-    /// Writes a step down.
-    fn tell(&mut self, step: &Step, in_order: bool) {
+    /// Writes a step down, client by client: by name, or after a wait in the order in which their answers began. What two
+    /// of them are sent at about the same time has no order on a real server.
+    fn tell(&mut self, step: &Step) {
         let _ = writeln!(self.transcript, "> {}", step.line);
         let mut arrived = std::mem::take(&mut self.arrived);
-        match in_order {
+        if self.awaited.is_empty() {
+            arrived.sort_by(|(a, _), (b, _)| a.cmp(b));
+        } else {
+            let mut order: Vec<String> = arrived.iter().map(|(name, _)| name.clone()).collect();
+            let mut known = BTreeSet::new();
+            order.retain(|name| known.insert(name.clone()));
             // The end of a process takes a moment: what others owe to its end may come before its FIN.
-            true => arrived.sort_by_key(|(_, what)| matches!(what, Arrived::Fin { .. })),
-            false => arrived.sort_by(|(a, _), (b, _)| a.cmp(b)),
+            let fin = |what: &Arrived| matches!(what, Arrived::Fin { .. });
+            arrived.sort_by_key(|(name, what)| (fin(what), order.iter().position(|known| known == name)));
         }
         let mut lines: Vec<(String, String)> = Vec::new();
         for (client, what) in arrived {

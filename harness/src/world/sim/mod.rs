@@ -3,6 +3,8 @@
 //! A server's port is open while its postmaster lives: from StartingUp to Down, ShuttingDown included (its sessions are
 //! refused with 57P03 then, not their connects).
 
+mod world;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -14,10 +16,9 @@ use parking_lot::Mutex;
 use poolproof_sim::net::{Host, Keepalive, Link, Net, SocketOptions, Stream, StreamHandle};
 use poolproof_sim::postgres::config as pg;
 use poolproof_sim::postgres::error::PgError;
-use poolproof_sim::postgres::event::{Lifecycle, Observer, Pid, ServerEvent, SessionReport};
+use poolproof_sim::postgres::event::{Lifecycle, Observer, Pid, ServerEvent};
 use poolproof_sim::postgres::server::Server;
 use tokio::time::Instant;
-use tokio_postgres::Config;
 
 use super::tasks::Tasks;
 use crate::pool::connector::{Dialer, Dialling, Socket};
@@ -180,13 +181,6 @@ impl SimWorld {
         }
     }
 
-    /// Waits until every server takes sessions.
-    pub async fn ready(&self) {
-        for site in self.sites() {
-            running(&site.server).await;
-        }
-    }
-
     /// The machine of a seat: the same for each process that sits there.
     pub fn host(&self, app: &str, seat: u32) -> Host {
         let name = host_name(app, seat);
@@ -223,66 +217,15 @@ impl SimWorld {
         others.entry(name.to_owned()).or_insert_with_key(|name| self.net.add_host(name)).clone()
     }
 
-    /// What a client of this name tells the driver.
-    #[must_use]
-    pub fn driver_config(&self, application: &str, user: &str) -> Config {
-        let mut config = Config::new();
-        config.user(user).dbname("app").application_name(application);
-        if let Some(password) = self.scenario.server.roles.get(user).and_then(|role| role.password.as_ref()) {
-            config.password(password);
-        }
-        if let Some(timeout) = self.scenario.network.client.connect_timeout {
-            config.connect_timeout(timeout);
-        }
-        config
-    }
-
-    /// The link between any two hosts now.
-    #[must_use]
-    pub fn link(&self) -> Link {
-        *self.link.lock()
-    }
-
-    /// Changes the link between any two hosts.
-    pub fn set_link(&self, link: Link) {
+    fn set_link(&self, link: Link) {
         *self.link.lock() = link;
         self.net.set_default_link(link);
-    }
-
-    /// Makes the link what the scenario says.
-    pub fn restore_link(&self) {
-        self.set_link(link(&self.scenario));
-    }
-
-    /// Changes after which idle time a firewall between apps and servers forgets a flow.
-    pub fn set_idle_flow_timeout(&self, timeout: Option<Duration>) {
-        *self.idle_flow_timeout.lock() = timeout;
-        for host in self.hosts(None) {
-            self.set_idle_flow_timeout_of(&host, timeout);
-        }
     }
 
     fn set_idle_flow_timeout_of(&self, client: &Host, timeout: Option<Duration>) {
         for site in self.sites() {
             self.net.set_idle_flow_timeout(client, &site.host(), timeout);
         }
-    }
-
-    /// How long ago a server's duration was ([`poolproof_sim::postgres::server::BackendInfo`]).
-    #[must_use]
-    pub fn since(&self, at: Duration) -> Duration {
-        self.made.elapsed().saturating_sub(at)
-    }
-
-    /// Bytes that the client's end of a backend's connection has received and not yet read.
-    #[must_use]
-    pub fn unread(&self, pid: Pid) -> u64 {
-        let mut peers = self.flows.peers.lock();
-        let Some(peer) = peers.get_mut(&pid) else { return 0 };
-        if peer.stream.is_none() {
-            peer.stream = self.flows.streams.lock().get(&peer.address).cloned();
-        }
-        peer.stream.as_ref().map_or(0, |stream| stream.unread() as u64)
     }
 
     /// The hosts of an app's processes, or of all apps'.
@@ -294,12 +237,6 @@ impl SimWorld {
             .filter(|(name, _)| app.is_none_or(|app| name.strip_prefix(app).is_some_and(|rest| rest.starts_with('-'))))
             .map(|(_, host)| host.clone())
             .collect()
-    }
-
-    /// The session of a backend of any server.
-    #[must_use]
-    pub fn session(&self, pid: Pid) -> Option<SessionReport> {
-        self.sites().find_map(|site| site.server.session_report(pid))
     }
 }
 

@@ -1,0 +1,270 @@
+//! The simulated world as a run asks for it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use poolproof_sim::net::{self, FlowFilter, Host, SocketOptions};
+use poolproof_sim::postgres::config as pg;
+use poolproof_sim::postgres::event::{Lifecycle, Pid, SessionReport};
+use poolproof_sim::postgres::server::BackendInfo;
+
+use super::{Flows, HostDialer, NAME, PORT, SimWorld, link, running, socket_options};
+use crate::pool::connector::{Dialer, Dialling, Socket};
+use crate::pool::resource::Script;
+use crate::scenario::model::{Direction, Scenario, ServerName, StopMode};
+use crate::world::tasks::Tasks;
+use crate::world::{Backend, Done, LinkChange, Machine, PortMode, Undoing, World, sentence};
+
+#[async_trait]
+impl World for SimWorld {
+    fn scenario(&self) -> &Arc<Scenario> {
+        &self.scenario
+    }
+
+    fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    fn other_tasks(&self) -> usize {
+        self.net.own_tasks()
+    }
+
+    fn script(&self) -> &Arc<Script> {
+        &self.script
+    }
+
+    fn lifecycle(&self, server: ServerName) -> Lifecycle {
+        self.site(server).server.lifecycle()
+    }
+
+    async fn running(&self, server: ServerName) {
+        running(&self.site(server).server).await;
+    }
+
+    async fn start(&self, server: ServerName) -> Done {
+        self.site(server).start().map_err(|state| format!("{} is {}", sentence::name(server), state.as_str()))
+    }
+
+    async fn stop(&self, server: ServerName, mode: StopMode) -> Done {
+        let mode = match mode {
+            StopMode::Smart => pg::StopMode::Smart,
+            StopMode::Fast => pg::StopMode::Fast,
+            StopMode::Immediate => pg::StopMode::Immediate,
+        };
+        self.site(server).server.stop(mode).await;
+        Ok(())
+    }
+
+    async fn kill(&self, server: ServerName) -> Done {
+        let site = self.site(server);
+        // The kernel closes a killed program's sockets; its own last words must not get out.
+        site.host().kill_sockets();
+        site.server.kill();
+        Ok(())
+    }
+
+    async fn power_loss(&self, server: ServerName) -> Done {
+        let site = self.site(server);
+        site.host().power_off();
+        site.server.power_loss();
+        Ok(())
+    }
+
+    async fn slow_down(&self, server: ServerName, by: Duration) -> Done {
+        self.site(server).server.slow_down(by);
+        Ok(())
+    }
+
+    async fn backends(&self, server: ServerName) -> Result<Vec<Backend>, String> {
+        let mut backends = self.site(server).server.backends();
+        backends.sort_by_key(|backend| (backend.backend_start, backend.pid));
+        let row = |backend: BackendInfo| Backend {
+            pid: backend.pid,
+            state: backend.state.as_str(),
+            age: self.made.elapsed().saturating_sub(backend.backend_start),
+            application_name: backend.application_name,
+        };
+        Ok(backends.into_iter().map(row).collect())
+    }
+
+    async fn kill_backend(&self, server: ServerName, pid: Pid) -> Done {
+        self.site(server).server.kill_backend(pid);
+        Ok(())
+    }
+
+    async fn terminate(&self, server: ServerName, pid: Pid) -> Done {
+        self.site(server).server.terminate(pid);
+        Ok(())
+    }
+
+    async fn cancel(&self, server: ServerName, pid: Pid) -> Done {
+        self.site(server).server.cancel(pid);
+        Ok(())
+    }
+
+    async fn promote(&self) -> Done {
+        let Some(standby) = &self.standby else { return Err("there is no standby".to_owned()) };
+        if standby.server.promote() {
+            return Ok(());
+        }
+        Err(match standby.server.lifecycle() {
+            Lifecycle::Down => "standby is down".to_owned(),
+            _ => "standby is a primary already".to_owned(),
+        })
+    }
+
+    async fn reload(&self, server: ServerName, setting: &str, value: &str) -> Done {
+        self.site(server).server.reload(setting, value).map_err(|error| error.to_string())
+    }
+
+    async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, String> {
+        self.primary.server.query(sql).map_err(|error| error.to_string())
+    }
+
+    fn visitor(&self, server: ServerName, machine: &str) -> Arc<dyn Dialer> {
+        let name = match server {
+            ServerName::Primary => "db-1",
+            ServerName::Standby => "db-2",
+        };
+        Arc::new(Visitor { host: self.other_host(machine), name })
+    }
+
+    fn repoint(&self, server: ServerName) {
+        self.net.set_name(NAME, &self.site(server).host());
+    }
+
+    fn change_link(&self, change: LinkChange) {
+        let now = *self.link.lock();
+        self.set_link(match change {
+            LinkChange::Latency { latency, jitter } => net::Link { latency, jitter, ..now },
+            LinkChange::Bandwidth(bytes) => net::Link { bandwidth: Some(bytes), ..now },
+            LinkChange::Restored => link(&self.scenario),
+        });
+    }
+
+    fn partition(&self, app: Option<&str>, direction: Direction) -> Undoing {
+        let mut cut: Vec<(Host, Host)> = Vec::new();
+        for client in self.hosts(app) {
+            for site in self.sites() {
+                let server = site.host();
+                let (from, to, direction) = match direction {
+                    Direction::Both => (&client, &server, net::Direction::Both),
+                    Direction::ToServer => (&client, &server, net::Direction::AToB),
+                    Direction::ToApp => (&server, &client, net::Direction::AToB),
+                };
+                self.net.partition(from, to, direction);
+                cut.push((from.clone(), to.clone()));
+            }
+        }
+        let net = self.net.clone();
+        Box::new(move || cut.iter().for_each(|(a, b)| net.heal(a, b)))
+    }
+
+    fn forget(&self, app: Option<&str>, older_than: Option<Duration>) {
+        for filter in self.flows_of(app, older_than) {
+            self.net.forget_flows(&filter);
+        }
+    }
+
+    fn reset(&self, app: Option<&str>, older_than: Option<Duration>) {
+        for filter in self.flows_of(app, older_than) {
+            self.net.reset_flows(&filter);
+        }
+    }
+
+    fn set_ports(&self, mode: PortMode) {
+        let mode = match mode {
+            PortMode::Open => net::PortMode::Open,
+            PortMode::Refuse => net::PortMode::Refuse,
+            PortMode::LoseConnects => net::PortMode::LoseSyn,
+            PortMode::AcceptSilence => net::PortMode::AcceptSilence,
+        };
+        for site in self.sites() {
+            self.net.set_port_mode(&site.host(), PORT, mode);
+        }
+    }
+
+    fn set_idle_flow_timeout(&self, timeout: Option<Duration>) {
+        let timeout = timeout.or(self.scenario.network.idle_flow_timeout);
+        *self.idle_flow_timeout.lock() = timeout;
+        for host in self.hosts(None) {
+            self.set_idle_flow_timeout_of(&host, timeout);
+        }
+    }
+
+    fn machine(&self, app: &str, seat: u32) -> Arc<dyn Machine> {
+        Arc::new(Place {
+            host: self.respawn(app, seat),
+            options: socket_options(&self.scenario.network.client),
+            flows: Arc::clone(&self.flows),
+        })
+    }
+
+    fn session(&self, pid: Pid) -> Option<SessionReport> {
+        self.sites().find_map(|site| site.server.session_report(pid))
+    }
+
+    fn unread(&self, pid: Pid) -> u64 {
+        let mut peers = self.flows.peers.lock();
+        let Some(peer) = peers.get_mut(&pid) else { return 0 };
+        if peer.stream.is_none() {
+            peer.stream = self.flows.streams.lock().get(&peer.address).cloned();
+        }
+        peer.stream.as_ref().map_or(0, |stream| stream.unread() as u64)
+    }
+}
+
+/// A host that a process sits on.
+struct Place {
+    host: Host,
+    options: SocketOptions,
+    flows: Arc<Flows>,
+}
+
+impl Machine for Place {
+    fn dialer(&self, alive: Arc<AtomicBool>) -> Arc<dyn Dialer> {
+        let (host, options, flows) = (self.host.clone(), self.options, Arc::clone(&self.flows));
+        Arc::new(HostDialer { host, options, alive, flows })
+    }
+
+    fn kill_sockets(&self) {
+        self.host.kill_sockets();
+    }
+
+    fn power_off(&self) {
+        self.host.power_off();
+    }
+}
+
+/// Dials one server from a host that is none of the apps'.
+struct Visitor {
+    host: Host,
+    name: &'static str,
+}
+
+impl Dialer for Visitor {
+    fn dial(&self) -> Dialling<'_> {
+        Box::pin(async {
+            let stream = self.host.connect(self.name, PORT, &SocketOptions::default()).await?;
+            Ok(Box::new(stream) as Box<dyn Socket>)
+        })
+    }
+}
+
+impl SimWorld {
+    fn flows_of(&self, app: Option<&str>, older_than: Option<Duration>) -> Vec<FlowFilter> {
+        let mut filters = Vec::new();
+        for client in self.hosts(app) {
+            for site in self.sites() {
+                let filter = FlowFilter::all().between(&client, &site.host());
+                filters.push(match older_than {
+                    Some(age) => filter.older_than(age),
+                    None => filter,
+                });
+            }
+        }
+        filters
+    }
+}
