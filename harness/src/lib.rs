@@ -129,6 +129,7 @@
 
 pub use tokio_postgres;
 
+pub mod agreement;
 pub mod apps;
 pub mod campaign;
 pub mod cli;

@@ -27,7 +27,7 @@ use crate::world::faults::{Target, Teller};
 use crate::world::schedule::play;
 use crate::world::sentence;
 use crate::world::sim::{LateObserver, boot_bound};
-use crate::world::{SimWorld, World};
+use crate::world::{Place, SimWorld, World};
 
 /// How long the capacity phase waits for `max_size` leases, the time that dials of a pool may take to be noticed included.
 const CAPACITY_BOUND: Duration = Duration::from_secs(60);
@@ -58,19 +58,40 @@ pub struct RunSpec {
 /// workers ([`crate::campaign`]).
 #[must_use]
 pub fn run(spec: &RunSpec, out: Option<Box<dyn io::Write + Send>>) -> Told {
-    let (name, version) = (spec.adapter.name(), version_text(&*spec.adapter));
-    let capabilities = spec.adapter.capabilities();
-    let lacks = verdict::lacks(&spec.scenario, &capabilities);
-    if !lacks.is_empty() {
-        let story = format!("{}\n{name} {version}: unsupported, it lacks {}\n", spec.scenario.title, lacks.join(", "));
-        return Told { report: RunReport::unsupported(spec.seed, lacks), story, bug: None };
+    if let Some(told) = unsupported(spec, &[]) {
+        return told;
     }
     let moved = spec.clone();
     let ran = poolproof_sim::runtime::run(spec.seed, async move || {
-        let options = Options { watch: Some(Watch::new(&moved.scenario, capabilities)), out, keep: false };
+        let options = Options { watch: Some(Watch::new(&moved.scenario, moved.adapter.capabilities())), out, keep: false };
         finish(drive(&moved, options).await?)
     });
     tell(spec, ran)
+}
+
+/// What is told of a run that can't be: the pool lacks what the scenario needs, or the world does.
+pub(crate) fn unsupported(spec: &RunSpec, world_lacks: &[String]) -> Option<Told> {
+    let (name, version) = (spec.adapter.name(), version_text(&*spec.adapter));
+    let mut lacks = verdict::lacks(&spec.scenario, &spec.adapter.capabilities());
+    let whose = if lacks.is_empty() { "this world lacks" } else { "it lacks" };
+    if lacks.is_empty() {
+        lacks = world_lacks.to_vec();
+    }
+    if lacks.is_empty() {
+        return None;
+    }
+    let story = format!("{}\n{name} {version}: unsupported, {whose} {}\n", spec.scenario.title, lacks.join(", "));
+    Some(Told { report: RunReport::unsupported(spec.seed, lacks), story, bug: None })
+}
+
+/// The same in any world; the scenario is as it is there ([`Place::scenario`]).
+#[must_use]
+pub fn run_at(spec: &RunSpec, place: &Place, out: Option<Box<dyn io::Write + Send>>) -> Told {
+    match place {
+        Place::Sim => run(spec, out),
+        Place::Turmoil => crate::world::turmoil::run(spec, out),
+        Place::Postgres(real) => crate::world::postgres::run(spec, real, out),
+    }
 }
 
 /// A run that was driven and whose trace is complete.

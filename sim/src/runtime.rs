@@ -51,6 +51,12 @@ where
     Fut: Future + 'static,
     Fut::Output: Send + 'static,
 {
+    start_thread(move |heartbeat| drive(seed, heartbeat, future))
+}
+
+fn start_thread<T: Send + 'static>(
+    drive: impl FnOnce(Arc<AtomicU64>) -> T + Send + 'static,
+) -> Result<Run<T>, Failure> {
     install_panic_hook();
     let (sender, result) = mpsc::channel();
     let parks = Arc::new(AtomicU64::new(0));
@@ -60,7 +66,7 @@ where
         // Debug builds of deeply nested pool futures need more than the 2 MiB default.
         .stack_size(16 << 20)
         .spawn(move || {
-            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| drive(seed, heartbeat, future)));
+            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| drive(heartbeat)));
             PANIC_SINK.with_borrow_mut(|sink| *sink = None);
             // The receiver is gone when the caller gave the run up.
             let _ = sender.send(outcome.map_err(|payload| Failure::Panicked(panic_text(payload.as_ref()))));
@@ -68,6 +74,37 @@ where
         .map_err(|error| Failure::NoThread(error.to_string()))?;
     Ok(Run { result, parks })
 }
+
+/// Starts a run in real time: `future` is made and driven on a fresh thread, with the machine's clock, entropy and sockets.
+pub fn start_in_real_time<F, Fut>(future: F) -> Result<Run<Fut::Output>, Failure>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future + 'static,
+    Fut::Output: Send + 'static,
+{
+    start_thread(move |heartbeat| {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all();
+        builder.on_thread_park(move || drop(heartbeat.fetch_add(1, Ordering::Relaxed)));
+        let runtime = builder.build().expect("a runtime gets its file descriptors");
+        runtime.block_on(async move {
+            // A run that only waits parks once: it must be seen to be alive.
+            let alive = async {
+                loop {
+                    tokio::time::sleep(ALIVE).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                output = future() => output,
+                () = alive => unreachable!("it is endless"),
+            }
+        })
+    })
+}
+
+/// How often a run in real time parks at least.
+const ALIVE: Duration = Duration::from_millis(200);
 
 /// Starts a run and waits for it, however long it takes.
 pub fn run<F, Fut>(seed: u64, future: F) -> Result<Fut::Output, Failure>

@@ -19,6 +19,7 @@ use super::terminal::{lines, style_of, styled};
 use crate::pool::Adapter;
 use crate::trace::figures::{Came, Figures};
 use crate::verdict::{self, Outcome};
+use crate::world::Place;
 
 /// Stands where nothing was measured.
 const NOTHING: &str = "–";
@@ -105,14 +106,14 @@ pub(super) fn compare(engine: &Engine, args: &CompareArgs) -> Result<Code> {
     if chosen.is_empty() {
         return Err(Failure::sentence("these stories are about other pools: name those to compare with --pool"));
     }
-    let mut pairs = Pairs::default();
+    let mut pairs = Pairs::at(Place::Sim);
     let wanted = |file, adapter| asked || is_about(file, std::slice::from_ref(adapter));
     for file in &chosen {
         for adapter in adapters.iter().filter(|adapter| wanted(file, adapter)) {
             pairs.add(file, Arc::clone(adapter), &args.runs.seeds);
         }
     }
-    let pairs = pairs.carry_out(engine, &Plan { jobs: args.runs.jobs, limits: &args.limits })?;
+    let pairs = pairs.carry_out(engine, &Plan { jobs: args.runs.jobs, limits: &args.limits, place: &Place::Sim })?;
     if let Some(bug) = pairs.iter().flat_map(|pair| &pair.runs).find_map(|told| told.bug.clone()) {
         return Err(Failure::Bug(bug));
     }

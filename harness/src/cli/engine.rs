@@ -10,6 +10,7 @@ use crate::pool::{self, Adapter};
 use crate::report::Told;
 use crate::run::RunSpec;
 use crate::scenario::model::Scenario;
+use crate::world::Place;
 use crate::{invariant, scenario, serve, trace, verdict};
 
 /// Something with a name and its meaning in one sentence.
@@ -29,6 +30,8 @@ pub struct RunRequest<'a> {
     pub adapter: Arc<dyn Adapter>,
     /// The seed.
     pub seed: u64,
+    /// The world, the scenario being as it is there.
+    pub place: &'a Place,
     /// Where the full trace goes, as JSON lines.
     pub trace: Option<Box<dyn io::Write + Send>>,
 }
@@ -68,7 +71,8 @@ impl Engine {
         Engine {
             run: |request| {
                 let scenario = Arc::clone(request.scenario);
-                crate::run::run(&RunSpec { scenario, adapter: request.adapter, seed: request.seed }, request.trace)
+                let spec = RunSpec { scenario, adapter: request.adapter, seed: request.seed };
+                crate::run::run_at(&spec, request.place, request.trace)
             },
             workers: || Workers::ThisExecutable,
             own: &[],

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::engine::{Engine, RunRequest};
 use super::files;
 use crate::report::Told;
+use crate::world::Place;
 use crate::worker::{Loss, Work, before_a_stall_ends_it};
 
 /// A run: the file's text travels with it, so that an edit under way changes nothing.
@@ -20,6 +21,7 @@ pub(crate) struct Job {
     pub(crate) text: Arc<str>,
     pub(crate) pool: String,
     pub(crate) seed: u64,
+    pub(crate) place: Place,
     /// Where the full trace is written: a file that is there.
     pub(crate) trace: Option<PathBuf>,
 }
@@ -43,7 +45,8 @@ impl Work for Job {
                 return Told::bug(self.seed, format!("the worker can't write the trace: {error}"));
             }
         };
-        (engine.run)(RunRequest { scenario: &Arc::new(scenario), adapter, seed: self.seed, trace })
+        let scenario = Arc::new(self.place.scenario(&scenario).into_owned());
+        (engine.run)(RunRequest { scenario: &scenario, adapter, seed: self.seed, place: &self.place, trace })
     }
 
     fn lost(&self, loss: &Loss) -> Told {

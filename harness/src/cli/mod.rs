@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 all is as expected, 1 something is not, 2 the command or a file is wrong, 3 poolproof has a bug.
 
+mod agree;
 mod check;
 mod compare;
 mod engine;
@@ -18,6 +19,7 @@ mod serve;
 mod show;
 mod start;
 mod terminal;
+mod world;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use engine::{Engine, Named, RunRequest};
 pub use error::Code;
+use world::World;
 pub use start::{main, run};
 
 /// Fault-injection test harness and deterministic simulator for database connection pools.
@@ -62,6 +65,8 @@ enum Command {
     Run(RunArgs),
     /// Set pools side by side: what each scenario does to each
     Compare(CompareArgs),
+    /// Compare the simulated world with a real PostgreSQL, or with turmoil
+    Agree(AgreeArgs),
     /// Read scenario files, and report every mistake in them
     Check(CheckArgs),
     /// Tell the story of one run
@@ -80,7 +85,8 @@ enum Command {
 #[command(after_help = "\
 Examples:
   poolproof run scenarios/faults/server_restart_fast.toml --pool bb8 --seed 7 --trace a.jsonl
-  poolproof run --seeds 1..1000 --jobs 2 --json > results.json")]
+  poolproof run --seeds 1..1000 --jobs 2 --json > results.json
+  poolproof run scenarios/faults --pool bb8 --world postgres --time-scale 0.2")]
 struct RunArgs {
     #[command(flatten)]
     runs: Runs,
@@ -90,6 +96,8 @@ struct RunArgs {
     /// Print the results as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    world: World,
     #[command(flatten)]
     limits: RunLimits,
 }
@@ -147,6 +155,29 @@ struct CompareArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  poolproof agree scenarios/faults --world postgres --time-scale 0.2
+  poolproof agree scenarios/faults --pool bb8 --world turmoil")]
+struct AgreeArgs {
+    /// Scenario files, and folders with them
+    #[arg(default_value = "scenarios")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pools: Pools,
+    /// Runs at once in the other world [default: one for each core, or four where they mostly wait]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Print the comparison as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    world: World,
+    #[command(flatten)]
+    limits: RunLimits,
+}
+
+#[derive(Debug, Args)]
 struct RunLimits {
     /// Give a run up when virtual time has stood still for so many seconds of wall-clock time
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
@@ -179,6 +210,8 @@ struct ShowArgs {
     /// The full trace as JSON lines instead of the story
     #[arg(long)]
     trace: bool,
+    #[command(flatten)]
+    world: World,
     #[command(flatten)]
     limits: RunLimits,
 }

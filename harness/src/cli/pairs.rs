@@ -1,5 +1,6 @@
 //! Scenarios with pools, over seeds: what `run` prints and `compare` sets side by side.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,18 +13,23 @@ use super::job::Job;
 use super::outcome::Judged;
 use super::terminal::progress;
 use super::{RunLimits, Seeds};
-use crate::campaign::{self, Options};
+use crate::campaign::{self, Options, Workers};
 use crate::pool::{Adapter, PUBLISHED};
 use crate::report::Told;
 use crate::scenario::built_in;
 use crate::scenario::model::Scenario;
 use crate::verdict::Verdict;
 use crate::worker::Limits;
+use crate::world::Place;
+
+/// So many runs at once for each core, where time is real.
+const REAL_AT_ONCE: usize = 4;
 
 /// How runs are carried out.
 pub(super) struct Plan<'a> {
     pub(super) jobs: Option<u16>,
     pub(super) limits: &'a RunLimits,
+    pub(super) place: &'a Place,
 }
 
 /// A scenario with a pool.
@@ -31,6 +37,8 @@ pub(super) struct Pair<'a> {
     pub(super) file: &'a ScenarioFile,
     pub(super) adapter: Arc<dyn Adapter>,
     pub(super) runs: Vec<Told>,
+    /// The world.
+    pub(super) place: Place,
     /// Whether the seeds are those of the file.
     all_seeds: bool,
 }
@@ -38,6 +46,7 @@ pub(super) struct Pair<'a> {
 /// Runs to be done: each a job, and the place of its pair.
 #[derive(Default)]
 pub(super) struct Pairs<'a> {
+    place: Place,
     pairs: Vec<Pair<'a>>,
     jobs: Vec<Job>,
     places: Vec<usize>,
@@ -46,20 +55,31 @@ pub(super) struct Pairs<'a> {
 }
 
 impl<'a> Pairs<'a> {
+    /// None yet, in this world.
+    pub(super) fn at(place: Place) -> Pairs<'a> {
+        Pairs { place, ..Pairs::default() }
+    }
+
     /// One more: the scenario with the pool, for each seed that was asked for.
     pub(super) fn add(&mut self, file: &'a ScenarioFile, adapter: Arc<dyn Adapter>, asked: &Seeds) {
-        let (seeds, all_seeds) = asked.of(&file.scenario);
-        for seed in seeds {
+        let (seeds, all_seeds) = asked.of(&file.scenario, &self.place);
+        self.add_with(file, adapter, &seeds, all_seeds);
+    }
+
+    /// One more, for these seeds; `all_seeds`: they are those of the file.
+    pub(super) fn add_with(&mut self, file: &'a ScenarioFile, adapter: Arc<dyn Adapter>, seeds: &[u64], all_seeds: bool) {
+        for &seed in seeds {
             self.places.push(self.pairs.len());
             self.jobs.push(Job {
                 file: file.path.clone(),
                 text: Arc::clone(&file.text),
                 pool: adapter.name().to_owned(),
                 seed,
+                place: self.place.clone(),
                 trace: None,
             });
         }
-        self.pairs.push(Pair { file, adapter, runs: Vec::new(), all_seeds });
+        self.pairs.push(Pair { file, adapter, runs: Vec::new(), place: self.place.clone(), all_seeds });
     }
 
     /// How many runs these are.
@@ -129,8 +149,13 @@ fn trace_names(jobs: &[Job]) -> Result<Vec<String>> {
 }
 
 impl Pair<'_> {
+    /// The scenario as it was run.
+    pub(super) fn scenario(&self) -> Cow<'_, Scenario> {
+        self.place.scenario(&self.file.scenario)
+    }
+
     pub(super) fn judged(&self) -> Judged {
-        Judged::of(&self.file.scenario, self.adapter.name(), self.adapter.version(), &self.runs, self.all_seeds)
+        Judged::of(&self.scenario(), self.adapter.name(), self.adapter.version(), &self.runs, self.all_seeds)
     }
 
     /// The runs that came to a verdict.
@@ -146,13 +171,15 @@ impl Pair<'_> {
 
 impl Seeds {
     /// The seeds to run a scenario with, and whether they are all of its own.
-    fn of(&self, scenario: &Scenario) -> (Vec<u64>, bool) {
+    fn of(&self, scenario: &Scenario, place: &Place) -> (Vec<u64>, bool) {
         if let Some(seed) = self.seed {
             return (vec![seed], false);
         }
         match &self.seeds {
             Some(seeds) => (seeds.clone().collect(), false),
-            None => (scenario.seeds.clone(), true),
+            // There no run is a function of its seed: more of them are more of the same.
+            None if !place.is_virtual() => (scenario.seeds.first().copied().into_iter().collect(), false),
+            None => (scenario.seeds.clone(), matches!(place, Place::Sim)),
         }
     }
 }
@@ -194,9 +221,14 @@ pub(super) fn options(engine: &Engine, plan: &Plan<'_>) -> Options {
     let RunLimits { stall_after, memory } = *plan.limits;
     let stall = Duration::from_secs(stall_after);
     let default = Options::default();
+    // In real time runs mostly wait; and what they started must be stopped by whoever hears Ctrl-C.
+    let (place, jobs) = match plan.place {
+        Place::Sim | Place::Turmoil => ((engine.workers)(), default.jobs),
+        Place::Postgres(_) => (Workers::Here, default.jobs * REAL_AT_ONCE),
+    };
     Options {
-        jobs: plan.jobs.map_or(default.jobs, usize::from),
-        place: (engine.workers)(),
+        jobs: plan.jobs.map_or(jobs, usize::from),
+        place,
         limits: Limits { stall, total: stall * 20, memory: (memory > 0).then_some(memory << 20) },
         ..default
     }

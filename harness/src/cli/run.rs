@@ -19,7 +19,9 @@ use crate::verdict::{Outcome, Verdict};
 
 pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
     let files = files::read_all(engine, &args.runs.paths)?;
-    let mut pairs = Pairs::default();
+    let place = args.world.place()?;
+    let _kept = place.open()?;
+    let mut pairs = Pairs::at(place.clone());
     for file in &files {
         for adapter in pools_of(engine, &args.runs.pools.names, file)? {
             pairs.add(file, adapter, &args.runs.seeds);
@@ -29,7 +31,7 @@ pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
     if let Some(path) = &args.trace {
         pairs.trace(path)?;
     }
-    let pairs = pairs.carry_out(engine, &Plan { jobs: args.runs.jobs, limits: &args.limits })?;
+    let pairs = pairs.carry_out(engine, &Plan { jobs: args.runs.jobs, limits: &args.limits, place: &place })?;
     let results: Vec<(&Pair<'_>, Judged)> = pairs.iter().map(|pair| (pair, pair.judged())).collect();
     let mut out = anstream::stdout().lock();
     if args.json {
@@ -103,7 +105,7 @@ fn explain(out: &mut impl Write, pair: &Pair<'_>, judged: &Judged) -> Result<()>
     if reasons.len() > TOLD {
         writeln!(out, "  and {} more", reasons.len() - TOLD)?;
     }
-    writeln!(out, "  replay: poolproof show {file} --pool {pool} --seed {}", judged.seed)?;
+    writeln!(out, "  replay: poolproof show {file} --pool {pool} --seed {}{}", judged.seed, pair.place.words())?;
     Ok(())
 }
 

@@ -19,6 +19,8 @@ pub(super) fn show(engine: &Engine, args: &ShowArgs) -> Result<Code> {
         return Err(Failure::Files(vec![report]));
     };
     let adapter = pools(engine, std::slice::from_ref(&args.pool))?.remove(0);
+    let place = args.world.place()?;
+    let _kept = place.open()?;
     let seed = args.seed.or_else(|| file.scenario.seeds.first().copied()).unwrap_or(1);
     // Never put in its place: gone when it is dropped.
     let trace = args.trace.then(|| Whole::new(&std::env::temp_dir().join("poolproof-trace.jsonl"))).transpose()?;
@@ -27,9 +29,10 @@ pub(super) fn show(engine: &Engine, args: &ShowArgs) -> Result<Code> {
         text: Arc::clone(&file.text),
         pool: args.pool.clone(),
         seed,
+        place: place.clone(),
         trace: trace.as_ref().map(|whole| whole.path().to_owned()),
     };
-    let report = one(engine, &job, &Plan { jobs: Some(1), limits: &args.limits })?;
+    let report = one(engine, &job, &Plan { jobs: Some(1), limits: &args.limits, place: &place })?;
     if let Some(bug) = report.bug {
         return Err(Failure::Bug(bug));
     }
@@ -42,7 +45,7 @@ pub(super) fn show(engine: &Engine, args: &ShowArgs) -> Result<Code> {
         None => write!(out, "{}", report.story)?,
     }
     out.flush()?;
-    let judged = Judged::of(&file.scenario, adapter.name(), adapter.version(), &[report], false);
+    let judged = Judged::of(&place.scenario(&file.scenario), adapter.name(), adapter.version(), &[report], false);
     Ok(if judged.is_expected() { Code::Expected } else { Code::Unexpected })
 }
 

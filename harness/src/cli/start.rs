@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use super::engine::Engine;
 use super::error::{Code, Failure};
 use super::job::Job;
-use super::{Cli, Command, check, compare, list, new, run as run_command, schema, serve, show, terminal};
+use super::{Cli, Command, agree, check, compare, list, new, run as run_command, schema, serve, show, terminal};
 use crate::worker::become_worker_if_asked;
 
 /// The whole of `main` for an executable with this engine. Call it first: the process may be a worker.
@@ -36,6 +36,7 @@ pub fn run(engine: Engine, arguments: impl IntoIterator<Item = OsString>) -> Cod
     let result = catch_unwind(AssertUnwindSafe(|| match &cli.command {
         Command::Run(args) => run_command::run(&engine, args),
         Command::Compare(args) => compare::compare(&engine, args),
+        Command::Agree(args) => agree::agree(&engine, args),
         Command::Check(args) => check::check(&engine, args),
         Command::Show(args) => show::show(&engine, args),
         Command::List(args) => list::list(&engine, args),

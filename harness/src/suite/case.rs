@@ -14,6 +14,7 @@ use crate::report::Told;
 use crate::scenario::model::Scenario;
 use crate::verdict::{self, Expectation};
 use crate::worker::Work;
+use crate::world::Place;
 
 /// A scenario file with a pool.
 #[derive(Clone)]
@@ -120,6 +121,6 @@ impl Case {
             // Where it can't be made, the run says so.
             let _told_by_the_run = File::create(path);
         }
-        Job { file, text, pool, seed, trace }
+        Job { file, text, pool, seed, place: Place::Sim, trace }
     }
 }

@@ -3,6 +3,8 @@
 //! [`World`] is what a run asks of such a place. The simulated one ([`sim`]) is the default.
 
 pub mod faults;
+pub mod place;
+pub mod postgres;
 pub mod schedule;
 pub mod sentence;
 pub mod sim;
@@ -19,6 +21,7 @@ use tokio_postgres::Config;
 use crate::pool::connector::Dialer;
 use crate::pool::resource::Script;
 use crate::scenario::model::{Direction, Scenario, ServerName, StopMode};
+pub use place::{Place, RealTime};
 pub use sim::SimWorld;
 use tasks::Tasks;
 

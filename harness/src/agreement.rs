@@ -1,0 +1,282 @@
+//! Whether two worlds agree on a scenario with a pool: what the simulated one shows over its seeds, and what another one showed.
+//!
+//! The simulated world is a set of runs, one for each seed; what all of them show must show elsewhere, and nothing may show
+//! elsewhere that none of them shows. A difference is told, unless `differences.toml` knows it, with its reason and what it
+//! means for verdicts.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::trace::figures::{Came, Figures};
+use crate::verdict::{RunReport, Verdict};
+
+/// By what factor times of recovery may differ; and what is added, since a real server's start and a real dial take the time
+/// they take.
+pub const FACTOR: f64 = 3.0;
+/// See [`FACTOR`].
+pub const SLACK: Duration = Duration::from_secs(2);
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Aspect {
+    /// Pass, or which invariants are violated.
+    Verdict,
+    /// The kinds of errors that callers saw.
+    Errors,
+    /// The most connections that were open at once.
+    Peak,
+    /// From when somebody asked, after an outage, to the first success.
+    Recovery,
+}
+
+impl Aspect {
+    /// As `differences.toml` names it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Aspect::Verdict => "verdict",
+            Aspect::Errors => "errors",
+            Aspect::Peak => "peak",
+            Aspect::Recovery => "recovery",
+        }
+    }
+}
+
+/// Where two worlds differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// In what.
+    pub aspect: Aspect,
+    /// What each shows, in one sentence.
+    pub text: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.aspect.as_str(), self.text)
+    }
+}
+
+/// How a scenario with a pool came out in two worlds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Agreement {
+    /// They agree.
+    Agrees,
+    /// The scenario needs what the pool, or the other world, can't do.
+    Unsupported(Vec<String>),
+    /// They differ.
+    Differs(Vec<Difference>),
+}
+
+/// Compares the runs of the simulated world with those of another one, in which everything took `scale` times the time.
+#[must_use]
+pub fn compare(sim: &[RunReport], other: &[RunReport], scale: f64) -> Agreement {
+    if let Some(needs) = other.iter().chain(sim).find_map(|run| match &run.verdict {
+        Verdict::Unsupported { needs } => Some(needs.clone()),
+        _ => None,
+    }) {
+        return Agreement::Unsupported(needs);
+    }
+    let mut differences = Vec::new();
+    let mut differ = |aspect, text: Option<String>| differences.extend(text.map(|text| Difference { aspect, text }));
+    for run in sim.iter().chain(other) {
+        if let Verdict::Unknown { reason } = &run.verdict {
+            differ(Aspect::Verdict, Some(format!("unknown: {reason}")));
+            return Agreement::Differs(differences);
+        }
+    }
+    let violated = |run: &RunReport| run.counts.keys().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+    differ(Aspect::Verdict, sets(sim, other, violated, "violates"));
+    let kinds = |run: &RunReport| run.figures.errors.keys().cloned().collect::<BTreeSet<String>>();
+    differ(Aspect::Errors, sets(sim, other, kinds, "shows"));
+    differ(Aspect::Peak, peaks(sim, other));
+    differ(Aspect::Recovery, recoveries(sim, other, scale));
+    if differences.is_empty() { Agreement::Agrees } else { Agreement::Differs(differences) }
+}
+
+/// What every run shows must show elsewhere, and nothing else than what some run shows.
+fn sets(
+    sim: &[RunReport],
+    other: &[RunReport],
+    shown: impl Fn(&RunReport) -> BTreeSet<String>,
+    verb: &str,
+) -> Option<String> {
+    let sim: Vec<BTreeSet<String>> = sim.iter().map(&shown).collect();
+    let ever: BTreeSet<String> = sim.iter().flatten().cloned().collect();
+    let always: BTreeSet<String> = ever.iter().filter(|name| sim.iter().all(|run| run.contains(*name))).cloned().collect();
+    let seen: BTreeSet<String> = other.iter().flat_map(shown).collect();
+    let list = |names: Vec<&String>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    let missing = list(always.difference(&seen).collect());
+    let more = list(seen.difference(&ever).collect());
+    match (missing.is_empty(), more.is_empty()) {
+        (true, true) => None,
+        (false, true) => Some(format!("only the simulation {verb} {missing}")),
+        (true, false) => Some(format!("the simulation never {verb} {more}")),
+        (false, false) => Some(format!("only the simulation {verb} {missing}, and it never {verb} {more}")),
+    }
+}
+
+fn peaks(sim: &[RunReport], other: &[RunReport]) -> Option<String> {
+    let peaks = |runs: &[RunReport]| {
+        let peaks = runs.iter().map(|run| run.figures.peaks.connections);
+        Some((peaks.clone().min()?, peaks.max()?))
+    };
+    let ((least, most), (low, high)) = (peaks(sim)?, peaks(other)?);
+    let range = |low: u32, high: u32| if low == high { low.to_string() } else { format!("{low} to {high}") };
+    (low < least || high > most).then(|| format!("{} open at once, {} in the simulation", range(low, high), range(least, most)))
+}
+
+fn recoveries(sim: &[RunReport], other: &[RunReport], scale: f64) -> Option<String> {
+    let first = |figures: &Figures| figures.recovery().first_success;
+    let all = |runs: &[RunReport]| runs.iter().filter_map(|run| first(&run.figures)).collect::<Vec<Came>>();
+    let (sim, other) = (all(sim), all(other));
+    let (least, most) = (sim.iter().min()?, sim.iter().max()?);
+    let words = |came: Came| match came {
+        Came::After(time) => format!("after {:.3} s", time.as_secs_f64()),
+        Came::Never => "never".to_owned(),
+    };
+    let scaled = |came: Came| match came {
+        Came::After(time) => Came::After(time.div_f64(scale)),
+        Came::Never => Came::Never,
+    };
+    // What does not shrink with the scenario's time is longer by its measure.
+    let slack = SLACK.div_f64(scale.min(1.0));
+    let latest = match most {
+        Came::After(time) => Came::After(time.mul_f64(FACTOR) + slack),
+        Came::Never => Came::Never,
+    };
+    let soonest = match least {
+        Came::After(time) => Came::After(time.div_f64(FACTOR).saturating_sub(slack)),
+        Came::Never => Came::Never,
+    };
+    let strange = other.into_iter().map(scaled).find(|came| *came < soonest || *came > latest)?;
+    let range = if least == most { words(*least) } else { format!("{} to {}", words(*least), words(*most)) };
+    Some(format!("the first success came {} of the scenario's time, in the simulation {range}", words(strange)))
+}
+
+/// A difference that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Known {
+    /// The world in which it shows: `postgres`, `turmoil`.
+    pub world: String,
+    /// The scenario's file, without its ending.
+    pub scenario: String,
+    /// The pools; empty means all.
+    #[serde(default)]
+    pub pools: Vec<String>,
+    /// In what they differ.
+    pub aspects: Vec<Aspect>,
+    /// Why.
+    pub reason: String,
+    /// What it means for verdicts.
+    pub effect: String,
+}
+
+impl Known {
+    /// Whether it is about this difference.
+    #[must_use]
+    pub fn is_about(&self, world: &str, scenario: &str, pool: &str, difference: &Difference) -> bool {
+        self.world == world
+            && self.scenario == scenario
+            && (self.pools.is_empty() || self.pools.iter().any(|known| known == pool))
+            && self.aspects.contains(&difference.aspect)
+    }
+}
+
+/// The differences that are known.
+///
+/// # Panics
+/// Never: a test reads the file.
+#[must_use]
+pub fn known() -> Vec<Known> {
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(default)]
+        difference: Vec<Known>,
+    }
+    let file: File = toml::from_str(include_str!("world/differences.toml")).expect("a test reads it");
+    file.difference
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::invariant::Violations;
+    use crate::trace::figures::Comeback;
+
+    fn run(violated: &[&'static str], errors: &[&str], peak: u32, recovered: Option<u64>) -> RunReport {
+        let mut figures = Figures { errors: errors.iter().map(|kind| ((*kind).to_owned(), 1)).collect(), ..Figures::default() };
+        figures.peaks.connections = peak;
+        if let Some(millis) = recovered {
+            let ms = Duration::from_millis;
+            let first_success = (millis > 0).then_some(ms(millis));
+            let zero = Duration::ZERO;
+            figures.comebacks =
+                vec![Comeback { at: zero, outage: zero, asked: Some(zero), first_success, full_capacity: zero, quiet: None }];
+        }
+        let mut report = RunReport::judged(1, &Violations::default(), figures, Vec::new());
+        report.counts = violated.iter().map(|name| (*name, 1)).collect::<BTreeMap<_, _>>();
+        report
+    }
+
+    fn differs(sim: &[RunReport], other: RunReport, scale: f64) -> Vec<String> {
+        match compare(sim, &[other], scale) {
+            Agreement::Agrees => Vec::new(),
+            Agreement::Differs(differences) => differences.iter().map(ToString::to_string).collect(),
+            Agreement::Unsupported(_) => panic!("all is supported"),
+        }
+    }
+
+    #[test]
+    fn what_every_seed_shows_must_show_and_what_none_shows_must_not() {
+        let sim = [run(&["demand"], &["a", "b"], 4, None), run(&["demand", "deadline"], &["a"], 5, None)];
+        assert!(differs(&sim, run(&["demand"], &["a"], 4, None), 1.0).is_empty());
+        assert!(differs(&sim, run(&["demand", "deadline"], &["a", "b"], 5, None), 1.0).is_empty());
+        let told = differs(&sim, run(&["recovery"], &["c", "a"], 6, None), 1.0);
+        let expected = [
+            "verdict: only the simulation violates demand, and it never violates recovery",
+            "errors: the simulation never shows c",
+            "peak: 6 open at once, 4 to 5 in the simulation",
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn recovery_is_compared_in_the_scenarios_time() {
+        let sim = [run(&[], &[], 1, Some(10_000))];
+        assert!(differs(&sim, run(&[], &[], 1, Some(3_000)), 0.2).is_empty(), "15 s of the scenario's time");
+        let late = differs(&sim, run(&[], &[], 1, Some(9_000)), 0.2);
+        assert_eq!(late.len(), 1, "{late:?}");
+        assert!(late[0].contains("after 45.000 s"), "{late:?}");
+        let never = differs(&sim, run(&[], &[], 1, Some(0)), 1.0);
+        assert!(never[0].contains("came never"), "{never:?}");
+        assert!(differs(&[run(&[], &[], 1, Some(0))], run(&[], &[], 1, Some(0)), 1.0).is_empty());
+    }
+
+    #[test]
+    fn what_is_unknown_or_unsupported_agrees_with_nothing() {
+        let sim = [run(&[], &[], 1, None)];
+        let needs = vec!["resize".to_owned()];
+        let unsupported = RunReport::unsupported(1, needs.clone());
+        assert_eq!(compare(&sim, &[unsupported], 1.0), Agreement::Unsupported(needs));
+        let Agreement::Differs(differences) = compare(&sim, &[RunReport::unknown(1, "no server")], 1.0) else {
+            panic!("an unknown verdict is a difference")
+        };
+        assert_eq!(differences[0].to_string(), "verdict: unknown: no server");
+    }
+
+    #[test]
+    fn known_differences_have_reasons() {
+        for known in known() {
+            assert!(!known.reason.is_empty() && !known.effect.is_empty() && !known.aspects.is_empty(), "{known:?}");
+            assert!(["postgres", "turmoil"].contains(&known.world.as_str()), "{known:?}");
+        }
+    }
+}
