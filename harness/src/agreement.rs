@@ -212,7 +212,8 @@ mod tests {
     use crate::trace::figures::Comeback;
 
     fn run(violated: &[&'static str], errors: &[&str], peak: u32, recovered: Option<u64>) -> RunReport {
-        let mut figures = Figures { errors: errors.iter().map(|kind| ((*kind).to_owned(), 1)).collect(), ..Figures::default() };
+        let mut figures = Figures::default();
+        figures.errors = errors.iter().map(|kind| ((*kind).to_owned(), 1)).collect();
         figures.peaks.connections = peak;
         if let Some(millis) = recovered {
             let ms = Duration::from_millis;

@@ -7,7 +7,7 @@
 //! until it is returned: the old bound holds until the bound given in time has passed, and longer for what was leased when
 //! it was shrunk. What it lends again counts.
 //! Connections closed and dialled within one millisecond have no order, so the count is taken when the millisecond is
-//! over.
+//! over; in real time, where the end of a connection is seen a little later than it is closed, when that is over, too.
 
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ pub const META: Meta = Meta {
 pub struct BoundedConnections {
     judged: bool,
     shrink: Duration,
+    lateness: Duration,
     // Pools over their bound in this millisecond.
     over: Vec<(PoolId, Duration)>,
     // Resizes that were told of.
@@ -41,6 +42,7 @@ impl BoundedConnections {
         BoundedConnections {
             judged: terms.capabilities.max_size,
             shrink: terms.within(META.name, terms.grace()),
+            lateness: terms.lateness,
             over: Vec::new(),
             told: Vec::new(),
         }
@@ -90,13 +92,18 @@ impl BoundedConnections {
 
     fn settle(&mut self, now: Duration, view: &View, out: &mut Violations) {
         for (id, at) in std::mem::take(&mut self.over) {
+            let Some(pool) = view.pool(id) else { continue };
+            let connections = held(pool, view);
+            let bound = self.bound(pool, at, view);
             if at.as_millis() == now.as_millis() {
                 self.over.push((id, at));
                 continue;
             }
-            let Some(pool) = view.pool(id) else { continue };
-            let connections = held(pool, view);
-            let bound = self.bound(pool, at, view);
+            if now.saturating_sub(at) < self.lateness {
+                // It must be so all the while.
+                self.over.extend((connections > bound).then_some((id, at)));
+                continue;
+            }
             if connections > bound && bound < u32::MAX {
                 out.add(&META, || {
                     let sentence = format!(

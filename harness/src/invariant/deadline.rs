@@ -25,6 +25,7 @@ pub const META: Meta = Meta {
 pub struct Deadline {
     acquire: bool,
     close: Duration,
+    slack: Duration,
 }
 
 impl Deadline {
@@ -34,6 +35,7 @@ impl Deadline {
         Deadline {
             acquire: terms.capabilities.acquire_timeout,
             close: terms.within(META.name, Duration::from_secs(30)),
+            slack: TIMER_SLACK + terms.lateness,
         }
     }
 
@@ -47,7 +49,7 @@ impl Deadline {
         }
         let since = pool.released_at.map_or(closing, |released| released.max(closing));
         let took = now.saturating_sub(since);
-        if took > self.close + TIMER_SLACK {
+        if took > self.close + self.slack {
             out.add(&META, || {
                 let told = if ended { "took" } else { "has not returned after" };
                 let sentence = format!("close {told} {}, but its bound is {}", seconds(took), seconds(self.close));
@@ -74,7 +76,7 @@ impl Judge for Deadline {
                     return;
                 };
                 if let Some(cancelled) = actor.cancelled_at
-                    && event.at > cancelled + TIMER_SLACK
+                    && event.at > cancelled + self.slack
                 {
                     out.add(&META, || {
                         let took = seconds(event.at - cancelled);
@@ -87,7 +89,7 @@ impl Judge for Deadline {
                     return;
                 };
                 let waited = event.at.saturating_sub(since);
-                if waited > timeout + TIMER_SLACK {
+                if waited > timeout + self.slack {
                     out.add(&META, || {
                         let (waited, timeout) = (seconds(waited), seconds(timeout));
                         let sentence = format!("its acquire took {waited}, but acquire_timeout is {timeout}");
@@ -114,7 +116,7 @@ impl Judge for Deadline {
             };
             for (actor, since) in view.waiters(pool) {
                 let waited = view.now.saturating_sub(since);
-                if waited > timeout + TIMER_SLACK {
+                if waited > timeout + self.slack {
                     out.add(&META, || {
                         let (since, timeout) = (seconds(since), seconds(timeout));
                         let sentence = format!(

@@ -80,6 +80,8 @@ pub struct Terms {
     pub round_trip: Duration,
     /// The time a server takes to make a connection ready.
     pub fork_time: Duration,
+    /// How late things may be seen in a world in real time; zero elsewhere.
+    pub lateness: Duration,
     /// Workloads with a step that panics on purpose.
     pub panicking: Vec<String>,
 }
@@ -91,8 +93,9 @@ impl Terms {
         Terms {
             capabilities,
             bounds: scenario.expect.bounds.iter().map(|bound| (bound.invariant.clone(), bound.value)).collect(),
-            round_trip: (scenario.network.latency + scenario.network.jitter) * 2,
+            round_trip: (scenario.network.latency + scenario.network.jitter) * 2 + scenario.expect.lateness,
             fork_time: scenario.server.fork_time,
+            lateness: scenario.expect.lateness,
             panicking: scenario
                 .workloads
                 .iter()

@@ -102,6 +102,7 @@ pub(crate) fn scenario() -> Scenario {
             sql: Vec::new(),
             needs: Vec::new(),
             figures: IndexMap::new(),
+            lateness: Duration::ZERO,
         },
     }
 }

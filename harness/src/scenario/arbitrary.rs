@@ -500,6 +500,7 @@ fn expect() -> impl Strategy<Value = Expect> {
             sql: checks.into_iter().map(|(query, equals)| SqlCheck { query, equals }).collect(),
             needs,
             figures: figures.into_iter().collect(),
+            lateness: Duration::ZERO,
         },
     )
 }

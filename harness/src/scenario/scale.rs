@@ -14,7 +14,10 @@ use super::model::{
 };
 
 /// How much later than it should something may happen in real time.
-pub const SLACK: Duration = Duration::from_millis(500);
+const SLACK: Duration = Duration::from_millis(500);
+
+/// What a round trip may take longer, on a busy machine.
+const LATENESS: Duration = Duration::from_millis(250);
 
 /// The settings of PostgreSQL that are times, and what a number without a unit means.
 const TIMES: [(&str, Unit); 9] = [
@@ -281,7 +284,8 @@ impl Scale {
     }
 
     fn expect(&self, expect: &mut Expect) {
-        let Expect { until, healing, bounds, excuses: _, known: _, violations: _, errors, sql: _, needs: _, figures } = expect;
+        let Expect { until, healing, bounds, excuses: _, known: _, violations: _, errors, sql: _, needs: _, figures, lateness } = expect;
+        *lateness = LATENESS;
         self.time(until);
         // What has to end in it includes what does not shrink.
         *healing = healing.mul_f64(self.0) + SLACK * 10;

@@ -111,6 +111,7 @@ fn scenario(processes: u32, max_size: u32, workloads: Vec<(&str, Workload)>) -> 
             sql: Vec::new(),
             needs: Vec::new(),
             figures: IndexMap::new(),
+            lateness: Duration::ZERO,
         },
     }
 }

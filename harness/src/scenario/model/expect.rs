@@ -27,6 +27,8 @@ pub struct Expect {
     pub needs: Vec<String>,
     /// Bounds on figures: `errors.timeout = "0"`, `peak_connections = "<= 20"`.
     pub figures: IndexMap<String, Comparison>,
+    /// How much longer than in virtual time a round trip may take: no file says it, a world in real time does.
+    pub lateness: Duration,
 }
 
 /// A bound of an invariant.

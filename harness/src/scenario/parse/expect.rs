@@ -87,6 +87,7 @@ pub(super) fn expect(
         sql,
         needs,
         figures,
+        lateness: std::time::Duration::ZERO,
     });
     Some((until, expect))
 }
