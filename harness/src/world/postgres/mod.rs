@@ -10,16 +10,26 @@ pub mod server;
 mod servers;
 mod world;
 
-pub use run::run;
+pub use run::{run, run_on};
 pub use servers::Servers;
 pub use world::PostgresWorld;
 
+use std::time::Duration;
+
+use crate::scenario::fault_name;
 use crate::scenario::model::{FaultAction, Scenario};
 
-/// What of a scenario no real server and no proxy can do, a reason each.
+/// How long a run's traffic may last: nobody waits for hours of idleness.
+pub const LONGEST: Duration = Duration::from_mins(5);
+
+/// What of a scenario no real server and no proxy can do, a reason each; the scenario's times are real ones.
 #[must_use]
 pub fn lacks(scenario: &Scenario) -> Vec<String> {
     let mut reasons = Vec::new();
+    if scenario.expect.until > LONGEST {
+        let (takes, longest) = (scenario.expect.until.as_secs().div_ceil(60), LONGEST.as_secs() / 60);
+        reasons.push(format!("{takes} minutes of real time, where {longest} are the most (a smaller --time-scale)"));
+    }
     let mut lacks = |reason: &str| {
         if !reasons.iter().any(|known| known == reason) {
             reasons.push(reason.to_owned());

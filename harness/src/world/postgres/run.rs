@@ -27,15 +27,20 @@ const READY: Duration = Duration::from_secs(120);
 /// Does one run, in real time, on a thread of its own, and judges it. `out` gets the full trace.
 #[must_use]
 pub fn run(spec: &RunSpec, real: &RealTime, out: Option<Box<dyn io::Write + Send>>) -> Told {
+    match Servers::open(real.url.as_deref()) {
+        Ok(servers) => run_on(spec, real.time_scale, servers, out),
+        Err(error) => tell(spec, Ok(Err(error.to_string()))),
+    }
+}
+
+/// The same, on a server of these.
+#[must_use]
+pub fn run_on(spec: &RunSpec, scale: f64, servers: Arc<Servers>, out: Option<Box<dyn io::Write + Send>>) -> Told {
     if let Some(told) = unsupported(spec, &lacks(&spec.scenario)) {
         return told;
     }
-    let servers = match Servers::open(real.url.as_deref()) {
-        Ok(servers) => servers,
-        Err(error) => return tell(spec, Ok(Err(error.to_string()))),
-    };
     let observer = Arc::new(LateObserver::<Recorder>::default());
-    let (moved, scale) = (spec.clone(), real.time_scale);
+    let moved = spec.clone();
     let started = runtime::start_in_real_time(async move || {
         let watching: Arc<dyn Observer> = observer.clone();
         let made = PostgresWorld::new(&moved.scenario, moved.seed, scale, watching, servers).await;

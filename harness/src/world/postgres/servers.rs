@@ -36,13 +36,21 @@ impl Servers {
         if let Some(servers) = open.upgrade().filter(|servers| servers.wanted == wanted) {
             return Ok(servers);
         }
+        let servers = Servers::find(wanted)?;
+        *open = Arc::downgrade(&servers);
+        Ok(servers)
+    }
+
+    /// What is found of this kind.
+    ///
+    /// # Errors
+    /// As [`Servers::open`].
+    pub fn find(wanted: Wanted) -> Result<Arc<Servers>, ServerError> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(1).thread_name("poolproof servers").enable_all();
         let runtime = builder.build().map_err(|error| ServerError::Failed(error.to_string()))?;
         let source = runtime.block_on(Source::find(&wanted))?;
-        let servers = Arc::new(Servers { wanted, source: Some(source), runtime: Some(runtime) });
-        *open = Arc::downgrade(&servers);
-        Ok(servers)
+        Ok(Arc::new(Servers { wanted, source: Some(source), runtime: Some(runtime) }))
     }
 
     /// Where they come from.

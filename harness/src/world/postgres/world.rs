@@ -141,14 +141,12 @@ impl PostgresWorld {
 
         let (proxy, told) = (Arc::clone(&self.proxy), Arc::clone(&observer));
         let mut lifecycle = server.lifecycle_watch();
+        self.proxy.set_port_open(name, *lifecycle.borrow_and_update() != Lifecycle::Down);
         spawn(self.tasks.spawn(async move {
-            loop {
+            while lifecycle.changed().await.is_ok() {
                 let state = *lifecycle.borrow_and_update();
                 proxy.set_port_open(name, state != Lifecycle::Down);
                 told.server_event(name, ServerEvent::Lifecycle(state));
-                if lifecycle.changed().await.is_err() {
-                    return;
-                }
             }
         }).abort_handle());
 

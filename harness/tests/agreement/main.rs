@@ -1,0 +1,103 @@
+//! The same scenarios in the simulated world and on a real PostgreSQL: do both tell the same?
+//!
+//! A chosen set, on servers of local programs (`local::SCENARIO::POOL`) and in containers (`docker::…`), in half of the scenarios'
+//! time. Where there is no server the tests are told as ignored, with the reason; with `CI=true` that is a failure. All scenarios
+//! are compared by `poolproof agree`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use poolproof::agreement::{self, Agreement};
+use poolproof::pool::by_name;
+use poolproof::run::{RunSpec, run};
+use poolproof::scenario;
+use poolproof::world::postgres::Servers;
+use poolproof::world::postgres::run_on;
+use poolproof::world::postgres::server::{Kind, Wanted};
+use poolproof::world::{Place, RealTime};
+
+/// How much of the scenarios' time the real runs take.
+const SCALE: f64 = 0.5;
+/// Real runs mostly wait.
+const AT_ONCE: usize = 8;
+/// Seeds of the simulated world.
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=6;
+
+/// On local servers: what befalls servers, locks, slots, callers and the network.
+const LOCAL: [&str; 8] = [
+    "app_killed",
+    "connect_refused",
+    "server_crash",
+    "server_restart_immediate",
+    "silent_death_old",
+    "slot_exhaustion",
+    "stuck_transaction",
+    "thread_churn",
+];
+/// In containers.
+const DOCKER: [&str; 2] = ["server_restart_fast", "stuck_transaction"];
+const POOLS: [&str; 2] = ["bb8", "deadpool"];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
+    let compared = Arc::new(AtomicUsize::new(0));
+    let mut trials = Vec::new();
+    let mut places = Vec::new();
+    for (kind, name, scenarios) in [(Kind::Local, "local", &LOCAL[..]), (Kind::Docker, "docker", &DOCKER[..])] {
+        let wanted = Wanted::from_environment(None).map(|wanted| Wanted { url: None, kind: Some(kind), ..wanted });
+        let servers = wanted.and_then(Servers::find).map_err(|error| error.to_string());
+        places.push(match &servers {
+            Ok(servers) => servers.source().describe(),
+            Err(why) => format!("none ({why})"),
+        });
+        for (scenario, pool) in scenarios.iter().flat_map(|scenario| POOLS.map(|pool| (*scenario, pool))) {
+            let (name, compared) = (format!("{name}::{scenario}::{pool}"), Arc::clone(&compared));
+            trials.push(match servers.clone() {
+                Ok(servers) => Trial::test(name, move || agrees(scenario, pool, servers, &compared)),
+                Err(why) => ignored(name, why),
+            });
+        }
+    }
+    let list = arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !list {
+        let compared = compared.load(Ordering::Relaxed);
+        println!("agreement: {compared} pairs of scenario and pool compared, on {}", places.join(" and on "));
+    }
+    conclusion.exit_code()
+}
+
+/// Where nothing may be skipped, that is a failure.
+fn ignored(name: String, why: String) -> Trial {
+    if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+        return Trial::test(name, move || Err(why.into()));
+    }
+    Trial::test(name, || Ok(())).with_kind(why).with_ignored_flag(true)
+}
+
+fn agrees(name: &'static str, pool: &str, servers: Arc<Servers>, compared: &AtomicUsize) -> Result<(), Failed> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("scenarios/faults/{name}.toml"));
+    let text = std::fs::read_to_string(&path)?;
+    let scenario = scenario::parse(name, &text).map_err(|report| report.to_string())?;
+    let adapter = by_name(pool).ok_or("there is no such pool")?;
+    let spec = |scenario, seed| RunSpec { scenario: Arc::new(scenario), adapter: Arc::clone(&adapter), seed };
+
+    let sim: Vec<_> = SEEDS.map(|seed| run(&spec(scenario.clone(), seed), None).report).collect();
+    let place = Place::Postgres(RealTime { url: None, time_scale: SCALE });
+    let real = run_on(&spec(place.scenario(&scenario).into_owned(), 1), SCALE, servers, None);
+    let differences = match agreement::compare(&sim, std::slice::from_ref(&real.report), SCALE) {
+        Agreement::Agrees => Vec::new(),
+        Agreement::Unsupported(why) => return Err(format!("unsupported: {}", why.join(", ")).into()),
+        Agreement::Differs(differences) => differences,
+    };
+    let known = agreement::known();
+    let is_known = |difference: &_| known.iter().any(|known| known.is_about("postgres", name, pool, difference));
+    let unknown: Vec<String> =
+        differences.iter().filter(|difference| !is_known(difference)).map(ToString::to_string).collect();
+    compared.fetch_add(1, Ordering::Relaxed);
+    if unknown.is_empty() { Ok(()) } else { Err(format!("{}\n{}", unknown.join("\n"), real.story).into()) }
+}
