@@ -3,6 +3,8 @@
 //! [`World`] is what a run asks of such a place. The simulated one ([`sim`]) is the default.
 
 pub mod faults;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod schedule;
 pub mod sentence;
 pub mod sim;

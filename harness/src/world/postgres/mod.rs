@@ -1,0 +1,3 @@
+//! The world `postgres`: a real server on real sockets, in real time.
+
+pub mod server;
