@@ -68,12 +68,12 @@ impl Wanted {
 
 /// Where servers come from.
 pub struct Source {
-    from: From,
+    from: Origin,
     swept: Swept,
 }
 
-enum From {
-    Url(url::Address),
+enum Origin {
+    Url(Box<url::Address>),
     Local {
         installation: Arc<Installation>,
         folder: Arc<Folder>,
@@ -121,10 +121,10 @@ impl Source {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match &self.from {
-            From::Url(_) => Kind::Url,
-            From::Local { .. } => Kind::Local,
+            Origin::Url(_) => Kind::Url,
+            Origin::Local { .. } => Kind::Local,
             #[cfg(feature = "docker")]
-            From::Docker { .. } => Kind::Docker,
+            Origin::Docker { .. } => Kind::Docker,
         }
     }
 
@@ -132,12 +132,12 @@ impl Source {
     #[must_use]
     pub fn describe(&self) -> String {
         match &self.from {
-            From::Url(address) => format!("the server at {}", address.address()),
-            From::Local { installation, .. } => {
+            Origin::Url(address) => format!("the server at {}", address.address()),
+            Origin::Local { installation, .. } => {
                 format!("PostgreSQL {} in {}", installation.version, installation.bin().display())
             }
             #[cfg(feature = "docker")]
-            From::Docker { image, .. } => format!("the image {image} in Docker"),
+            Origin::Docker { image, .. } => format!("the image {image} in Docker"),
         }
     }
 
@@ -154,8 +154,8 @@ impl Source {
     pub async fn server(self: &Arc<Self>, setup: Setup) -> Result<Server, ServerError> {
         let life = Arc::new(Life::new(true));
         match &self.from {
-            From::Url(address) => url::server(self, address, setup, life).await,
-            From::Local { installation, folder } => {
+            Origin::Url(address) => url::server(self, address, setup, life).await,
+            Origin::Local { installation, folder } => {
                 let unsupported = setup.unsupported(installation.major);
                 let made = {
                     let (installation, folder) = (Arc::clone(installation), Arc::clone(folder));
@@ -181,7 +181,7 @@ impl Source {
                 Ok(server)
             }
             #[cfg(feature = "docker")]
-            From::Docker { image, folder } => {
+            Origin::Docker { image, folder } => {
                 let docker = super::docker::Docker::start(image, folder, &setup, &life).await?;
                 let address = super::control::Control::address(&docker);
                 let mut server = Server {
@@ -282,26 +282,26 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(failed("making a server", error)))
 }
 
-async fn from_url(url: Option<&str>) -> Result<From, ServerError> {
+async fn from_url(url: Option<&str>) -> Result<Origin, ServerError> {
     let url = url.ok_or_else(|| ServerError::Failed("neither --url nor POOLPROOF_POSTGRES_URL is given".to_owned()))?;
-    url::Address::parse(url).await.map(From::Url)
+    url::Address::parse(url).await.map(|address| Origin::Url(Box::new(address)))
 }
 
-async fn from_programs() -> Result<From, ServerError> {
+async fn from_programs() -> Result<Origin, ServerError> {
     blocking(|| {
         let installation = Arc::new(Installation::find().map_err(ServerError::Failed)?);
-        Ok(From::Local { installation, folder: Folder::current()? })
+        Ok(Origin::Local { installation, folder: Folder::current()? })
     })
     .await
 }
 
 #[cfg(feature = "docker")]
-async fn from_docker(wanted: &Wanted) -> Result<From, ServerError> {
+async fn from_docker(wanted: &Wanted) -> Result<Origin, ServerError> {
     let image = super::docker::Image::find(wanted.image.as_deref().unwrap_or(Wanted::IMAGE)).await?;
-    Ok(From::Docker { image, folder: Folder::current()? })
+    Ok(Origin::Docker { image, folder: Folder::current()? })
 }
 
 #[cfg(not(feature = "docker"))]
-async fn from_docker(_wanted: &Wanted) -> Result<From, ServerError> {
+async fn from_docker(_wanted: &Wanted) -> Result<Origin, ServerError> {
     Err(ServerError::Failed("this poolproof is built without the feature `docker`".to_owned()))
 }
