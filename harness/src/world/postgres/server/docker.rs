@@ -30,7 +30,7 @@ use super::control::{Control, signal_name};
 use super::error::{ServerError, failed};
 use super::folder::{CONTAINERS, Dispose, Folder};
 use super::life::Life;
-use super::local::free_port;
+use super::port::{free_port, give_back};
 use super::session::ROLE;
 use super::setup::Setup;
 use super::sweep::{Swept, is_abandoned};
@@ -146,6 +146,7 @@ impl Docker {
             Ok(container) => Arc::new(container),
             Err(error) => {
                 let words = first_words(&daemon, &name).await;
+                give_back(port);
                 // It may be there, and not started.
                 let _ = remove(&daemon, &name).await;
                 return Err(failed(format!("a container of {image}"), format!("{}{words}", describe(&error))));
@@ -316,7 +317,7 @@ impl Dispose for Arc<Docker> {
 impl Dispose for Docker {
     fn dispose(&self) {
         let Some(container) = self.container.lock().take() else { return };
-        let id = self.id.clone();
+        let (id, port) = (self.id.clone(), self.address.port());
         // testcontainers removes it when it is dropped, but only inside a runtime.
         elsewhere(async move {
             let removed = match Arc::try_unwrap(container) {
@@ -330,6 +331,7 @@ impl Dispose for Docker {
             if let Err(error) = removed {
                 eprintln!("poolproof: the container {id} is left behind: {error}");
             }
+            give_back(port);
         });
     }
 }

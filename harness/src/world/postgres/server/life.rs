@@ -18,6 +18,7 @@ const BEHIND: usize = 4096;
 /// One server's life.
 pub(super) struct Life {
     lifecycle: watch::Sender<Lifecycle>,
+    changes: broadcast::Sender<Lifecycle>,
     /// Whether there is a process, and how the last one ended.
     process: watch::Sender<Process>,
     /// Whether it is a standby.
@@ -41,6 +42,7 @@ impl Life {
     pub(super) fn new(hot_standby: bool) -> Life {
         Life {
             lifecycle: watch::Sender::new(Lifecycle::Down),
+            changes: broadcast::Sender::new(BEHIND),
             process: watch::Sender::new(Process::Ended("it was not started".to_owned())),
             in_recovery: watch::Sender::new(false),
             log: broadcast::Sender::new(BEHIND),
@@ -57,6 +59,10 @@ impl Life {
         self.lifecycle.subscribe()
     }
 
+    pub(super) fn changes(&self) -> broadcast::Receiver<Lifecycle> {
+        self.changes.subscribe()
+    }
+
     pub(super) fn in_recovery(&self) -> watch::Receiver<bool> {
         self.in_recovery.subscribe()
     }
@@ -66,7 +72,14 @@ impl Life {
     }
 
     pub(super) fn enter(&self, next: Lifecycle) {
-        self.lifecycle.send_if_modified(|now| std::mem::replace(now, next) != next);
+        self.lifecycle.send_if_modified(|now| {
+            let changes = std::mem::replace(now, next) != next;
+            if changes {
+                // Under the watch's lock, so that the order is the same. An error says that nobody follows.
+                let _ = self.changes.send(next);
+            }
+            changes
+        });
     }
 
     /// A process was started.

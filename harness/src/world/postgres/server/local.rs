@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Stdio};
@@ -20,6 +20,7 @@ use super::error::{ServerError, failed};
 use super::folder::{Dispose, Folder};
 use super::installation::Installation;
 use super::life::Life;
+use super::port::{free_port, give_back};
 use super::processes::{self, remove_shared_memory};
 use super::session::ROLE;
 use super::setup::Setup;
@@ -43,12 +44,6 @@ struct State {
     /// The postmaster, until it and all its children are gone and it is reaped.
     postmaster: Option<Child>,
     disposed: bool,
-}
-
-/// A port that is free now. Another process may take it before the server does; then its start fails, and says so.
-pub(super) fn free_port() -> Result<u16, ServerError> {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    port.map(|address| address.port()).map_err(|error| failed("a port on 127.0.0.1", error))
 }
 
 impl Local {
@@ -239,6 +234,7 @@ impl Dispose for Local {
         let _ = self.with(processes::kill);
         processes::kill_servers_in(&self.data);
         remove_shared_memory(&self.data);
+        give_back(self.address.port());
         match fs::remove_dir_all(&self.data) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 eprintln!("poolproof: {} is left behind: {error}", self.data.display());

@@ -20,6 +20,7 @@ mod installation;
 mod life;
 mod local;
 mod log;
+mod port;
 mod processes;
 mod session;
 mod setup;
@@ -124,6 +125,12 @@ impl Server {
     #[must_use]
     pub fn lifecycle_watch(&self) -> watch::Receiver<Lifecycle> {
         self.life.watch()
+    }
+
+    /// Each change of what it is doing, in order, also those too short for [`Server::lifecycle_watch`].
+    #[must_use]
+    pub fn lifecycle_changes(&self) -> broadcast::Receiver<Lifecycle> {
+        self.life.changes()
     }
 
     /// Whether it is a standby; false from the moment on in which it takes writes.

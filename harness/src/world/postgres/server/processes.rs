@@ -13,8 +13,12 @@ const LAST_BREATH: Duration = Duration::from_secs(5);
 /// The children of a process.
 pub(super) fn children(parent: Pid) -> Vec<Pid> {
     let id = parent.as_raw_nonzero();
-    if let Ok(children) = fs::read_to_string(format!("/proc/{id}/task/{id}/children")) {
-        return children.split_whitespace().filter_map(pid).collect();
+    // A list for each of its threads.
+    let threads = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let lists: Vec<String> =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok()).collect();
+    if !lists.is_empty() {
+        return lists.iter().flat_map(|list| list.split_whitespace()).filter_map(pid).collect();
     }
     // Kernels without that file, and other systems.
     let listed = Command::new("ps").args(["-A", "-o", "ppid=,pid="]).output();
