@@ -13,7 +13,7 @@ use super::local::Local;
 use super::session::{DATABASE, ROLE, Session};
 use super::setup::Setup;
 use super::sweep::{Swept, sweep};
-use super::{START, Server, url};
+use super::{LOOK, START, Server, url};
 
 /// The kinds of servers, in the order in which they are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +166,7 @@ impl Source {
                 let server = Server {
                     kind: Kind::Local,
                     version: installation.version.clone(),
-                    session: Arc::new(Session::new(config(super::control::Control::address(&local)))),
+                    session: own_session(super::control::Control::address(&local)),
                     setup,
                     control: Box::new(Arc::clone(&local)),
                     local: Some(local),
@@ -187,7 +187,7 @@ impl Source {
                 let mut server = Server {
                     kind: Kind::Docker,
                     version: String::new(),
-                    session: Arc::new(Session::new(config(address))),
+                    session: own_session(address),
                     setup,
                     control: Box::new(docker),
                     local: None,
@@ -228,7 +228,7 @@ pub(super) async fn standby(primary: &Server) -> Result<Server, ServerError> {
         kind: primary.kind,
         version: primary.version.clone(),
         setup: primary.setup.clone(),
-        session: Arc::new(Session::new(config(super::control::Control::address(&local)))),
+        session: own_session(super::control::Control::address(&local)),
         control: Box::new(Arc::clone(&local)),
         local: Some(local),
         life,
@@ -248,24 +248,35 @@ fn config(address: SocketAddr) -> Config {
     config
 }
 
-/// The roles, the database and its data.
+fn own_session(address: SocketAddr) -> Arc<Session> {
+    Arc::new(Session::past_slots(config(address), address))
+}
+
+/// The roles, the database and its data, by ordinary sessions, which are gone afterwards.
 async fn fill(server: &Server) -> Result<(), ServerError> {
-    let mut first = config(server.address());
-    first.dbname("postgres");
-    let first = Session::new(first);
+    let mut maintenance = config(server.address());
+    maintenance.dbname("postgres");
+    let (roles, data) = (Session::new(maintenance), Session::new(config(server.address())));
     for statement in server.setup.make_database() {
-        first.query(&statement).await?;
+        roles.query(&statement).await?;
     }
-    first.close().await;
     for statement in server.setup.make_data() {
-        server.session.query(&statement).await?;
+        data.query(&statement).await?;
     }
-    Ok(())
+    roles.close().await;
+    data.close().await;
+    let gone = async {
+        while !server.session.backends().await?.is_empty() {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(START, gone).await.unwrap_or_else(|_| Err(failed("the server", "it keeps closed sessions")))
 }
 
 /// "15.18" and 15, as the server tells.
 pub(super) async fn ask_version(session: &Session) -> Result<(String, u32), ServerError> {
-    let rows = session.query("SHOW server_version; SHOW server_version_num").await?;
+    let rows = session.query("SELECT current_setting('server_version'), current_setting('server_version_num')").await?;
     let mut told = rows.into_iter().flatten().flatten();
     let version = told.next().and_then(|version| Some(version.split_whitespace().next()?.to_owned()));
     let number: Option<u32> = told.next().and_then(|number| number.parse().ok());

@@ -26,6 +26,7 @@ mod session;
 mod setup;
 mod sweep;
 mod url;
+mod walsender;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -50,7 +51,7 @@ use session::Session;
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(60);
-/// A smart stop looks this often whether all sessions but poolproof's have gone.
+/// How often it is looked whether something has come to pass that nobody tells.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A real server. It is stopped and removed when this is dropped.
@@ -167,18 +168,6 @@ impl Server {
     /// It is down already, or can't be controlled.
     pub async fn stop(&self, mode: StopMode) -> Result<(), ServerError> {
         self.control.signal_stop(mode).await?;
-        if mode == StopMode::Smart {
-            // It waits for every session, poolproof's included.
-            let (session, life) = (Arc::clone(&self.session), Arc::clone(&self.life));
-            tokio::spawn(async move {
-                while life.lifecycle() != Lifecycle::Down
-                    && session.backends().await.is_ok_and(|others| !others.is_empty())
-                {
-                    tokio::time::sleep(LOOK).await;
-                }
-                session.close().await;
-            });
-        }
         self.life.down().await;
         Ok(())
     }
@@ -243,7 +232,8 @@ impl Server {
     }
 
     /// Runs statements as a superuser who counts for nothing, in the database `app`; gives all rows, as text. What may wait
-    /// belongs in a session of its own: this one is also that of [`Server::backends`].
+    /// belongs in a session of its own: this one is also that of [`Server::backends`]. It is a walsender's: `SHOW` is one
+    /// statement at a time there.
     ///
     /// # Errors
     /// The server's, or it does not answer.

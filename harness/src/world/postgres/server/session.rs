@@ -1,17 +1,19 @@
-//! The superuser's session, by which a server is controlled and looked at.
+//! The superuser's session, by which a server is controlled and looked at. There is one, and it stays.
 //!
-//! There is one, and it stays: a server has one slot more than the scenario says, so that what is left for the others is
-//! what the scenario says. During a smart stop, which waits for every session, it goes when it is the last one.
+//! On a server that poolproof made it takes no slot, and no smart stop waits for it ([`Walsender`]).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use poolproof_sim::postgres::event::Pid;
+use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
-use super::error::ServerError;
+use super::error::{ServerError, failed};
+use super::walsender::Walsender;
 
 /// The role of the session.
 pub(super) const ROLE: &str = "poolproof";
@@ -55,6 +57,8 @@ const BACKENDS: &str = "SELECT pid, application_name, usename, state, \
 /// The session; opened when it is needed, and again when it was lost.
 pub(super) struct Session {
     config: Config,
+    /// Where it goes past the slots; `None` is an ordinary session.
+    past_slots: Option<SocketAddr>,
     open: Mutex<Option<Open>>,
 }
 
@@ -71,10 +75,32 @@ impl Drop for Open {
 }
 
 impl Session {
-    /// As this user, to this server and database.
+    /// An ordinary one: as this user, to this server and database.
     pub(super) fn new(mut config: Config) -> Session {
         config.application_name("poolproof").connect_timeout(LIMIT);
-        Session { config, open: Mutex::new(None) }
+        Session { config, past_slots: None, open: Mutex::new(None) }
+    }
+
+    /// One that takes no slot.
+    pub(super) fn past_slots(config: Config, address: SocketAddr) -> Session {
+        Session { past_slots: Some(address), ..Session::new(config) }
+    }
+
+    async fn connect(&self) -> Result<Open, ServerError> {
+        // The client's calls tell how it ended.
+        let (client, task) = match self.past_slots {
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                (client, tokio::spawn(async move { drop(connection.await) }))
+            }
+            Some(address) => {
+                let socket = TcpStream::connect(address).await.map_err(|error| failed(address, error))?;
+                socket.set_nodelay(true).map_err(|error| failed(address, error))?;
+                let (client, connection) = self.config.connect_raw(Walsender::new(socket), NoTls).await?;
+                (client, tokio::spawn(async move { drop(connection.await) }))
+            }
+        };
+        Ok(Open { client: Arc::new(client), task })
     }
 
     /// Runs statements; gives the rows of all of them, as text.
@@ -94,14 +120,8 @@ impl Session {
             match &*open {
                 Some(session) if !session.client.is_closed() => Arc::clone(&session.client),
                 _ => {
-                    let (client, connection) = self.config.connect(NoTls).await?;
-                    let client = Arc::new(client);
-                    let task = tokio::spawn(async move {
-                        // The client's calls tell how it ended.
-                        let _ = connection.await;
-                    });
-                    *open = Some(Open { client: Arc::clone(&client), task });
-                    client
+                    let session = open.insert(self.connect().await?);
+                    Arc::clone(&session.client)
                 }
             }
         };

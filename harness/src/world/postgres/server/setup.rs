@@ -22,7 +22,10 @@ const QUIET: [(&str, &str); 9] = [
 ];
 
 /// What poolproof stands on; a scenario may not say otherwise. The port and the addresses come to it.
-const FIXED: [(&str, &str); 9] = [
+const FIXED: [(&str, &str); 11] = [
+    // Poolproof's own session is a walsender's, and standbys have theirs.
+    ("wal_level", "replica"),
+    ("max_wal_senders", "10"),
     ("log_destination", "stderr"),
     ("logging_collector", "off"),
     ("log_line_prefix", PREFIX),
@@ -107,16 +110,10 @@ impl Setup {
         let mut settings: Vec<(&str, String)> =
             QUIET.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         if let Some(hot) = self.hot_standby {
-            settings.push(("wal_level", "replica".to_owned()));
             settings.push(("hot_standby", if hot { "on" } else { "off" }.to_owned()));
             settings.push(("wal_retrieve_retry_interval", "100ms".to_owned()));
-        } else {
-            // As the simulated server is.
-            settings.push(("wal_level", "minimal".to_owned()));
-            settings.push(("max_wal_senders", "0".to_owned()));
         }
-        // One slot more, for poolproof's own session.
-        settings.push(("max_connections", server.max_connections.saturating_add(1).to_string()));
+        settings.push(("max_connections", server.max_connections.to_string()));
         settings.push(("superuser_reserved_connections", server.superuser_reserved_connections.to_string()));
         let asked = server.settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
         let fixed = FIXED.iter().map(|(name, value)| (*name, (*value).to_owned()));
@@ -248,8 +245,8 @@ mod tests {
         };
         assert_eq!(value("autovacuum").as_deref(), Some("'on'"));
         assert_eq!(value("idle_session_timeout").as_deref(), Some("'5s'"));
-        assert_eq!(value("max_connections").as_deref(), Some("'8'"), "one for poolproof's session");
-        assert_eq!(value("wal_level").as_deref(), Some("'minimal'"));
+        assert_eq!(value("max_connections").as_deref(), Some("'7'"));
+        assert_eq!(value("wal_level").as_deref(), Some("'replica'"));
         assert_eq!(setup.unsupported(15), Vec::<String>::new());
     }
 

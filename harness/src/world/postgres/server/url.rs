@@ -79,7 +79,13 @@ pub(super) async fn server(
     setup: Setup,
     life: Arc<Life>,
 ) -> Result<Server, ServerError> {
-    let admin = Arc::new(Session::new(address.config.clone()));
+    // Past the slots, where it lets this user; otherwise poolproof's two sessions take two of them.
+    let past_slots = Session::past_slots(address.config.clone(), address.address).query("SELECT 1").await.is_ok();
+    let session = |config: Config| match past_slots {
+        true => Arc::new(Session::past_slots(config, address.address)),
+        false => Arc::new(Session::new(config)),
+    };
+    let admin = session(address.config.clone());
     let locked = admin.query(&format!("SELECT pg_try_advisory_lock({LOCK})")).await?;
     if locked != [[Some("t".to_owned())]] {
         return Err(ServerError::Failed("another run of poolproof uses the server".to_owned()));
@@ -111,7 +117,7 @@ pub(super) async fn server(
     let mut server = Server {
         kind: Kind::Url,
         version,
-        session: Arc::new(Session::new(config)),
+        session: session(config),
         control: Box::new(Arc::clone(&remote)),
         local: None,
         life,
