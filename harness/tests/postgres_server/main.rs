@@ -1,8 +1,8 @@
-//! Real servers, as the world `postgres` has them: each test runs on a server of this machine's programs (`local::…`) and on
-//! one in a container (`docker::…`).
+//! Real servers, as the world `postgres` has them: each test runs on a server of this machine's programs (`local::…`)
+//! and on one in a container (`docker::…`).
 //!
-//! Where there is no PostgreSQL or no Docker with the image, its tests are told as ignored, with the reason; with `CI=true`
-//! that is a failure. `POOLPROOF_POSTGRES_IMAGE` names the image.
+//! Where there is no PostgreSQL or no Docker with the image, its tests are told as ignored, with the reason; with
+//! `CI=true` that is a failure. `POOLPROOF_POSTGRES_IMAGE` names the image.
 
 mod control;
 mod left_behind;

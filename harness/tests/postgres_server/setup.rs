@@ -9,7 +9,7 @@ pub(crate) fn the_slots_are_the_scenarios(place: &Place) -> Result {
         let server = place.server(text).await?;
         equal(&server.unsupported(), &&[][..])?;
         // Poolproof's own session is there, too, and counts for nothing.
-        server.query("SELECT 1").await?;
+        equal(&server.query("SHOW max_connections").await?, &vec![vec![Some("8".to_owned())]])?;
         let mut held = vec![session(&server, "narrow").await?];
         equal(&code(session(&server, "narrow").await), &"53300".to_owned())?;
         for _ in 0..5 {

@@ -1,7 +1,7 @@
 //! A server in a container, by testcontainers; of a Docker daemon on this machine.
 //!
-//! The container's first process is the postmaster, so what is done to the container is done to the server. Its port is mapped to one of
-//! 127.0.0.1 that stays the same over restarts. Each container has a label that says whose it is.
+//! The container's first process is the postmaster, so what is done to the container is done to the server. Its port is
+//! mapped to one of 127.0.0.1 that stays the same over restarts. Each container has a label that says whose it is.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};

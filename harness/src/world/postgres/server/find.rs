@@ -41,8 +41,8 @@ impl Wanted {
     /// The image, unless another one is named.
     pub const IMAGE: &str = "postgres:17";
 
-    /// What `POOLPROOF_POSTGRES_URL`, `POOLPROOF_POSTGRES` (`url`, `local`, `docker`) and `POOLPROOF_POSTGRES_IMAGE` say; a URL
-    /// of the command line comes first.
+    /// What `POOLPROOF_POSTGRES_URL`, `POOLPROOF_POSTGRES` (`url`, `local`, `docker`) and `POOLPROOF_POSTGRES_IMAGE`
+    /// say; a URL of the command line comes first.
     ///
     /// # Errors
     /// `POOLPROOF_POSTGRES` is another word.

@@ -27,8 +27,8 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// The first one to be had, of those on PATH, of `pg_config`, and of the usual places, the newest first. Error: what
-    /// was tried.
+    /// The first one to be had, of those on PATH, of `pg_config`, and of the usual places, the newest first. Error:
+    /// what was tried.
     pub(super) fn find() -> Result<Installation, String> {
         let user = unprivileged_user()?;
         let mut tried = 0;

@@ -1,14 +1,14 @@
 //! A real server for a run: found, made, controlled, watched, and gone when it is dropped.
 //!
-//! [`Source::find`] finds where servers come from: a URL, the programs on this machine, or Docker. [`Source::server`] makes
-//! one as a scenario asks ([`Setup`]), and [`Server`] is what can be done to it. The lifecycle is what the server's own log
-//! and its processes tell, not what is hoped for.
+//! [`Source::find`] finds where servers come from: a URL, the programs on this machine, or Docker. [`Source::server`]
+//! makes one as a scenario asks ([`Setup`]), and [`Server`] is what can be done to it. The lifecycle is what the
+//! server's own log and its processes tell, not what is hoped for.
 //!
 //! Servers listen on 127.0.0.1 only and let poolproof's own superuser in without a password, as `trust` lets everybody:
 //! other users of the machine can reach them while they live.
 //!
-//! Nothing is left behind: a server ends when it is dropped, on panic and on Ctrl-C, and what a killed process left is taken
-//! away by the next one ([`Source::swept`]).
+//! Nothing is left behind: a server ends when it is dropped, on panic and on Ctrl-C, and what a killed process left is
+//! taken away by the next one ([`Source::swept`]).
 
 mod control;
 #[cfg(feature = "docker")]
@@ -231,9 +231,9 @@ impl Server {
         self.session.query("SELECT pg_reload_conf()").await.map(drop)
     }
 
-    /// Runs statements as a superuser who counts for nothing, in the database `app`; gives all rows, as text. What may wait
-    /// belongs in a session of its own: this one is also that of [`Server::backends`]. It is a walsender's: `SHOW` is one
-    /// statement at a time there.
+    /// Runs statements as a superuser who counts for nothing, in the database `app`; gives all rows, as text. What may
+    /// wait belongs in a session of its own: this one is also that of [`Server::backends`]. It is a walsender's: `SHOW`
+    /// is one statement at a time there.
     ///
     /// # Errors
     /// The server's, or it does not answer.

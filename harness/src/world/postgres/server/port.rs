@@ -16,8 +16,8 @@ const CLIENTS: u16 = 32_768;
 /// Those that this process gave out.
 static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// A port of 127.0.0.1 that is free now, and that the kernel gives to no client, so that no connection sits on it when its
-/// server comes back. Another server may take it before that; then a start fails, and says so.
+/// A port of 127.0.0.1 that is free now, and that the kernel gives to no client, so that no connection sits on it when
+/// its server comes back. Another server may take it before that; then a start fails, and says so.
 pub(super) fn free_port() -> Result<u16, ServerError> {
     let end = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
     let end = end.and_then(|range| range.split_whitespace().next()?.parse().ok()).unwrap_or(CLIENTS);

@@ -6,8 +6,8 @@ use super::log::PREFIX;
 use super::session::{DATABASE, ROLE, identifier, literal};
 use crate::scenario::model::{Auth, Role, Scenario, Server};
 
-/// What makes a server quick, and keeps it from doing anything of its own accord; a scenario may say otherwise. Nothing is
-/// flushed to the disk, but the kernel keeps what was written, so that commits outlive everything but the machine.
+/// What makes a server quick, and keeps it from doing anything of its own accord; a scenario may say otherwise. Nothing
+/// is flushed to the disk, but the kernel keeps what was written, so that commits outlive everything but the machine.
 const QUIET: [(&str, &str); 9] = [
     ("fsync", "off"),
     ("full_page_writes", "off"),
@@ -23,7 +23,8 @@ const QUIET: [(&str, &str); 9] = [
 
 /// What poolproof stands on; a scenario may not say otherwise. The port and the addresses come to it.
 const FIXED: [(&str, &str); 11] = [
-    // Poolproof's own session is a walsender's, and standbys have theirs.
+    // Poolproof's own session is a walsender's, and standbys have theirs. With `replica` an ACCESS EXCLUSIVE lock takes a
+    // transaction id, which the simulated server does not show.
     ("wal_level", "replica"),
     ("max_wal_senders", "10"),
     ("log_destination", "stderr"),

@@ -1,7 +1,8 @@
 //! A server that runs, and is given by its URL: not poolproof's, so nothing is done to its processes.
 //!
-//! Poolproof makes the scenario's roles and the database `app` there, marks them by a comment, and drops them in the end. What
-//! it finds of these names without its mark, it does not touch. One run at a time has the server: an advisory lock says so.
+//! Poolproof makes the scenario's roles and the database `app` there, marks them by a comment, and drops them in the
+//! end. What it finds of these names without its mark, it does not touch. One run at a time has the server: an advisory
+//! lock says so.
 
 use std::net::SocketAddr;
 use std::str::FromStr as _;
