@@ -4,6 +4,7 @@
 
 pub mod faults;
 pub mod place;
+#[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod schedule;
 pub mod sentence;
