@@ -1,0 +1,227 @@
+//! A session's leftovers as far as the wire tells: what would surprise its next user.
+//!
+//! Known are the effects of successful statements ([`super::effect`]), the names of Parse, Bind and Close, and the settings that
+//! the server reports by ParameterStatus, whose values are compared with those at the session's start. A setting that is not
+//! reported counts as left over once it was SET, also to the value that it had.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use poolproof_sim::postgres::event::{BackendState, SessionReport};
+
+use super::effect::Effect;
+
+/// What a transaction's rollback takes back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Transactional {
+    settings: BTreeSet<String>,
+    temporary: BTreeSet<String>,
+    channels: BTreeSet<String>,
+}
+
+/// The leftovers of one session.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    now: Transactional,
+    /// As it was when the transaction began; `None` while nothing of it has changed.
+    before: Option<Transactional>,
+    savepoints: Vec<(String, Transactional)>,
+    /// Reported settings: the value at the session's start, and now.
+    reported: BTreeMap<String, (String, String)>,
+    prepared: BTreeSet<String>,
+    portals: BTreeMap<String, Portal>,
+    advisory: u32,
+}
+
+/// A portal of the extended protocol, or a cursor.
+#[derive(Debug, Clone, Copy)]
+struct Portal {
+    /// WITH HOLD
+    hold: bool,
+    /// Of the transaction that goes on.
+    fresh: bool,
+}
+
+/// Settings that RESET ALL leaves alone.
+const ROLES: [&str; 2] = ["role", "session_authorization"];
+
+impl Leftovers {
+    /// The server reported a setting's value; `starting` before the first ReadyForQuery.
+    pub(super) fn parameter(&mut self, name: String, value: String, starting: bool) {
+        match self.reported.get_mut(&name.to_lowercase()) {
+            Some((start, now)) => {
+                if starting {
+                    start.clone_from(&value);
+                }
+                *now = value;
+            }
+            None => drop(self.reported.insert(name.to_lowercase(), (value.clone(), value))),
+        }
+    }
+
+    /// Parse succeeded.
+    pub(super) fn parsed(&mut self, name: &str) {
+        if !name.is_empty() {
+            self.prepared.insert(name.to_owned());
+        }
+    }
+
+    /// Bind succeeded.
+    pub(super) fn bound(&mut self, portal: &str) {
+        if !portal.is_empty() {
+            self.portals.insert(portal.to_owned(), Portal { hold: false, fresh: true });
+        }
+    }
+
+    /// Close succeeded, of a statement (`S`) or of a portal (`P`).
+    pub(super) fn closed(&mut self, kind: u8, name: &str) {
+        match kind {
+            b'S' => drop(self.prepared.remove(name)),
+            _ => drop(self.portals.remove(name)),
+        }
+    }
+
+    /// A statement succeeded. `result` is the first byte of its last row's first column.
+    pub(super) fn done(&mut self, effect: Effect, result: Option<u8>) {
+        // `t` in text, 1 in binary.
+        let is_true = matches!(result, Some(b't' | 1));
+        match effect {
+            Effect::Nothing => {}
+            Effect::Set(name) => drop(self.change().settings.insert(name)),
+            Effect::Reset(name) => drop(self.change().settings.remove(&name)),
+            Effect::ResetAll => self.change().settings.retain(|name| ROLES.contains(&name.as_str())),
+            Effect::DiscardAll => {
+                // Not allowed in a transaction: nothing takes it back.
+                *self = Leftovers { reported: std::mem::take(&mut self.reported), ..Leftovers::default() };
+            }
+            Effect::DiscardTemporary => self.change().temporary.clear(),
+            Effect::Listen(channel) => drop(self.change().channels.insert(channel)),
+            Effect::Unlisten(channel) => drop(self.change().channels.remove(&channel)),
+            Effect::UnlistenAll => self.change().channels.clear(),
+            Effect::Prepare(name) => drop(self.prepared.insert(name)),
+            Effect::Deallocate(name) => drop(self.prepared.remove(&name)),
+            Effect::DeallocateAll => self.prepared.clear(),
+            Effect::CreateTemporary(name) => drop(self.change().temporary.insert(name)),
+            Effect::DropTables(names) => self.change().temporary.retain(|name| !names.contains(name)),
+            Effect::Declare { name, hold } => drop(self.portals.insert(name, Portal { hold, fresh: true })),
+            Effect::Close(name) => drop(self.portals.remove(&name)),
+            Effect::CloseAll => self.portals.clear(),
+            Effect::Savepoint(name) => self.savepoints.push((name, self.now.clone())),
+            Effect::Release(name) => {
+                if let Some(at) = self.savepoints.iter().rposition(|(known, _)| *known == name) {
+                    self.savepoints.truncate(at);
+                }
+            }
+            Effect::RollbackTo(name) => {
+                if let Some(at) = self.savepoints.iter().rposition(|(known, _)| *known == name) {
+                    self.now.clone_from(&self.savepoints[at].1);
+                    self.savepoints.truncate(at + 1);
+                }
+            }
+            Effect::AdvisoryLock { tried } => self.advisory += u32::from(!tried || is_true),
+            Effect::AdvisoryUnlock => self.advisory = self.advisory.saturating_sub(u32::from(is_true)),
+            Effect::AdvisoryUnlockAll => self.advisory = 0,
+        }
+    }
+
+    fn change(&mut self) -> &mut Transactional {
+        if self.before.is_none() {
+            self.before = Some(self.now.clone());
+        }
+        &mut self.now
+    }
+
+    /// Whether the transaction has a savepoint.
+    pub(super) fn has_savepoint(&self) -> bool {
+        !self.savepoints.is_empty()
+    }
+
+    /// The transaction is over.
+    pub(super) fn end_transaction(&mut self, committed: bool) {
+        if let Some(before) = self.before.take()
+            && !committed
+        {
+            self.now = before;
+        }
+        self.savepoints.clear();
+        self.portals.retain(|_, portal| portal.hold && (committed || !portal.fresh));
+        self.portals.values_mut().for_each(|portal| portal.fresh = false);
+    }
+
+    /// The leftovers now.
+    pub(super) fn report(&self, state: BackendState) -> SessionReport {
+        let mut settings: Vec<String> =
+            self.now.settings.iter().filter(|name| !self.reported.contains_key(*name)).cloned().collect();
+        // The role is told by its own name, and changes what is reported of it.
+        let of_a_role = |name: &str| name == "is_superuser" && ROLES.iter().any(|role| self.now.settings.contains(*role));
+        settings.extend(
+            self.reported
+                .iter()
+                .filter(|(name, (start, now))| start != now && !of_a_role(name))
+                .map(|(name, _)| name.clone()),
+        );
+        settings.sort();
+        SessionReport {
+            state,
+            settings,
+            prepared: self.prepared.iter().cloned().collect(),
+            temporary_tables: self.now.temporary.iter().cloned().collect(),
+            channels: self.now.channels.iter().cloned().collect(),
+            advisory_locks: self.advisory,
+            portals: self.portals.keys().cloned().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(leftovers: &Leftovers) -> Vec<String> {
+        leftovers.report(BackendState::Idle).settings
+    }
+
+    #[test]
+    fn a_rollback_takes_back_what_is_transactional() {
+        let mut left = Leftovers::default();
+        left.done(Effect::Set("work_mem".into()), None);
+        left.end_transaction(true);
+        left.done(Effect::ResetAll, None);
+        left.done(Effect::Listen("jobs".into()), None);
+        left.done(Effect::Prepare("q".into()), None);
+        left.done(Effect::AdvisoryLock { tried: false }, None);
+        left.end_transaction(false);
+        let report = left.report(BackendState::Idle);
+        assert_eq!((report.settings, report.channels), (vec!["work_mem".to_owned()], Vec::new()));
+        assert_eq!((report.prepared, report.advisory_locks), (vec!["q".to_owned()], 1));
+    }
+
+    #[test]
+    fn a_savepoint_takes_back_what_came_after_it() {
+        let mut left = Leftovers::default();
+        left.done(Effect::Set("a".into()), None);
+        left.done(Effect::Savepoint("s".into()), None);
+        left.done(Effect::Set("b".into()), None);
+        left.done(Effect::RollbackTo("s".into()), None);
+        left.end_transaction(true);
+        assert_eq!(settings(&left), ["a"]);
+    }
+
+    #[test]
+    fn a_reported_setting_counts_by_its_value() {
+        let mut left = Leftovers::default();
+        left.parameter("TimeZone".into(), "UTC".into(), true);
+        left.done(Effect::Set("timezone".into()), None);
+        assert_eq!(settings(&left), Vec::<String>::new(), "set to what it was");
+        left.parameter("TimeZone".into(), "CET".into(), false);
+        assert_eq!(settings(&left), ["timezone"]);
+    }
+
+    #[test]
+    fn a_lock_that_was_not_got_is_none() {
+        let mut left = Leftovers::default();
+        left.done(Effect::AdvisoryLock { tried: true }, Some(b'f'));
+        left.done(Effect::AdvisoryLock { tried: true }, Some(b't'));
+        left.done(Effect::AdvisoryUnlock, Some(0));
+        assert_eq!(left.report(BackendState::Idle).advisory_locks, 1);
+    }
+}

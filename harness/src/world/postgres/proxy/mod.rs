@@ -1,0 +1,572 @@
+//! The network between apps and real servers: a TCP proxy in this process, which applies the network's faults and sees every
+//! protocol message.
+//!
+//! Each app process has a seat, each server is an upstream, and between each two is a path: a listening socket on the loopback at
+//! which the seat's connects arrive (its door), and the flows that were accepted there. A fault changes a path or a flow; a server's
+//! events are told by the tap that reads each flow, and by a [`sampler`] for what no wire shows.
+//!
+//! What is another network's than the simulated one, and why:
+//!
+//! - Nothing is retransmitted: what waited for a healing arrives at once, not when a timer fires.
+//! - The loopback acknowledges for a peer that is silent. What the kernels' timers would do is done by [`silence`]'s arithmetic: the
+//!   app's stream fails with `TimedOut`; the server gets a RST.
+//! - Sockets buffer on both sides of the proxy, about 128 kB more than one connection would.
+//! - Elsewhere than on Linux a lost SYN is a connect that succeeds and stays silent.
+//! - Servers in process id namespaces of their own (two containers) may give out the same pid; a pid then names the later session.
+//!
+//! | module | its story |
+//! | --- | --- |
+//! | `seat`, `socket` | what an app dials with, and its end of a flow |
+//! | `door` | a listening socket, and how it answers connects |
+//! | `path` | the conditions between a seat and a server |
+//! | `flow`, `silence` | one connection, and the timers of its ends |
+//! | `wire`, `tap`, `effect`, `leftovers` | what the bytes tell: events, and what a session leaves behind |
+//! | `desk` | all sessions, and the observer |
+//! | `sampler`, `log` | what `pg_stat_activity` and the server's log tell besides |
+
+mod desk;
+mod door;
+mod effect;
+mod flow;
+mod leftovers;
+pub mod log;
+mod path;
+pub mod sampler;
+mod seat;
+mod silence;
+mod socket;
+mod tap;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use poolproof_sim::net::{Link, PortMode, SocketOptions};
+use poolproof_sim::postgres::event::{Observer, Pid, SessionReport};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+pub use self::seat::Seat;
+pub use self::socket::SeatStream;
+use crate::scenario::model::Direction;
+use crate::world::tasks::Tasks;
+use desk::{Desk, Session};
+use door::Door;
+use flow::{Flow, Host};
+use path::{Expected, Path, Road};
+use socket::AppEnd;
+use tap::Tap;
+
+/// The network. Dropping it closes every socket and ends every task.
+pub struct Proxy {
+    shared: Arc<Shared>,
+}
+
+/// What seats and tasks share.
+struct Shared {
+    desk: Arc<Desk>,
+    tasks: Tasks,
+    seed: u64,
+    state: Mutex<State>,
+    myself: Weak<Shared>,
+}
+
+#[derive(Default)]
+struct State {
+    closed: bool,
+    upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// Names that point at an upstream.
+    names: BTreeMap<String, Arc<str>>,
+    seats: BTreeMap<Arc<str>, SeatState>,
+    paths: BTreeMap<(Arc<str>, Arc<str>), (Arc<Path>, AbortHandle)>,
+    flows: BTreeMap<u64, (Arc<Flow>, AbortHandle)>,
+    /// Connections that were accepted and are not served.
+    silent: BTreeMap<u64, AbortHandle>,
+    next: u64,
+    link: Link,
+    /// Which ways are blocked: to the server, to the app.
+    partitions: BTreeMap<(Arc<str>, Arc<str>), (bool, bool)>,
+    idle_timeout: Option<Duration>,
+    dns_ttl: Duration,
+}
+
+struct Upstream {
+    address: SocketAddr,
+    /// Whether its port is open.
+    open: bool,
+    powered: bool,
+    mode: PortMode,
+    /// What it sets on its sockets.
+    options: SocketOptions,
+}
+
+struct SeatState {
+    /// The number of the process that lives; `None` while there is none.
+    alive: watch::Sender<Option<u64>>,
+    incarnations: u64,
+    dns: BTreeMap<String, (Arc<str>, Instant)>,
+    ends: Vec<Weak<AppEnd>>,
+}
+
+/// A name or a server that the proxy does not know.
+fn unknown(name: &str) -> io::Error {
+    io::Error::other(format!("failed to lookup address information: Name or service not known: {name}"))
+}
+
+fn killed() -> io::Error {
+    io::ErrorKind::ConnectionAborted.into()
+}
+
+impl Proxy {
+    /// A network without hosts, latency and faults. The observer is told what the servers' sessions do; the seed is of jitter.
+    #[must_use]
+    pub fn new(observer: Arc<dyn Observer>, tasks: Tasks, seed: u64) -> Proxy {
+        let shared = Arc::new_cyclic(|myself| Shared {
+            desk: Desk::new(observer),
+            tasks,
+            seed,
+            state: Mutex::default(),
+            myself: Weak::clone(myself),
+        });
+        Proxy { shared }
+    }
+
+    /// A server, by the name under which its events are told; its port is closed until [`Proxy::set_port_open`].
+    pub fn add_upstream(&self, name: &str, address: SocketAddr) {
+        let options = SocketOptions::postgres_server();
+        let upstream = Upstream { address, open: false, powered: true, mode: PortMode::Open, options };
+        self.shared.state.lock().upstreams.insert(name.into(), upstream);
+    }
+
+    /// The server listens elsewhere from now on.
+    pub fn move_upstream(&self, name: &str, address: SocketAddr) {
+        self.shared.change(|state| state.upstream(name, |upstream| upstream.address = address));
+    }
+
+    /// Whether the server's port is open: while its postmaster lives. A connect to a closed one is refused by the kernel.
+    pub fn set_port_open(&self, name: &str, open: bool) {
+        self.shared.change(|state| state.upstream(name, |upstream| upstream.open = open));
+    }
+
+    /// The server sets these options on its sockets (`tcp_keepalives_*`, `tcp_user_timeout`), for connections from now on.
+    pub fn set_server_options(&self, name: &str, options: SocketOptions) {
+        self.shared.change(|state| state.upstream(name, |upstream| upstream.options = options));
+    }
+
+    /// The server's host loses its power, or has it again. Without power nothing gets to it or comes from it, and connects are
+    /// lost; what is sent later on connections from before is answered by a RST. Its processes are the caller's to kill.
+    pub fn set_powered(&self, name: &str, powered: bool) {
+        for flow in self.shared.flows_of(None, Some(name)) {
+            flow.befall(|fate| match powered {
+                false => fate.server = Host::Off,
+                true if fate.server == Host::Off => fate.server = Host::Stranger,
+                true => {}
+            });
+        }
+        self.shared.change(|state| state.upstream(name, |upstream| upstream.powered = powered));
+    }
+
+    /// Makes a name mean an upstream, for dials from now on.
+    pub fn set_name(&self, name: &str, upstream: &str) {
+        self.shared.state.lock().names.insert(name.to_owned(), upstream.into());
+    }
+
+    /// How long apps keep a resolved name. The default is not at all.
+    pub fn set_dns_ttl(&self, ttl: Duration) {
+        self.shared.state.lock().dns_ttl = ttl;
+    }
+
+    /// A seat: the process that lives there, or a new one if there is none.
+    #[must_use]
+    pub fn seat(&self, name: &str) -> Seat {
+        let name: Arc<str> = name.into();
+        let alive = self.shared.state.lock().seat(&name).alive.borrow().as_ref().copied();
+        let incarnation = alive.unwrap_or_else(|| self.shared.next_incarnation(&name));
+        Seat { shared: Arc::clone(&self.shared), name, incarnation }
+    }
+
+    /// The names of the seats that there were.
+    #[must_use]
+    pub fn seats(&self) -> Vec<Arc<str>> {
+        self.shared.state.lock().seats.keys().cloned().collect()
+    }
+
+    /// The servers' names.
+    #[must_use]
+    pub fn upstreams(&self) -> Vec<Arc<str>> {
+        self.shared.state.lock().upstreams.keys().cloned().collect()
+    }
+
+    /// Where a program that does not dial by a [`Seat`] reaches a server as from this seat. Its connects arrive at the proxy before
+    /// the server is dialled, so a refusal that the proxy did not know of is a RST after the connect; and its unread bytes are not known.
+    ///
+    /// # Errors
+    /// No such upstream, or the kernel's.
+    pub fn address(&self, seat: &str, upstream: &str) -> io::Result<SocketAddr> {
+        self.shared.path(&seat.into(), upstream).map(|path| path.door.address())
+    }
+
+    /// The link between any seat and any server, one way.
+    pub fn set_link(&self, link: Link) {
+        self.shared.change(|state| state.link = link);
+    }
+
+    /// Blocks the way between a seat and a server: bytes wait, and connects are lost. A way that is blocked stays so.
+    pub fn partition(&self, seat: &str, upstream: &str, direction: Direction) {
+        self.shared.change(|state| {
+            let blocked = state.partitions.entry((seat.into(), upstream.into())).or_default();
+            blocked.0 |= direction != Direction::ToApp;
+            blocked.1 |= direction != Direction::ToServer;
+        });
+    }
+
+    /// Ends a partition, in both directions.
+    pub fn heal(&self, seat: &str, upstream: &str) {
+        self.shared.change(|state| drop(state.partitions.remove(&(seat.into(), upstream.into()))));
+    }
+
+    /// A firewall forgets the flows of a seat (or of all) that are at least so old: their bytes get through no more. The server's
+    /// end stays open until its own timers end it. Gives how many.
+    pub fn forget_flows(&self, seat: Option<&str>, older_than: Option<Duration>) -> usize {
+        self.befall(seat, older_than, |fate| fate.forgotten = true)
+    }
+
+    /// Both ends of the flows get a RST. Gives how many.
+    pub fn reset_flows(&self, seat: Option<&str>, older_than: Option<Duration>) -> usize {
+        self.befall(seat, older_than, |fate| fate.reset = true)
+    }
+
+    fn befall(&self, seat: Option<&str>, older_than: Option<Duration>, change: fn(&mut flow::Fate)) -> usize {
+        let mut flows = self.shared.flows_of(seat, None);
+        flows.retain(|flow| older_than.is_none_or(|age| flow.opened.elapsed() >= age));
+        flows.iter().for_each(|flow| flow.befall(change));
+        flows.len()
+    }
+
+    /// How connects to a server are answered while its port is open. Connections that exist are not touched.
+    pub fn set_port_mode(&self, upstream: &str, mode: PortMode) {
+        self.shared.change(|state| state.upstream(upstream, |upstream| upstream.mode = mode));
+    }
+
+    /// A firewall forgets flows that carried nothing for so long; keepalive probes count as traffic. `None` ends it.
+    pub fn set_idle_flow_timeout(&self, timeout: Option<Duration>) {
+        self.shared.change(|state| state.idle_timeout = timeout);
+    }
+
+    /// A session's leftovers as far as the wire tells; `None` for a backend that is gone or did not come through the proxy.
+    #[must_use]
+    pub fn session(&self, pid: Pid) -> Option<SessionReport> {
+        self.shared.desk.session(pid).map(|session| session.look(Tap::report))
+    }
+
+    /// Bytes that the client's end of a backend's connection has received and not yet read.
+    #[must_use]
+    pub fn unread(&self, pid: Pid) -> u64 {
+        self.shared.desk.session(pid).map_or(0, |session| session.unread())
+    }
+
+    /// A line of a server's log (`log_destination = 'jsonlog'`). See [`log`].
+    pub fn log_line(&self, line: &str) {
+        match log::fact(line) {
+            Some(log::Fact::End { pid, reason }) => self.shared.desk.log_end(pid, reason),
+            Some(log::Fact::Disconnected { pid }) => {
+                if let Some(session) = self.shared.desk.session(pid).filter(|session| session.unseen().is_some()) {
+                    session.found_gone();
+                }
+            }
+            Some(log::Fact::Waits { pid, by, on }) => {
+                if let Some(session) = self.shared.desk.session(pid) {
+                    session.see(|tap, out| tap.block(by, on, out));
+                }
+            }
+            Some(log::Fact::Granted { pid }) => {
+                if let Some(session) = self.shared.desk.session(pid) {
+                    session.see(Tap::unblock);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Connections that have an end left.
+    #[must_use]
+    pub fn flows(&self) -> usize {
+        self.shared.state.lock().flows.len()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let (tasks, seats) = {
+            let mut state = self.shared.state.lock();
+            state.closed = true;
+            let doors = std::mem::take(&mut state.paths).into_values().map(|(_, task)| task);
+            let flows = std::mem::take(&mut state.flows).into_values().map(|(_, task)| task);
+            let silent = std::mem::take(&mut state.silent).into_values();
+            (doors.chain(flows).chain(silent).collect::<Vec<_>>(), std::mem::take(&mut state.seats))
+        };
+        tasks.iter().for_each(AbortHandle::abort);
+        for end in seats.into_values().flat_map(|seat| seat.ends) {
+            if let Some(end) = end.upgrade() {
+                end.take_away(io::ErrorKind::ConnectionAborted);
+            }
+        }
+    }
+}
+
+impl State {
+    fn upstream(&mut self, name: &str, change: impl FnOnce(&mut Upstream)) {
+        if let Some(upstream) = self.upstreams.get_mut(name) {
+            change(upstream);
+        }
+    }
+
+    fn seat(&mut self, name: &Arc<str>) -> &mut SeatState {
+        self.seats.entry(Arc::clone(name)).or_insert_with(|| SeatState {
+            alive: watch::Sender::new(Some(0)),
+            incarnations: 0,
+            dns: BTreeMap::new(),
+            ends: Vec::new(),
+        })
+    }
+
+    fn road(&self, path: &(Arc<str>, Arc<str>)) -> Road {
+        let (up_blocked, down_blocked) = self.partitions.get(path).copied().unwrap_or_default();
+        Road { link: self.link, up_blocked, down_blocked, idle_timeout: self.idle_timeout }
+    }
+
+    /// How connects on a path are answered: what loses a SYN comes before what answers it.
+    fn mode(&self, path: &(Arc<str>, Arc<str>)) -> PortMode {
+        let road = self.road(path);
+        match self.upstreams.get(&path.1) {
+            Some(upstream) if !upstream.powered => PortMode::LoseSyn,
+            _ if road.up_blocked || road.down_blocked => PortMode::LoseSyn,
+            Some(upstream) if upstream.mode != PortMode::Open => upstream.mode,
+            Some(upstream) if upstream.open => PortMode::Open,
+            _ => PortMode::Refuse,
+        }
+    }
+}
+
+impl Shared {
+    /// Changes the conditions, and lets every path follow.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut arrived = Vec::new();
+        {
+            let mut state = self.state.lock();
+            change(&mut state);
+            for (key, (path, _)) in &state.paths {
+                let road = state.road(key);
+                path.road.send_if_modified(|known| std::mem::replace(known, road) != road);
+                // A port that can't be opened stays closed, and is tried again at the next change.
+                for arrival in path.door.set(state.mode(key)).unwrap_or_default() {
+                    arrived.push((Arc::clone(path), arrival));
+                }
+            }
+        }
+        for (path, (stream, peer)) in arrived {
+            self.arrive(&path, stream, peer, PortMode::Open);
+        }
+    }
+
+    fn is_alive(&self, seat: &Arc<str>, incarnation: u64) -> bool {
+        let mut state = self.state.lock();
+        !state.closed && *state.seat(seat).alive.borrow() == Some(incarnation)
+    }
+
+    fn ends_of_seat(&self, seat: &Arc<str>) -> watch::Receiver<Option<u64>> {
+        self.state.lock().seat(seat).alive.subscribe()
+    }
+
+    /// A dial succeeded: its end is the seat's. Error: the process died meanwhile.
+    fn sat_down(&self, seat: &Arc<str>, incarnation: u64, app: &Arc<AppEnd>) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let seat = state.seat(seat);
+        if *seat.alive.borrow() != Some(incarnation) {
+            return Err(killed());
+        }
+        seat.ends.retain(|end| end.strong_count() > 0);
+        seat.ends.push(Arc::downgrade(app));
+        Ok(())
+    }
+
+    /// The process of a seat ends, if it is this one. Gives its ends.
+    fn end_incarnation(&self, seat: &Arc<str>, incarnation: u64) -> Vec<Arc<AppEnd>> {
+        let mut state = self.state.lock();
+        let seat = state.seat(seat);
+        if *seat.alive.borrow() != Some(incarnation) {
+            return Vec::new();
+        }
+        seat.alive.send_replace(None);
+        std::mem::take(&mut seat.ends).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn next_incarnation(&self, seat: &Arc<str>) -> u64 {
+        let mut state = self.state.lock();
+        let seat = state.seat(seat);
+        seat.incarnations += 1;
+        seat.alive.send_replace(Some(seat.incarnations));
+        seat.incarnations
+    }
+
+    /// What a name means to a process: the path to it.
+    fn resolve(&self, seat: &Arc<str>, incarnation: u64, name: &str) -> io::Result<Arc<Path>> {
+        if !self.is_alive(seat, incarnation) {
+            return Err(killed());
+        }
+        let upstream = {
+            let mut state = self.state.lock();
+            let (now, ttl) = (Instant::now(), state.dns_ttl);
+            let known = state.seat(seat).dns.get(name).filter(|(_, until)| now < *until);
+            match known.map(|(upstream, _)| Arc::clone(upstream)) {
+                Some(upstream) => upstream,
+                None => {
+                    let upstream = state.names.get(name).cloned().unwrap_or_else(|| name.into());
+                    if !ttl.is_zero() {
+                        state.seat(seat).dns.insert(name.to_owned(), (Arc::clone(&upstream), now + ttl));
+                    }
+                    upstream
+                }
+            }
+        };
+        self.path(seat, &upstream)
+    }
+
+    fn address_of(&self, upstream: &str) -> io::Result<SocketAddr> {
+        self.state.lock().upstreams.get(upstream).map(|upstream| upstream.address).ok_or_else(|| unknown(upstream))
+    }
+
+    /// The path between a seat and a server, made at its first use.
+    fn path(&self, seat: &Arc<str>, upstream: &str) -> io::Result<Arc<Path>> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(killed());
+        }
+        let Some((upstream, _)) = state.upstreams.get_key_value(upstream) else { return Err(unknown(upstream)) };
+        let key = (Arc::clone(seat), Arc::clone(upstream));
+        if let Some((path, _)) = state.paths.get(&key) {
+            return Ok(Arc::clone(path));
+        }
+        let door = Door::open()?;
+        door.set(state.mode(&key))?;
+        let seed = self.seed.wrapping_add(state.paths.len() as u64);
+        let path = Arc::new(Path::new(Arc::clone(seat), Arc::clone(&key.1), door, state.road(&key), seed));
+        let (of_task, myself) = (Arc::clone(&path), Weak::clone(&self.myself));
+        let task = self.tasks.spawn(async move {
+            loop {
+                let ((stream, peer), mode) = of_task.door.accept().await;
+                let Some(shared) = myself.upgrade() else { return };
+                shared.arrive(&of_task, stream, peer, mode);
+            }
+        });
+        state.paths.insert(key, (Arc::clone(&path), task.abort_handle()));
+        Ok(path)
+    }
+
+    /// A connection was accepted at a door.
+    fn arrive(&self, path: &Arc<Path>, app: TcpStream, peer: SocketAddr, mode: PortMode) {
+        let expected = path.expected.lock().remove(&peer);
+        let mut state = self.state.lock();
+        if state.closed {
+            return;
+        }
+        let Some((address, options)) = state.upstreams.get(&path.upstream).map(|to| (to.address, to.options)) else {
+            return;
+        };
+        state.next += 1;
+        let id = state.next;
+        let myself = Weak::clone(&self.myself);
+        if mode == PortMode::AcceptSilence {
+            let task = self.tasks.spawn(async move {
+                hold(&app).await;
+                if let Some(shared) = myself.upgrade() {
+                    shared.state.lock().silent.remove(&id);
+                }
+            });
+            state.silent.insert(id, task.abort_handle());
+            return;
+        }
+        // One that is known is a flow from now on; one that is not must be dialled first.
+        let (end, dialled) = match expected {
+            Some(Expected { app, server }) => (Some(app), server),
+            None => (None, None),
+        };
+        match dialled {
+            Some(server) => {
+                drop(state);
+                self.begin_flow(id, path, app, server, end, options);
+            }
+            None => {
+                let path = Arc::clone(path);
+                let task = self.tasks.spawn(async move {
+                    let server = TcpStream::connect(address).await;
+                    let Some(shared) = myself.upgrade() else { return };
+                    shared.state.lock().silent.remove(&id);
+                    match server {
+                        Ok(server) => shared.begin_flow(id, &path, app, server, end, options),
+                        // The connect was answered already: all that is left is a RST.
+                        Err(_) => drop(app.set_zero_linger()),
+                    }
+                });
+                state.silent.insert(id, task.abort_handle());
+            }
+        }
+    }
+
+    fn begin_flow(
+        &self,
+        id: u64,
+        path: &Arc<Path>,
+        app: TcpStream,
+        server: TcpStream,
+        end: Option<Arc<AppEnd>>,
+        options: SocketOptions,
+    ) {
+        let Ok(peer) = server.local_addr() else {
+            let _ = app.set_zero_linger();
+            return;
+        };
+        let session = Session::new(&self.desk, Arc::clone(&path.upstream), Tap::new(peer), end.clone());
+        let flow = Flow::new(Arc::clone(path), session, end, options);
+        let mut state = self.state.lock();
+        if state.closed {
+            return;
+        }
+        let (of_task, myself) = (Arc::clone(&flow), Weak::clone(&self.myself));
+        let task = self.tasks.spawn(async move {
+            of_task.run(app, server).await;
+            if let Some(shared) = myself.upgrade() {
+                shared.state.lock().flows.remove(&id);
+            }
+        });
+        state.flows.insert(id, (flow, task.abort_handle()));
+    }
+
+    /// The flows of a seat, to a server; of all.
+    fn flows_of(&self, seat: Option<&str>, upstream: Option<&str>) -> Vec<Arc<Flow>> {
+        let state = self.state.lock();
+        let of = |flow: &Flow| {
+            seat.is_none_or(|seat| *flow.path.seat == *seat)
+                && upstream.is_none_or(|upstream| *flow.path.upstream == *upstream)
+        };
+        state.flows.values().filter(|(flow, _)| of(flow)).map(|(flow, _)| Arc::clone(flow)).collect()
+    }
+}
+
+/// Keeps a connection that nobody serves, until its client closes it. What it sent stays unread.
+async fn hold(app: &TcpStream) {
+    while let Ok(ready) = app.ready(tokio::io::Interest::READABLE).await
+        && !ready.is_read_closed()
+    {
+        // Data that nobody reads keeps it ready.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
