@@ -146,12 +146,16 @@ impl Session {
         });
     }
 
+    /// Its backend is at a statement.
+    pub(super) fn is_busy(&self) -> bool {
+        self.look(Tap::state) == BackendState::Active
+    }
+
     /// The server's end was told a RST, of this kind: an idle backend ends at once, a busy one when it notices.
     pub(super) fn cut_off(self: &Arc<Self>, kind: io::ErrorKind) {
         let reason = self.look(Tap::known_end).unwrap_or(Gone::SocketError(kind));
         *self.unseen.lock() = Some(reason.clone());
-        let busy = self.look(Tap::state) == BackendState::Active;
-        if !(busy && self.desk.sampled.load(Ordering::Relaxed)) {
+        if !(self.is_busy() && self.desk.sampled.load(Ordering::Relaxed)) {
             self.see(|tap, out| tap.end(reason, out));
         }
     }

@@ -175,10 +175,12 @@ fn of_statement(words: &Words<'_>) -> Effect {
         "close" => words.name(1).map(Effect::Close),
         "savepoint" => words.name(1).map(Effect::Savepoint),
         "release" => words.name(if words.is(1, "SAVEPOINT") { 2 } else { 1 }).map(Effect::Release),
-        "rollback" | "abort" => words.find("TO").and_then(|to| {
-            words.name(if words.is(to + 1, "SAVEPOINT") && words.0.len() > to + 2 { to + 2 } else { to + 1 })
-        })
-        .map(Effect::RollbackTo),
+        "rollback" | "abort" => words
+            .find("TO")
+            .and_then(|to| {
+                words.name(if words.is(to + 1, "SAVEPOINT") && words.0.len() > to + 2 { to + 2 } else { to + 1 })
+            })
+            .map(Effect::RollbackTo),
         "select" => select(words),
         _ => None,
     }
@@ -186,7 +188,8 @@ fn of_statement(words: &Words<'_>) -> Effect {
 }
 
 fn set(words: &Words<'_>) -> Option<Effect> {
-    let at = if words.is(1, "SESSION") && !words.is(2, "AUTHORIZATION") && !words.is(2, "CHARACTERISTICS") { 2 } else { 1 };
+    let at =
+        if words.is(1, "SESSION") && !words.is(2, "AUTHORIZATION") && !words.is(2, "CHARACTERISTICS") { 2 } else { 1 };
     if words.is(at, "LOCAL") || words.is(at, "TRANSACTION") || words.is(at, "CONSTRAINTS") {
         return None;
     }

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::desk::Session;
-use super::path::{Path, Road, Way};
+use super::path::{Path, Way};
 use super::silence;
 use super::socket::AppEnd;
 
@@ -45,6 +45,15 @@ pub(super) enum Host {
     Stranger,
 }
 
+/// How a server treats its connections.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ServerSide {
+    /// What it sets on its sockets.
+    pub(super) options: SocketOptions,
+    /// Whether a busy backend looks after its client (`client_connection_check_interval`).
+    pub(super) checks_clients: bool,
+}
+
 /// What has befallen a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Fate {
@@ -63,8 +72,7 @@ pub(super) struct Flow {
     pub(super) fate: watch::Sender<Fate>,
     pub(super) app: Option<Arc<AppEnd>>,
     pub(super) session: Arc<Session>,
-    /// What the server sets on its sockets.
-    server_options: SocketOptions,
+    server: ServerSide,
     state: Mutex<State>,
     /// Something was sent into the silence, or an end closed.
     stirred: Notify,
@@ -121,7 +129,7 @@ impl Flow {
         path: Arc<Path>,
         session: Arc<Session>,
         app: Option<Arc<AppEnd>>,
-        server_options: SocketOptions,
+        server: ServerSide,
     ) -> Arc<Flow> {
         let now = Instant::now();
         Arc::new(Flow {
@@ -130,7 +138,7 @@ impl Flow {
             fate: watch::Sender::default(),
             app,
             session,
-            server_options,
+            server,
             state: Mutex::new(State { active: now, waiting: [None; 2], ended: 0 }),
             stirred: Notify::new(),
             server_closed: AtomicBool::new(false),
@@ -155,13 +163,13 @@ impl Flow {
         let (to_server, at_server) = mpsc::channel(ON_THE_WAY);
         let (to_app, at_app) = mpsc::channel(ON_THE_WAY);
         let carry = async {
-            let up = async { tokio::join!(self.read(Way::Up, &app, to_server), self.write(Way::Up, &server, at_server)).1 };
-            let down =
-                async { tokio::join!(self.read(Way::Down, &server, to_app), self.write(Way::Down, &app, at_app)).1 };
-            match tokio::try_join!(up, down) {
-                Ok(((), ())) => End::Closed,
-                Err(end) => end,
-            }
+            let all = tokio::try_join!(
+                self.read(Way::Up, &app, to_server),
+                self.write(Way::Up, &server, at_server),
+                self.read(Way::Down, &server, to_app),
+                self.write(Way::Down, &app, at_app),
+            );
+            all.err().unwrap_or(End::Closed)
         };
         let end = tokio::select! {
             biased;
@@ -174,18 +182,39 @@ impl Flow {
             End::ResetServer(kind) => (false, Some(kind)),
             End::ResetBoth => (true, Some(io::ErrorKind::ConnectionReset)),
         };
-        if reset_app {
-            let _ = app.set_zero_linger();
+        let of_app = async {
+            if reset_app {
+                let _ = app.set_zero_linger();
+            } else if reset_server == Some(io::ErrorKind::TimedOut) {
+                self.alone(&app).await;
+            }
+            drop(app);
+        };
+        let of_server = async {
+            if reset_server.is_some() {
+                self.until_noticed(&server).await;
+                let _ = server.set_zero_linger();
+            }
+            drop(server);
+            if !self.server_closed.load(Ordering::Relaxed) {
+                self.session.cut_off(reset_server.unwrap_or(io::ErrorKind::ConnectionReset));
+            }
+        };
+        tokio::join!(of_app, of_server);
+    }
+
+    /// A busy backend notices a RST when it next reads or writes. The RST is held back until then, so that what it still does is seen.
+    async fn until_noticed(&self, server: &TcpStream) {
+        if self.server.checks_clients || self.server_closed.load(Ordering::Relaxed) || !self.session.is_busy() {
+            return;
         }
-        if reset_server.is_some() {
-            let _ = server.set_zero_linger();
-        }
-        drop(server);
-        if !self.server_closed.load(Ordering::Relaxed) {
-            self.session.cut_off(reset_server.unwrap_or(io::ErrorKind::ConnectionReset));
-        }
-        if reset_server == Some(io::ErrorKind::TimedOut) {
-            self.alone(&app).await;
+        let mut buffer = BytesMut::with_capacity(CHUNK);
+        match receive(server, &mut buffer).await {
+            Ok(1..) => self.session.see(|tap, out| tap.server(&buffer, out)),
+            Ok(0) | Err(_) => {
+                self.server_closed.store(true, Ordering::Relaxed);
+                self.session.server_closed();
+            }
         }
     }
 
@@ -206,7 +235,7 @@ impl Flow {
     }
 
     /// Takes bytes off a socket.
-    async fn read(&self, way: Way, from: &TcpStream, out: mpsc::Sender<OnItsWay>) {
+    async fn read(&self, way: Way, from: &TcpStream, out: mpsc::Sender<OnItsWay>) -> Result<(), End> {
         let mut buffer = BytesMut::with_capacity(CHUNK);
         let mut last_due = self.opened;
         loop {
@@ -262,8 +291,9 @@ impl Flow {
         self.stirred.notify_one();
         if self.fate.borrow().app != Host::Up || self.fate.borrow().server != Host::Up {
             // Nothing was said to the other end: its way stays open.
-            pending::<()>().await;
+            return pending().await;
         }
+        Ok(())
     }
 
     /// Bytes left a socket; into the silence, perhaps.
@@ -376,7 +406,9 @@ impl Flow {
                 if silent && state.ended == 2 {
                     return End::Closed;
                 }
-                for (index, silent) in [cut || fate.server == Host::Off, cut || fate.app == Host::Off].into_iter().enumerate() {
+                for (index, silent) in
+                    [cut || fate.server == Host::Off, cut || fate.app == Host::Off].into_iter().enumerate()
+                {
                     if silent {
                         broken_since[index].get_or_insert(now);
                     } else {
@@ -393,11 +425,11 @@ impl Flow {
             // A keepalive that is answered is traffic.
             let kept = |options: &SocketOptions, timeout| options.keepalive.is_some_and(|k| k.idle < timeout);
             let forgets = road.idle_timeout.filter(|timeout| {
-                !fate.forgotten && !kept(&app_options, *timeout) && !kept(&self.server_options, *timeout)
+                !fate.forgotten && !kept(&app_options, *timeout) && !kept(&self.server.options, *timeout)
             });
             let forgets = forgets.map(|timeout| active + timeout);
             let app = gives_up(0, &app_options).filter(|_| fate.app == Host::Up && self.app.is_some());
-            let server = gives_up(1, &self.server_options)
+            let server = gives_up(1, &self.server.options)
                 .filter(|_| fate.server == Host::Up && !self.server_closed.load(Ordering::Relaxed));
             if forgets.is_some_and(|at| at <= now) {
                 self.befall(|fate| fate.forgotten = true);

@@ -16,6 +16,8 @@ struct Transactional {
     settings: BTreeSet<String>,
     temporary: BTreeSet<String>,
     channels: BTreeSet<String>,
+    /// LISTEN (true) and UNLISTEN take effect at the commit; UNLISTEN without a name is that of all.
+    listens: Vec<(bool, Option<String>)>,
 }
 
 /// The leftovers of one session.
@@ -25,11 +27,20 @@ pub(super) struct Leftovers {
     /// As it was when the transaction began; `None` while nothing of it has changed.
     before: Option<Transactional>,
     savepoints: Vec<(String, Transactional)>,
-    /// Reported settings: the value at the session's start, and now.
-    reported: BTreeMap<String, (String, String)>,
+    /// Settings that the server reports, by their names in lower case.
+    reported: BTreeMap<String, Reported>,
     prepared: BTreeSet<String>,
     portals: BTreeMap<String, Portal>,
     advisory: u32,
+}
+
+/// A setting as the server reports it.
+#[derive(Debug)]
+struct Reported {
+    name: String,
+    /// Its value when the session began.
+    start: String,
+    now: String,
 }
 
 /// A portal of the extended protocol, or a cursor.
@@ -47,15 +58,13 @@ const ROLES: [&str; 2] = ["role", "session_authorization"];
 impl Leftovers {
     /// The server reported a setting's value; `starting` before the first ReadyForQuery.
     pub(super) fn parameter(&mut self, name: String, value: String, starting: bool) {
-        match self.reported.get_mut(&name.to_lowercase()) {
-            Some((start, now)) => {
-                if starting {
-                    start.clone_from(&value);
-                }
-                *now = value;
-            }
-            None => drop(self.reported.insert(name.to_lowercase(), (value.clone(), value))),
+        let key = name.to_lowercase();
+        let known =
+            self.reported.entry(key).or_insert_with(|| Reported { name, start: value.clone(), now: String::new() });
+        if starting {
+            known.start.clone_from(&value);
         }
+        known.now = value;
     }
 
     /// Parse succeeded.
@@ -94,9 +103,9 @@ impl Leftovers {
                 *self = Leftovers { reported: std::mem::take(&mut self.reported), ..Leftovers::default() };
             }
             Effect::DiscardTemporary => self.change().temporary.clear(),
-            Effect::Listen(channel) => drop(self.change().channels.insert(channel)),
-            Effect::Unlisten(channel) => drop(self.change().channels.remove(&channel)),
-            Effect::UnlistenAll => self.change().channels.clear(),
+            Effect::Listen(channel) => self.change().listens.push((true, Some(channel))),
+            Effect::Unlisten(channel) => self.change().listens.push((false, Some(channel))),
+            Effect::UnlistenAll => self.change().listens.push((false, None)),
             Effect::Prepare(name) => drop(self.prepared.insert(name)),
             Effect::Deallocate(name) => drop(self.prepared.remove(&name)),
             Effect::DeallocateAll => self.prepared.clear(),
@@ -142,6 +151,13 @@ impl Leftovers {
         {
             self.now = before;
         }
+        for (listen, channel) in std::mem::take(&mut self.now.listens) {
+            match (listen, channel) {
+                (true, Some(channel)) => drop(self.now.channels.insert(channel)),
+                (_, Some(channel)) => drop(self.now.channels.remove(&channel)),
+                (_, None) => self.now.channels.clear(),
+            }
+        }
         self.savepoints.clear();
         self.portals.retain(|_, portal| portal.hold && (committed || !portal.fresh));
         self.portals.values_mut().for_each(|portal| portal.fresh = false);
@@ -152,12 +168,13 @@ impl Leftovers {
         let mut settings: Vec<String> =
             self.now.settings.iter().filter(|name| !self.reported.contains_key(*name)).cloned().collect();
         // The role is told by its own name, and changes what is reported of it.
-        let of_a_role = |name: &str| name == "is_superuser" && ROLES.iter().any(|role| self.now.settings.contains(*role));
+        let of_a_role =
+            |name: &str| name == "is_superuser" && ROLES.iter().any(|role| self.now.settings.contains(*role));
         settings.extend(
             self.reported
                 .iter()
-                .filter(|(name, (start, now))| start != now && !of_a_role(name))
-                .map(|(name, _)| name.clone()),
+                .filter(|(name, of)| of.start != of.now && !of_a_role(name))
+                .map(|(_, of)| of.name.clone()),
         );
         settings.sort();
         SessionReport {
@@ -213,7 +230,7 @@ mod tests {
         left.done(Effect::Set("timezone".into()), None);
         assert_eq!(settings(&left), Vec::<String>::new(), "set to what it was");
         left.parameter("TimeZone".into(), "CET".into(), false);
-        assert_eq!(settings(&left), ["timezone"]);
+        assert_eq!(settings(&left), ["TimeZone"]);
     }
 
     #[test]

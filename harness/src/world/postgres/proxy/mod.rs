@@ -14,6 +14,8 @@
 //! - Elsewhere than on Linux a lost SYN is a connect that succeeds and stays silent.
 //! - Servers in process id namespaces of their own (two containers) may give out the same pid; a pid then names the later session.
 //!
+//! Everything must be called inside a tokio runtime with its timers and its sockets.
+//!
 //! | module | its story |
 //! | --- | --- |
 //! | `seat`, `socket` | what an app dials with, and its end of a flow |
@@ -54,13 +56,13 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-pub use self::seat::Seat;
+pub use self::seat::{Seat, SeatDialer};
 pub use self::socket::SeatStream;
 use crate::scenario::model::Direction;
 use crate::world::tasks::Tasks;
 use desk::{Desk, Session};
 use door::Door;
-use flow::{Flow, Host};
+use flow::{Flow, Host, ServerSide};
 use path::{Expected, Path, Road};
 use socket::AppEnd;
 use tap::Tap;
@@ -104,8 +106,7 @@ struct Upstream {
     open: bool,
     powered: bool,
     mode: PortMode,
-    /// What it sets on its sockets.
-    options: SocketOptions,
+    side: ServerSide,
 }
 
 struct SeatState {
@@ -127,8 +128,11 @@ fn killed() -> io::Error {
 
 impl Proxy {
     /// A network without hosts, latency and faults. The observer is told what the servers' sessions do; the seed is of jitter.
+    ///
+    /// A flow takes three of the process's file descriptors: their soft limit is raised to the hard one.
     #[must_use]
     pub fn new(observer: Arc<dyn Observer>, tasks: Tasks, seed: u64) -> Proxy {
+        raise_file_limit();
         let shared = Arc::new_cyclic(|myself| Shared {
             desk: Desk::new(observer),
             tasks,
@@ -141,8 +145,8 @@ impl Proxy {
 
     /// A server, by the name under which its events are told; its port is closed until [`Proxy::set_port_open`].
     pub fn add_upstream(&self, name: &str, address: SocketAddr) {
-        let options = SocketOptions::postgres_server();
-        let upstream = Upstream { address, open: false, powered: true, mode: PortMode::Open, options };
+        let side = ServerSide { options: SocketOptions::postgres_server(), checks_clients: false };
+        let upstream = Upstream { address, open: false, powered: true, mode: PortMode::Open, side };
         self.shared.state.lock().upstreams.insert(name.into(), upstream);
     }
 
@@ -158,7 +162,13 @@ impl Proxy {
 
     /// The server sets these options on its sockets (`tcp_keepalives_*`, `tcp_user_timeout`), for connections from now on.
     pub fn set_server_options(&self, name: &str, options: SocketOptions) {
-        self.shared.change(|state| state.upstream(name, |upstream| upstream.options = options));
+        self.shared.change(|state| state.upstream(name, |upstream| upstream.side.options = options));
+    }
+
+    /// Whether the server looks after its clients while a statement runs (`client_connection_check_interval` is set), for
+    /// connections from now on. One that does not learns of a RST when it next reads or writes, and is told then.
+    pub fn set_checks_clients(&self, name: &str, checks: bool) {
+        self.shared.change(|state| state.upstream(name, |upstream| upstream.side.checks_clients = checks));
     }
 
     /// The server's host loses its power, or has it again. Without power nothing gets to it or comes from it, and connects are
@@ -230,7 +240,7 @@ impl Proxy {
 
     /// Ends a partition, in both directions.
     pub fn heal(&self, seat: &str, upstream: &str) {
-        self.shared.change(|state| drop(state.partitions.remove(&(seat.into(), upstream.into()))));
+        self.shared.change(|state| state.partitions.retain(|of, _| *of.0 != *seat || *of.1 != *upstream));
     }
 
     /// A firewall forgets the flows of a seat (or of all) that are at least so old: their bytes get through no more. The server's
@@ -478,7 +488,7 @@ impl Shared {
         if state.closed {
             return;
         }
-        let Some((address, options)) = state.upstreams.get(&path.upstream).map(|to| (to.address, to.options)) else {
+        let Some((address, side)) = state.upstreams.get(&path.upstream).map(|to| (to.address, to.side)) else {
             return;
         };
         state.next += 1;
@@ -495,14 +505,14 @@ impl Shared {
             return;
         }
         // One that is known is a flow from now on; one that is not must be dialled first.
-        let (end, dialled) = match expected {
-            Some(Expected { app, server }) => (Some(app), server),
-            None => (None, None),
+        let (end, dialled, _arrived) = match expected {
+            Some(Expected { app, server, arrived }) => (Some(app), server, Some(arrived)),
+            None => (None, None, None),
         };
         match dialled {
             Some(server) => {
                 drop(state);
-                self.begin_flow(id, path, app, server, end, options);
+                self.begin_flow(id, path, app, server, end, side);
             }
             None => {
                 let path = Arc::clone(path);
@@ -511,7 +521,7 @@ impl Shared {
                     let Some(shared) = myself.upgrade() else { return };
                     shared.state.lock().silent.remove(&id);
                     match server {
-                        Ok(server) => shared.begin_flow(id, &path, app, server, end, options),
+                        Ok(server) => shared.begin_flow(id, &path, app, server, end, side),
                         // The connect was answered already: all that is left is a RST.
                         Err(_) => drop(app.set_zero_linger()),
                     }
@@ -528,14 +538,14 @@ impl Shared {
         app: TcpStream,
         server: TcpStream,
         end: Option<Arc<AppEnd>>,
-        options: SocketOptions,
+        side: ServerSide,
     ) {
         let Ok(peer) = server.local_addr() else {
             let _ = app.set_zero_linger();
             return;
         };
         let session = Session::new(&self.desk, Arc::clone(&path.upstream), Tap::new(peer), end.clone());
-        let flow = Flow::new(Arc::clone(path), session, end, options);
+        let flow = Flow::new(Arc::clone(path), session, end, side);
         let mut state = self.state.lock();
         if state.closed {
             return;
@@ -559,6 +569,14 @@ impl Shared {
         };
         state.flows.values().filter(|(flow, _)| of(flow)).map(|(flow, _)| Arc::clone(flow)).collect()
     }
+}
+
+/// Allows as many open files as the process may have.
+fn raise_file_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    // Where it can't be raised (macOS has a lower limit of its own), fewer flows are possible.
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
 }
 
 /// Keeps a connection that nobody serves, until its client closes it. What it sent stays unread.

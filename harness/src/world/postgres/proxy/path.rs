@@ -10,7 +10,7 @@ use poolproof_sim::net::Link;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::door::Door;
@@ -66,6 +66,8 @@ pub(super) struct Expected {
     pub(super) app: Arc<AppEnd>,
     /// The server was dialled already.
     pub(super) server: Option<TcpStream>,
+    /// Dropped when it has arrived.
+    pub(super) arrived: oneshot::Sender<()>,
 }
 
 impl Path {

@@ -6,15 +6,21 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use poolproof_sim::net::{PortMode, SocketOptions};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::oneshot;
 
 use super::Shared;
 use super::flow::Host;
 use super::path::{Expected, Path};
 use super::socket::{AppEnd, SeatStream};
+use crate::pool::connector::{self, Dialer, Dialling};
+
+/// How long the proxy may take to accept what the kernel has connected.
+const ARRIVES: Duration = Duration::from_secs(1);
 
 /// The machine of one app process; one incarnation of it. Cheap to clone.
 #[derive(Clone)]
@@ -78,9 +84,13 @@ impl Seat {
         // Bound before it connects, so that its address is known when it arrives.
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let local = socket.local_addr()?;
-        path.expected.lock().insert(local, Expected { app: Arc::clone(app), server });
-        let guard = Unexpect { path, local };
-        let stream = socket.connect(path.door.address()).await.inspect_err(|_| drop(guard))?;
+        let (arrived, arrives) = oneshot::channel();
+        path.expected.lock().insert(local, Expected { app: Arc::clone(app), server, arrived });
+        let mut given_up = Unexpect { path, local: Some(local) };
+        let stream = socket.connect(path.door.address()).await?;
+        given_up.local = None;
+        // From here on it is a flow that faults find. One that was accepted by a door that closed just then never arrives.
+        let _ = tokio::time::timeout(ARRIVES, arrives).await;
         travel(path).await;
         Ok(stream)
     }
@@ -138,12 +148,15 @@ async fn travel(path: &Path) {
 /// A dial that is given up is expected no more.
 struct Unexpect<'p> {
     path: &'p Path,
-    local: SocketAddr,
+    /// Where it comes from, until it has succeeded.
+    local: Option<SocketAddr>,
 }
 
 impl Drop for Unexpect<'_> {
     fn drop(&mut self) {
-        self.path.expected.lock().remove(&self.local);
+        if let Some(local) = self.local {
+            self.path.expected.lock().remove(&local);
+        }
     }
 }
 
@@ -161,4 +174,32 @@ fn set_options(socket: &TcpSocket, options: &SocketOptions) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(options.user_timeout)?;
     Ok(())
+}
+
+/// Dials one name from a seat, for a pool's connector. Once the process is dead its dials never end, so that what is left of it
+/// can't touch the world again.
+pub struct SeatDialer {
+    seat: Seat,
+    name: String,
+    options: SocketOptions,
+}
+
+impl SeatDialer {
+    /// Of this process, to what this name means, with these options set on its sockets.
+    #[must_use]
+    pub fn new(seat: Seat, name: &str, options: SocketOptions) -> SeatDialer {
+        SeatDialer { seat, name: name.to_owned(), options }
+    }
+}
+
+impl Dialer for SeatDialer {
+    fn dial(&self) -> Dialling<'_> {
+        Box::pin(async {
+            if !self.seat.is_alive() {
+                return std::future::pending().await;
+            }
+            let stream = self.seat.dial(&self.name, &self.options).await?;
+            Ok(Box::new(stream) as Box<dyn connector::Socket>)
+        })
+    }
 }

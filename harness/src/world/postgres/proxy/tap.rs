@@ -8,8 +8,10 @@
 //! - A process id comes with BackendKeyData. `Forked` is told then, not at the fork; a startup that fails before tells
 //!   `Refused` without a pid, and one that ends without a word tells nothing.
 //! - Whether a transaction wrote: a command tag that writes, with a count other than 0, or a utility command. Writes by functions,
-//!   by a WITH whose SELECT reports its own tag, and by row locks are not seen, nor those of a statement that then failed. `xid` is 0, PostgreSQL's
-//!   invalid transaction id.
+//!   by CREATE TABLE AS and by a WITH, which both report a SELECT, and by row locks are not seen, nor those of a statement that
+//!   then failed. `xid` is 0, PostgreSQL's invalid transaction id.
+//! - A batch is answered when it is flushed, mostly at its Sync. An Execute is told with the first message of its batch, so that it is
+//!   known while it runs; one whose Bind or Parse then fails is told as a statement that failed.
 //! - The end of a simple query of several statements is its ReadyForQuery.
 //! - A session that is encrypted (TLS, GSS) shows nothing but its end.
 
@@ -88,6 +90,8 @@ pub(super) struct Tap {
     result: Option<u8>,
     /// In COPY FROM STDIN.
     copying: bool,
+    /// The statement copied in.
+    copied_in: bool,
     /// Between BEGIN and its end.
     in_block: bool,
     /// Something was written that is neither committed nor rolled back.
@@ -126,6 +130,7 @@ impl Tap {
             tag: None,
             result: None,
             copying: false,
+            copied_in: false,
             in_block: false,
             wrote: false,
             blocked: false,
@@ -142,11 +147,6 @@ impl Tap {
     /// Its process id, from BackendKeyData to its end.
     pub(super) fn pid(&self) -> Option<Pid> {
         self.pid.filter(|_| self.phase != Phase::Over)
-    }
-
-    /// The server sees it coming from here.
-    pub(super) fn peer(&self) -> SocketAddr {
-        self.peer
     }
 
     /// How much was seen of it.
@@ -258,15 +258,34 @@ impl Tap {
                 }
                 None => return,
             },
-            Request::Parse { .. } | Request::Bind { .. } => None,
+            Request::Parse { .. } | Request::Bind { .. } => self.execute_ahead(),
             Request::Describe | Request::Close { .. } | Request::Sync | Request::FunctionCall => return,
         };
         self.result = None;
         self.become_(BackendState::Active, out);
-        if let (Some(text), Some(pid)) = (told, self.pid) {
+        if let (Some(text), Some(pid), false) = (told, self.pid, self.announced) {
             self.announced = true;
             out.push(ServerEvent::Statement { pid, text });
         }
+    }
+
+    /// The text of the Execute that the server goes on to when it is done with what is in front, without waiting for anybody.
+    fn execute_ahead(&self) -> Option<Arc<str>> {
+        let at = self.queue.iter().position(|request| {
+            matches!(request, Request::Execute { .. } | Request::Query(_) | Request::Sync | Request::FunctionCall)
+        })?;
+        let Some(Request::Execute { portal }) = self.queue.get(at) else { return None };
+        // What is bound and parsed on the way counts; the last of it.
+        let before = || self.queue.iter().take(at).rev();
+        let bound = before().find_map(|request| match request {
+            Request::Bind { portal: bound, statement } if bound == portal => Some(statement),
+            _ => None,
+        })?;
+        let parsed = before().find_map(|request| match request {
+            Request::Parse { name, text } if name == bound => Some(text),
+            _ => None,
+        });
+        parsed.or_else(|| self.statements.get(bound)).filter(|text| !text.trim().is_empty()).cloned()
     }
 
     fn become_(&mut self, state: BackendState, out: &mut Vec<ServerEvent>) {
@@ -324,7 +343,7 @@ impl Tap {
             b'Z' => self.ready(body.first().copied(), out),
             b'D' => self.result = wire::first_column(body),
             b'G' | b'W' => {
-                self.copying = true;
+                (self.copying, self.copied_in) = (true, true);
                 // Those that came before the server began to copy are ignored.
                 self.queue.retain(|request| !matches!(request, Request::Sync));
             }
@@ -397,8 +416,9 @@ impl Tap {
                 self.wrote = false;
                 self.end_transaction(true, out);
             }
-            _ => self.wrote |= writes(tag),
+            _ => self.wrote |= writes(tag, self.copied_in),
         }
+        self.copied_in = false;
     }
 
     fn end_transaction(&mut self, committed: bool, out: &mut Vec<ServerEvent>) {
@@ -409,6 +429,7 @@ impl Tap {
     }
 
     fn settle_writes(&mut self, committed: bool, out: &mut Vec<ServerEvent>) {
+        self.unblock(out);
         if std::mem::take(&mut self.wrote)
             && let Some(pid) = self.pid
         {
@@ -543,17 +564,18 @@ impl Tap {
     }
 }
 
-/// Whether a command of this tag wrote something.
-fn writes(tag: &str) -> bool {
+/// Whether a command of this tag wrote something. COPY TO and COPY FROM have the same.
+fn writes(tag: &str, copied_in: bool) -> bool {
     let (first, last) = (tag.split(' ').next().unwrap_or_default(), tag.rsplit(' ').next().unwrap_or_default());
     match first {
         "INSERT" | "UPDATE" | "DELETE" | "MERGE" => last != "0",
-        // Of CREATE TABLE AS, too; COPY TO and COPY FROM have the same tag.
-        "SELECT" | "FETCH" | "MOVE" | "COPY" => false,
+        "COPY" => copied_in && last != "0",
+        // Of CREATE TABLE AS, too.
+        "SELECT" | "FETCH" | "MOVE" => false,
         // These change the session or look at it.
-        "SET" | "RESET" | "SHOW" | "DISCARD" | "LISTEN" | "UNLISTEN" | "NOTIFY" | "PREPARE" | "DEALLOCATE" | "DECLARE"
-        | "CLOSE" | "SAVEPOINT" | "RELEASE" | "ROLLBACK" | "LOCK" | "EXPLAIN" | "LOAD" | "CHECKPOINT" | "VACUUM"
-        | "DO" | "CALL" => false,
+        "SET" | "RESET" | "SHOW" | "DISCARD" | "LISTEN" | "UNLISTEN" | "NOTIFY" | "PREPARE" | "DEALLOCATE"
+        | "DECLARE" | "CLOSE" | "SAVEPOINT" | "RELEASE" | "ROLLBACK" | "LOCK" | "EXPLAIN" | "LOAD" | "CHECKPOINT"
+        | "VACUUM" | "DO" | "CALL" => false,
         _ => true,
     }
 }
