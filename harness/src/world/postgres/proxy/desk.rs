@@ -3,10 +3,10 @@
 //! Events of one session are told in the order in which its tap found them, before the bytes that reveal them are forwarded,
 //! and with no lock held that a question to the proxy would need.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, ReentrantMutex};
 use poolproof_sim::postgres::event::{BackendState, Gone, Observer, Pid, ServerEvent};
@@ -24,8 +24,8 @@ pub(super) struct Desk {
     sessions: Mutex<BTreeMap<Pid, Arc<Session>>>,
     /// Ends that the server's log told of.
     logged: Mutex<BTreeMap<Pid, Gone>>,
-    /// Somebody samples `pg_stat_activity`, and will tell of backends that the wire shows no more.
-    pub(super) sampled: AtomicBool,
+    /// Servers whose `pg_stat_activity` somebody samples, and who will tell of backends that the wire shows no more.
+    sampled: Mutex<BTreeSet<String>>,
 }
 
 impl Desk {
@@ -35,8 +35,13 @@ impl Desk {
             observer,
             sessions: Mutex::default(),
             logged: Mutex::default(),
-            sampled: AtomicBool::new(false),
+            sampled: Mutex::default(),
         })
+    }
+
+    /// Somebody samples this server from now on.
+    pub(super) fn is_sampled(&self, server: &str) {
+        self.sampled.lock().insert(server.to_owned());
     }
 
     /// The session of a backend that is not gone.
@@ -155,7 +160,7 @@ impl Session {
     pub(super) fn cut_off(self: &Arc<Self>, kind: io::ErrorKind) {
         let reason = self.look(Tap::known_end).unwrap_or(Gone::SocketError(kind));
         *self.unseen.lock() = Some(reason.clone());
-        if !(self.is_busy() && self.desk.sampled.load(Ordering::Relaxed)) {
+        if !(self.is_busy() && self.desk.sampled.lock().contains(&*self.server)) {
             self.see(|tap, out| tap.end(reason, out));
         }
     }

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -66,7 +65,7 @@ impl Sampler {
     #[must_use]
     pub fn new(proxy: &Proxy, server: &str, asks: Arc<dyn Asks>) -> Sampler {
         let desk = Arc::clone(&proxy.shared.desk);
-        desk.sampled.store(true, Ordering::Relaxed);
+        desk.is_sampled(server);
         Sampler { desk, server: server.to_owned(), asks, missing: BTreeMap::new() }
     }
 

@@ -13,8 +13,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 
-use super::Shared;
 use super::flow::Host;
+use super::hub::Shared;
 use super::path::{Expected, Path};
 use super::socket::{AppEnd, SeatStream};
 use crate::pool::connector::{self, Dialer, Dialling};

@@ -101,7 +101,7 @@ async fn a_fin_waits_for_the_healing_and_a_rst_is_lost() {
     let (app, mut server) = stage.connect().await;
     let (unread, mut server_of_unread) = stage.connect().await;
     server_of_unread.write_all(b"nobody reads this").await.expect("it takes bytes");
-    tokio::time::sleep(ms(50)).await;
+    tokio::time::sleep(ms(300)).await;
     stage.proxy.partition("web-1", "primary", Direction::Both);
     drop(app);
     drop(unread);
@@ -117,10 +117,10 @@ async fn a_fin_waits_for_the_healing_and_a_rst_is_lost() {
 async fn forgotten_flows_are_silent_for_ever() {
     let stage = Stage::new().await;
     let (mut app, mut server) = stage.connect().await;
-    tokio::time::sleep(ms(100)).await;
+    tokio::time::sleep(ms(1000)).await;
     let (mut young, mut server_of_young) = stage.connect().await;
     assert_eq!(stage.proxy.forget_flows(Some("web-2"), None), 0);
-    assert_eq!(stage.proxy.forget_flows(Some("web-1"), Some(ms(80))), 1);
+    assert_eq!(stage.proxy.forget_flows(Some("web-1"), Some(ms(900))), 1);
     app.write_all(b"up").await.expect("it takes bytes");
     server.write_all(b"down").await.expect("it takes bytes");
     assert_eq!((arrives(&mut server, ms(150), 1).await, arrives(&mut app, ms(150), 1).await), (NOTHING, NOTHING));

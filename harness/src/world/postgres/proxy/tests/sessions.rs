@@ -259,7 +259,7 @@ async fn a_reset_ends_an_idle_backend() {
 async fn a_busy_backend_ends_its_statement_before_it_notices_a_reset() {
     let pg = Postgres::start(TABLE).await;
     let (client, _driver) = pg.client().await;
-    let (broke, ()) = tokio::join!(client.batch_execute("UPDATE t SET n = 7; SELECT pg_sleep(0.3)"), async {
+    let (broke, ()) = tokio::join!(client.batch_execute("UPDATE t SET n = 7; SELECT pg_sleep(1.5)"), async {
         until("it sleeps", || pg.truth.0.lock().iter().any(is_sleep)).await;
         pg.proxy.reset_flows(None, None);
     });
