@@ -12,8 +12,10 @@ use sqlparser::tokenizer::{Token, Tokenizer};
 pub(super) enum Effect {
     /// Nothing that the text tells.
     Nothing,
-    /// `SET name`, not LOCAL; also ROLE and SESSION AUTHORIZATION, `set_config`.
+    /// `SET name`; also ROLE and SESSION AUTHORIZATION, `set_config`.
     Set(String),
+    /// `SET LOCAL name`: until the transaction ends.
+    SetLocal(String),
     /// `RESET name`, `SET name TO DEFAULT`.
     Reset(String),
     /// `RESET ALL`: the role stays.
@@ -57,11 +59,13 @@ pub(super) enum Effect {
     RollbackTo(String),
     /// A session-level advisory lock was asked for; `tried` tells by its result whether it was got.
     AdvisoryLock {
+        /// Its mode and the text of its arguments.
+        key: String,
         /// `pg_try_advisory_lock`
         tried: bool,
     },
     /// `pg_advisory_unlock`; its result tells whether there was one.
-    AdvisoryUnlock,
+    AdvisoryUnlock(String),
     /// `pg_advisory_unlock_all`
     AdvisoryUnlockAll,
 }
@@ -134,6 +138,12 @@ impl Words<'_> {
         Some((self.name(at)?, at + 1))
     }
 
+    /// The text of a call's arguments, from the place behind its parenthesis on.
+    fn arguments(&self, at: usize) -> String {
+        let tokens = self.0.get(at..).unwrap_or_default();
+        tokens.iter().take_while(|token| **token != Token::RParen).map(ToString::to_string).collect()
+    }
+
     /// A setting's name, its prefix included; and the place behind it.
     fn setting(&self, at: usize) -> Option<(String, usize)> {
         let (mut name, mut at) = (self.name(at)?, at + 1);
@@ -188,9 +198,12 @@ fn of_statement(words: &Words<'_>) -> Effect {
 }
 
 fn set(words: &Words<'_>) -> Option<Effect> {
+    if words.is(1, "LOCAL") {
+        return words.setting(2).map(|(name, _)| Effect::SetLocal(name));
+    }
     let at =
         if words.is(1, "SESSION") && !words.is(2, "AUTHORIZATION") && !words.is(2, "CHARACTERISTICS") { 2 } else { 1 };
-    if words.is(at, "LOCAL") || words.is(at, "TRANSACTION") || words.is(at, "CONSTRAINTS") {
+    if words.is(at, "TRANSACTION") || words.is(at, "CONSTRAINTS") {
         return None;
     }
     if words.are(at, &["SESSION", "CHARACTERISTICS"]) {
@@ -244,17 +257,24 @@ fn select(words: &Words<'_>) -> Option<Effect> {
         if words.0.get(at + 1) != Some(&Token::LParen) {
             continue;
         }
-        match words.name(at)?.as_str() {
-            "pg_advisory_lock" | "pg_advisory_lock_shared" => return Some(Effect::AdvisoryLock { tried: false }),
-            "pg_try_advisory_lock" | "pg_try_advisory_lock_shared" => {
-                return Some(Effect::AdvisoryLock { tried: true });
+        let name = words.name(at)?;
+        let key = |shared: bool| format!("{}{}", if shared { "shared " } else { "" }, words.arguments(at + 2));
+        match name.as_str() {
+            "pg_advisory_lock" | "pg_advisory_lock_shared" => {
+                return Some(Effect::AdvisoryLock { key: key(name.ends_with("shared")), tried: false });
             }
-            "pg_advisory_unlock" | "pg_advisory_unlock_shared" => return Some(Effect::AdvisoryUnlock),
+            "pg_try_advisory_lock" | "pg_try_advisory_lock_shared" => {
+                return Some(Effect::AdvisoryLock { key: key(name.ends_with("shared")), tried: true });
+            }
+            "pg_advisory_unlock" | "pg_advisory_unlock_shared" => {
+                return Some(Effect::AdvisoryUnlock(key(name.ends_with("shared"))));
+            }
             "pg_advisory_unlock_all" => return Some(Effect::AdvisoryUnlockAll),
             "set_config" => {
                 let local = words.find("TRUE").is_some();
                 return match words.0.get(at + 2) {
-                    Some(Token::SingleQuotedString(name)) if !local => Some(Effect::Set(name.to_lowercase())),
+                    Some(Token::SingleQuotedString(name)) if local => Some(Effect::SetLocal(name.to_lowercase())),
+                    Some(Token::SingleQuotedString(name)) => Some(Effect::Set(name.to_lowercase())),
                     _ => None,
                 };
             }
@@ -281,7 +301,7 @@ mod tests {
         for (text, effect) in [
             ("SET work_mem = '4MB'", Effect::Set(name("work_mem"))),
             ("set session my.own to 1;", Effect::Set(name("my.own"))),
-            ("SET LOCAL work_mem = '4MB'", Effect::Nothing),
+            ("SET LOCAL work_mem = '4MB'", Effect::SetLocal(name("work_mem"))),
             ("SET TRANSACTION READ ONLY", Effect::Nothing),
             ("SET ROLE dba", Effect::Set(name("role"))),
             ("SET ROLE NONE", Effect::Reset(name("role"))),
@@ -304,11 +324,12 @@ mod tests {
             ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Effect::Declare { name: name("c"), hold: true }),
             ("ROLLBACK TO SAVEPOINT a", Effect::RollbackTo(name("a"))),
             ("ROLLBACK", Effect::Nothing),
-            ("SELECT pg_advisory_lock(1)", Effect::AdvisoryLock { tried: false }),
-            ("SELECT pg_try_advisory_lock(1, 2)", Effect::AdvisoryLock { tried: true }),
+            ("SELECT pg_advisory_lock(1)", Effect::AdvisoryLock { key: name("1"), tried: false }),
+            ("SELECT pg_try_advisory_lock(1, 2)", Effect::AdvisoryLock { key: name("1,2"), tried: true }),
+            ("SELECT pg_advisory_unlock_shared(7)", Effect::AdvisoryUnlock(name("shared 7"))),
             ("SELECT pg_advisory_unlock_all()", Effect::AdvisoryUnlockAll),
             ("SELECT set_config('work_mem', '4MB', false)", Effect::Set(name("work_mem"))),
-            ("SELECT set_config('work_mem', '4MB', true)", Effect::Nothing),
+            ("SELECT set_config('work_mem', '4MB', true)", Effect::SetLocal(name("work_mem"))),
             ("SELECT 'LISTEN advisory'", Effect::Nothing),
             ("-- a comment; with a semicolon\nLISTEN a", Effect::Listen(name("a"))),
         ] {

@@ -2,7 +2,8 @@
 //!
 //! Known are the effects of successful statements ([`super::effect`]), the names of Parse, Bind and Close, and the settings that
 //! the server reports by ParameterStatus, whose values are compared with those at the session's start. A setting that is not
-//! reported counts as left over once it was SET, also to the value that it had.
+//! reported counts as left over once it was SET, also to the value that it had. Advisory locks are told apart by the text of their
+//! keys: those whose key is a parameter count as one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +15,8 @@ use super::effect::Effect;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Transactional {
     settings: BTreeSet<String>,
+    /// Those of SET LOCAL.
+    local: BTreeSet<String>,
     temporary: BTreeSet<String>,
     channels: BTreeSet<String>,
     /// LISTEN (true) and UNLISTEN take effect at the commit; UNLISTEN without a name is that of all.
@@ -31,7 +34,8 @@ pub(super) struct Leftovers {
     reported: BTreeMap<String, Reported>,
     prepared: BTreeSet<String>,
     portals: BTreeMap<String, Portal>,
-    advisory: u32,
+    /// How often each is held.
+    advisory: BTreeMap<String, u32>,
 }
 
 /// A setting as the server reports it.
@@ -95,9 +99,20 @@ impl Leftovers {
         let is_true = matches!(result, Some(b't' | 1));
         match effect {
             Effect::Nothing => {}
-            Effect::Set(name) => drop(self.change().settings.insert(name)),
-            Effect::Reset(name) => drop(self.change().settings.remove(&name)),
-            Effect::ResetAll => self.change().settings.retain(|name| ROLES.contains(&name.as_str())),
+            Effect::Set(name) => {
+                self.change().local.remove(&name);
+                self.now.settings.insert(name);
+            }
+            Effect::SetLocal(name) => drop(self.change().local.insert(name)),
+            Effect::Reset(name) => {
+                self.change().local.remove(&name);
+                self.now.settings.remove(&name);
+            }
+            Effect::ResetAll => {
+                let is_role = |name: &String| ROLES.contains(&name.as_str());
+                self.change().local.retain(is_role);
+                self.now.settings.retain(is_role);
+            }
             Effect::DiscardAll => {
                 // Not allowed in a transaction: nothing takes it back.
                 *self = Leftovers { reported: std::mem::take(&mut self.reported), ..Leftovers::default() };
@@ -126,9 +141,15 @@ impl Leftovers {
                     self.savepoints.truncate(at + 1);
                 }
             }
-            Effect::AdvisoryLock { tried } => self.advisory += u32::from(!tried || is_true),
-            Effect::AdvisoryUnlock => self.advisory = self.advisory.saturating_sub(u32::from(is_true)),
-            Effect::AdvisoryUnlockAll => self.advisory = 0,
+            Effect::AdvisoryLock { key, tried } if !tried || is_true => *self.advisory.entry(key).or_default() += 1,
+            Effect::AdvisoryLock { .. } => {}
+            Effect::AdvisoryUnlock(key) => {
+                if let Some(held) = self.advisory.get_mut(&key).filter(|_| is_true) {
+                    *held -= 1;
+                    self.advisory.retain(|_, held| *held > 0);
+                }
+            }
+            Effect::AdvisoryUnlockAll => self.advisory.clear(),
         }
     }
 
@@ -142,6 +163,14 @@ impl Leftovers {
     /// Whether the transaction has a savepoint.
     pub(super) fn has_savepoint(&self) -> bool {
         !self.savepoints.is_empty()
+    }
+
+    /// A statement of a transaction block failed: what came after its last savepoint, or all of it, is undone at once.
+    pub(super) fn fail(&mut self) {
+        match self.savepoints.last() {
+            Some((_, savepoint)) => self.now.clone_from(savepoint),
+            None => self.now = self.before.take().unwrap_or_else(|| std::mem::take(&mut self.now)),
+        }
     }
 
     /// The transaction is over.
@@ -158,6 +187,7 @@ impl Leftovers {
                 (_, None) => self.now.channels.clear(),
             }
         }
+        self.now.local.clear();
         self.savepoints.clear();
         self.portals.retain(|_, portal| portal.hold && (committed || !portal.fresh));
         self.portals.values_mut().for_each(|portal| portal.fresh = false);
@@ -165,11 +195,18 @@ impl Leftovers {
 
     /// The leftovers now.
     pub(super) fn report(&self, state: BackendState) -> SessionReport {
-        let mut settings: Vec<String> =
-            self.now.settings.iter().filter(|name| !self.reported.contains_key(*name)).cloned().collect();
+        let mut settings: Vec<String> = self
+            .now
+            .settings
+            .union(&self.now.local)
+            .filter(|name| !self.reported.contains_key(*name))
+            .cloned()
+            .collect();
         // The role is told by its own name, and changes what is reported of it.
-        let of_a_role =
-            |name: &str| name == "is_superuser" && ROLES.iter().any(|role| self.now.settings.contains(*role));
+        let of_a_role = |name: &str| {
+            name == "is_superuser"
+                && ROLES.iter().any(|role| self.now.settings.contains(*role) || self.now.local.contains(*role))
+        };
         settings.extend(
             self.reported
                 .iter()
@@ -183,7 +220,7 @@ impl Leftovers {
             prepared: self.prepared.iter().cloned().collect(),
             temporary_tables: self.now.temporary.iter().cloned().collect(),
             channels: self.now.channels.iter().cloned().collect(),
-            advisory_locks: self.advisory,
+            advisory_locks: u32::try_from(self.advisory.len()).unwrap_or(u32::MAX),
             portals: self.portals.keys().cloned().collect(),
         }
     }
@@ -205,7 +242,7 @@ mod tests {
         left.done(Effect::ResetAll, None);
         left.done(Effect::Listen("jobs".into()), None);
         left.done(Effect::Prepare("q".into()), None);
-        left.done(Effect::AdvisoryLock { tried: false }, None);
+        left.done(Effect::AdvisoryLock { key: "1".into(), tried: false }, None);
         left.end_transaction(false);
         let report = left.report(BackendState::Idle);
         assert_eq!((report.settings, report.channels), (vec!["work_mem".to_owned()], Vec::new()));
@@ -236,9 +273,12 @@ mod tests {
     #[test]
     fn a_lock_that_was_not_got_is_none() {
         let mut left = Leftovers::default();
-        left.done(Effect::AdvisoryLock { tried: true }, Some(b'f'));
-        left.done(Effect::AdvisoryLock { tried: true }, Some(b't'));
-        left.done(Effect::AdvisoryUnlock, Some(0));
+        let tried = |key: &str| Effect::AdvisoryLock { key: key.to_owned(), tried: true };
+        left.done(tried("1"), Some(b'f'));
+        left.done(tried("2"), Some(b't'));
+        left.done(tried("2"), Some(1));
+        left.done(Effect::AdvisoryUnlock("2".to_owned()), Some(0));
+        left.done(Effect::AdvisoryUnlock("2".to_owned()), Some(1));
         assert_eq!(left.report(BackendState::Idle).advisory_locks, 1);
     }
 }

@@ -7,9 +7,9 @@
 //!
 //! - A process id comes with BackendKeyData. `Forked` is told then, not at the fork; a startup that fails before tells
 //!   `Refused` without a pid, and one that ends without a word tells nothing.
-//! - Whether a transaction wrote: a command tag that writes, with a count other than 0, or a utility command. Writes by functions,
-//!   by CREATE TABLE AS and by a WITH, which both report a SELECT, and by row locks are not seen, nor those of a statement that
-//!   then failed. `xid` is 0, PostgreSQL's invalid transaction id.
+//! - Whether a transaction wrote: a command tag that writes, with a count other than 0, or a utility command, also one that
+//!   found nothing to do. Writes by functions, by CREATE TABLE AS and by a WITH, which both report a SELECT, and by row locks are
+//!   not seen, nor those of a statement that then failed. `xid` is 0, PostgreSQL's invalid transaction id.
 //! - A batch is answered when it is flushed, mostly at its Sync. An Execute is told with the first message of its batch, so that it is
 //!   known while it runs; one whose Bind or Parse then fails is told as a statement that failed.
 //! - The end of a simple query of several statements is its ReadyForQuery.
@@ -249,7 +249,7 @@ impl Tap {
                 (!self.effects.is_empty()).then_some(text)
             }
             Request::Execute { portal } => match self.portals.get_mut(portal) {
-                Some(portal) if portal.text.trim().is_empty() => return,
+                Some(portal) if is_empty(&portal.text) => return,
                 Some(portal) => {
                     self.effects = effects(&portal.text).into();
                     self.several = false;
@@ -284,7 +284,7 @@ impl Tap {
             Request::Parse { name, text } if name == bound => Some(text),
             _ => None,
         });
-        parsed.or_else(|| self.statements.get(bound)).filter(|text| !text.trim().is_empty()).cloned()
+        parsed.or_else(|| self.statements.get(bound)).filter(|text| !is_empty(text)).cloned()
     }
 
     fn become_(&mut self, state: BackendState, out: &mut Vec<ServerEvent>) {
@@ -347,4 +347,9 @@ impl Tap {
         self.settle_writes(false, out);
         out.push(ServerEvent::Gone { pid, reason });
     }
+}
+
+/// Whether a text holds no statement.
+fn is_empty(text: &str) -> bool {
+    effects(text).is_empty()
 }

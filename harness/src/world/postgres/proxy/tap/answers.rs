@@ -188,8 +188,11 @@ impl Tap {
         self.tag = None;
         if !self.in_block {
             self.end_transaction(false, out);
-        } else if !self.leftovers.has_savepoint() {
-            self.settle_writes(false, out);
+        } else {
+            self.leftovers.fail();
+            if !self.leftovers.has_savepoint() {
+                self.settle_writes(false, out);
+            }
         }
         if !matches!(self.queue.front(), Some(Request::Query(_) | Request::FunctionCall)) {
             // The rest of the batch is not looked at.

@@ -1,6 +1,7 @@
 //! How ends end: closed, killed, without power, given up.
 
 use super::*;
+use crate::pool::connector::Dialer;
 use crate::scenario::model::Direction;
 use poolproof_sim::net::Keepalive;
 
@@ -65,7 +66,11 @@ async fn a_killed_process_says_nothing_more() {
     assert_eq!((arrives(&mut server, LONG, 1).await, arrives(&mut server_of_unread, LONG, 1).await), (EOF, RESET));
     assert!(!seat.is_alive());
     assert_eq!(dial(&seat, LONG).await.err(), Some(io::ErrorKind::ConnectionAborted));
-    dial(&seat.respawn(), LONG).await.expect("the next process dials");
+    let dialer = |seat| SeatDialer::new(seat, "db", SocketOptions::default());
+    assert!(timeout(ms(100), dialer(seat.clone()).dial()).await.is_err(), "a pool's dials never end");
+    let next = seat.respawn();
+    dial(&next, LONG).await.expect("the next process dials");
+    timeout(LONG, dialer(next).dial()).await.expect("in time").expect("and so does its pool");
 }
 
 #[cfg(target_os = "linux")]
