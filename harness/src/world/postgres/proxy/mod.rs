@@ -54,7 +54,7 @@ use poolproof_sim::net::{Link, PortMode, SocketOptions};
 use poolproof_sim::postgres::event::{Observer, Pid, SessionReport};
 use tokio::task::AbortHandle;
 
-pub use self::seat::{Seat, SeatDialer};
+pub use self::seat::Seat;
 pub use self::socket::SeatStream;
 use crate::scenario::model::Direction;
 use crate::world::tasks::Tasks;

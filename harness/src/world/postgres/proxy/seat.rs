@@ -17,7 +17,6 @@ use super::flow::Host;
 use super::hub::Shared;
 use super::path::{Expected, Path};
 use super::socket::{AppEnd, SeatStream};
-use crate::pool::connector::{self, Dialer, Dialling};
 
 /// How long the proxy may take to accept what the kernel has connected.
 const ARRIVES: Duration = Duration::from_secs(1);
@@ -174,32 +173,4 @@ fn set_options(socket: &TcpSocket, options: &SocketOptions) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(options.user_timeout)?;
     Ok(())
-}
-
-/// Dials one name from a seat, for a pool's connector. Once the process is dead its dials never end, so that what is left of it
-/// can't touch the world again.
-pub struct SeatDialer {
-    seat: Seat,
-    name: String,
-    options: SocketOptions,
-}
-
-impl SeatDialer {
-    /// Of this process, to what this name means, with these options set on its sockets.
-    #[must_use]
-    pub fn new(seat: Seat, name: &str, options: SocketOptions) -> SeatDialer {
-        SeatDialer { seat, name: name.to_owned(), options }
-    }
-}
-
-impl Dialer for SeatDialer {
-    fn dial(&self) -> Dialling<'_> {
-        Box::pin(async {
-            if !self.seat.is_alive() {
-                return std::future::pending().await;
-            }
-            let stream = self.seat.dial(&self.name, &self.options).await?;
-            Ok(Box::new(stream) as Box<dyn connector::Socket>)
-        })
-    }
 }

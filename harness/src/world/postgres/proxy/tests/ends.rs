@@ -1,7 +1,6 @@
 //! How ends end: closed, killed, without power, given up.
 
 use super::*;
-use crate::pool::connector::Dialer;
 use crate::scenario::model::Direction;
 use poolproof_sim::net::Keepalive;
 
@@ -66,11 +65,7 @@ async fn a_killed_process_says_nothing_more() {
     assert_eq!((arrives(&mut server, LONG, 1).await, arrives(&mut server_of_unread, LONG, 1).await), (EOF, RESET));
     assert!(!seat.is_alive());
     assert_eq!(dial(&seat, LONG).await.err(), Some(io::ErrorKind::ConnectionAborted));
-    let dialer = |seat| SeatDialer::new(seat, "db", SocketOptions::default());
-    assert!(timeout(ms(100), dialer(seat.clone()).dial()).await.is_err(), "a pool's dials never end");
-    let next = seat.respawn();
-    dial(&next, LONG).await.expect("the next process dials");
-    timeout(LONG, dialer(next).dial()).await.expect("in time").expect("and so does its pool");
+    dial(&seat.respawn(), LONG).await.expect("the next process dials");
 }
 
 #[cfg(target_os = "linux")]

@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::{Proxy, Seat, SeatDialer, SeatStream};
+use super::{Proxy, Seat, SeatStream};
 use crate::world::tasks::Tasks;
 
 /// Longer than anything that is not stuck, on a busy machine too.
