@@ -90,7 +90,10 @@ pub fn run_at(spec: &RunSpec, place: &Place, out: Option<Box<dyn io::Write + Sen
     match place {
         Place::Sim => run(spec, out),
         Place::Turmoil => Told::bug(spec.seed, "no turmoil yet"),
+        #[cfg(feature = "postgres")]
         Place::Postgres(real) => crate::world::postgres::run(spec, real, out),
+        #[cfg(not(feature = "postgres"))]
+        Place::Postgres(_) => tell(spec, Ok(Err(place.is_off()))),
     }
 }
 

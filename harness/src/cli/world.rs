@@ -1,11 +1,8 @@
 //! Where runs take place, as the command line says it.
 
-use std::sync::Arc;
-
 use clap::{Args, ValueEnum};
 
 use super::error::{Failure, Result};
-use crate::world::postgres::Servers;
 use crate::world::{Place, RealTime};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -62,14 +59,16 @@ impl World {
 
 /// What a world needs for as long as a command goes on.
 pub(super) struct Kept {
-    _servers: Option<Arc<Servers>>,
+    #[cfg(feature = "postgres")]
+    _servers: Option<std::sync::Arc<crate::world::postgres::Servers>>,
 }
 
 impl Place {
     /// Opens what runs there need. Where a real server comes from, and what was found of killed processes, is told.
+    #[cfg(feature = "postgres")]
     pub(super) fn open(&self) -> Result<Kept> {
         let Place::Postgres(real) = self else { return Ok(Kept { _servers: None }) };
-        let servers = Servers::open(real.url.as_deref()).map_err(|error| Failure::sentence(error.to_string()))?;
+        let servers = crate::world::postgres::Servers::open(real.url.as_deref()).map_err(|error| Failure::sentence(error.to_string()))?;
         let source = servers.source();
         let swept = source.swept();
         eprintln!("{}", source.describe());
@@ -80,6 +79,14 @@ impl Place {
             eprintln!("{line}");
         }
         Ok(Kept { _servers: Some(servers) })
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    pub(super) fn open(&self) -> Result<Kept> {
+        match self {
+            Place::Postgres(_) => Err(Failure::sentence(self.is_off())),
+            Place::Sim | Place::Turmoil => Ok(Kept {}),
+        }
     }
 
     /// What a command line that runs there has at its end.

@@ -10,6 +10,7 @@ mod print;
 mod reader;
 pub(crate) mod rehearsal;
 pub mod report;
+#[cfg(feature = "postgres")]
 mod scale;
 pub mod schema;
 mod semantics;

@@ -38,6 +38,12 @@ impl Place {
         }
     }
 
+    /// What is said where this build can't go there.
+    #[must_use]
+    pub fn is_off(&self) -> String {
+        format!("this build has no world {0}: its cargo feature {0} is off", self.name())
+    }
+
     /// Whether a run is a function of scenario, pool and seed there.
     #[must_use]
     pub fn is_virtual(&self) -> bool {
@@ -49,7 +55,10 @@ impl Place {
     pub fn scenario<'s>(&self, scenario: &'s Scenario) -> Cow<'s, Scenario> {
         match self {
             Place::Sim | Place::Turmoil => Cow::Borrowed(scenario),
+            #[cfg(feature = "postgres")]
             Place::Postgres(real) => Cow::Owned(scenario.in_real_time(real.time_scale)),
+            #[cfg(not(feature = "postgres"))]
+            Place::Postgres(_) => Cow::Borrowed(scenario),
         }
     }
 }
