@@ -107,7 +107,8 @@ fn sets(
 ) -> Option<String> {
     let sim: Vec<BTreeSet<String>> = sim.iter().map(&shown).collect();
     let ever: BTreeSet<String> = sim.iter().flatten().cloned().collect();
-    let always: BTreeSet<String> = ever.iter().filter(|name| sim.iter().all(|run| run.contains(*name))).cloned().collect();
+    let always: BTreeSet<String> =
+        ever.iter().filter(|name| sim.iter().all(|run| run.contains(*name))).cloned().collect();
     let seen: BTreeSet<String> = other.iter().flat_map(shown).collect();
     let list = |names: Vec<&String>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
     let missing = list(always.difference(&seen).collect());
@@ -127,7 +128,8 @@ fn peaks(sim: &[RunReport], other: &[RunReport]) -> Option<String> {
     };
     let ((least, most), (low, high)) = (peaks(sim)?, peaks(other)?);
     let range = |low: u32, high: u32| if low == high { low.to_string() } else { format!("{low} to {high}") };
-    (low < least || high > most).then(|| format!("{} open at once, {} in the simulation", range(low, high), range(least, most)))
+    (low < least || high > most)
+        .then(|| format!("{} open at once, {} in the simulation", range(low, high), range(least, most)))
 }
 
 fn recoveries(sim: &[RunReport], other: &[RunReport], scale: f64) -> Option<String> {
@@ -219,8 +221,14 @@ mod tests {
             let ms = Duration::from_millis;
             let first_success = (millis > 0).then_some(ms(millis));
             let zero = Duration::ZERO;
-            figures.comebacks =
-                vec![Comeback { at: zero, outage: zero, asked: Some(zero), first_success, full_capacity: zero, quiet: None }];
+            figures.comebacks = vec![Comeback {
+                at: zero,
+                outage: zero,
+                asked: Some(zero),
+                first_success,
+                full_capacity: zero,
+                quiet: None,
+            }];
         }
         let mut report = RunReport::judged(1, &Violations::default(), figures, Vec::new());
         report.counts = violated.iter().map(|name| (*name, 1)).collect::<BTreeMap<_, _>>();

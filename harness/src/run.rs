@@ -63,7 +63,8 @@ pub fn run(spec: &RunSpec, out: Option<Box<dyn io::Write + Send>>) -> Told {
     }
     let moved = spec.clone();
     let ran = poolproof_sim::runtime::run(spec.seed, async move || {
-        let options = Options { watch: Some(Watch::new(&moved.scenario, moved.adapter.capabilities())), out, keep: false };
+        let options =
+            Options { watch: Some(Watch::new(&moved.scenario, moved.adapter.capabilities())), out, keep: false };
         finish(drive(&moved, options).await?)
     });
     tell(spec, ran)

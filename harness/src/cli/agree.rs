@@ -174,7 +174,8 @@ fn print_table(out: &mut impl Write, compared: &[Compared<'_>], place: &Place) -
         };
         let unsupported = matches!(one.word(), Word::Unsupported);
         let other = if unsupported { one.reasons().join("; ") } else { came_to(one.other) };
-        let number = |pair: &Pair<'_>| pair.greatest("peak_connections").map_or("-".to_owned(), |peak| peak.to_string());
+        let number =
+            |pair: &Pair<'_>| pair.greatest("peak_connections").map_or("-".to_owned(), |peak| peak.to_string());
         let seconds = |pair: &Pair<'_>| {
             let scale = if let Place::Postgres(real) = &pair.place { real.time_scale } else { 1.0 };
             let first = pair.greatest("recovery.first_success");

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::engine::{Engine, RunRequest};
 use super::files;
 use crate::report::Told;
-use crate::world::Place;
 use crate::worker::{Loss, Work, before_a_stall_ends_it};
+use crate::world::Place;
 
 /// A run: the file's text travels with it, so that an edit under way changes nothing.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -32,8 +32,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use engine::{Engine, Named, RunRequest};
 pub use error::Code;
-use world::World;
 pub use start::{main, run};
+use world::World;
 
 /// Fault-injection test harness and deterministic simulator for database connection pools.
 ///

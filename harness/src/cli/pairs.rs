@@ -67,7 +67,13 @@ impl<'a> Pairs<'a> {
     }
 
     /// One more, for these seeds; `all_seeds`: they are those of the file.
-    pub(super) fn add_with(&mut self, file: &'a ScenarioFile, adapter: Arc<dyn Adapter>, seeds: &[u64], all_seeds: bool) {
+    pub(super) fn add_with(
+        &mut self,
+        file: &'a ScenarioFile,
+        adapter: Arc<dyn Adapter>,
+        seeds: &[u64],
+        all_seeds: bool,
+    ) {
         for &seed in seeds {
             self.places.push(self.pairs.len());
             self.jobs.push(Job {

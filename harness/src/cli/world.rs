@@ -50,9 +50,7 @@ impl World {
         Ok(match name {
             Name::Sim => Place::Sim,
             Name::Turmoil => Place::Turmoil,
-            Name::Postgres => {
-                Place::Postgres(RealTime { url: url.clone(), time_scale: time_scale.unwrap_or(1.0) })
-            }
+            Name::Postgres => Place::Postgres(RealTime { url: url.clone(), time_scale: time_scale.unwrap_or(1.0) }),
         })
     }
 }
@@ -68,7 +66,8 @@ impl Place {
     #[cfg(feature = "postgres")]
     pub(super) fn open(&self) -> Result<Kept> {
         let Place::Postgres(real) = self else { return Ok(Kept { _servers: None }) };
-        let servers = crate::world::postgres::Servers::open(real.url.as_deref()).map_err(|error| Failure::sentence(error.to_string()))?;
+        let servers = crate::world::postgres::Servers::open(real.url.as_deref())
+            .map_err(|error| Failure::sentence(error.to_string()))?;
         let source = servers.source();
         let swept = source.swept();
         eprintln!("{}", source.describe());

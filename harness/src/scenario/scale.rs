@@ -9,8 +9,8 @@ use std::time::Duration;
 use regex_lite::{Captures, Regex};
 
 use super::model::{
-    Action, App, Arrive, Bound, BoundValue, Cancel, Comparison, ErrorCheck, Expect, Fault, FaultAction, FigureUnit, Keepalive,
-    Misbehaviour, Network, Operator, PoolSettings, Queue, Scenario, Server, SocketOptions, Step, Workload,
+    Action, App, Arrive, Bound, BoundValue, Cancel, Comparison, ErrorCheck, Expect, Fault, FaultAction, FigureUnit,
+    Keepalive, Misbehaviour, Network, Operator, PoolSettings, Queue, Scenario, Server, SocketOptions, Step, Workload,
 };
 
 /// How much later than it should something may happen in real time.
@@ -56,8 +56,20 @@ struct Scale(f64);
 
 impl Scale {
     fn scenario(&self, scenario: &mut Scenario) {
-        let Scenario { title: _, story: _, seeds: _, server, standby, network, pools: _, queues, apps, workloads, faults, expect } =
-            scenario;
+        let Scenario {
+            title: _,
+            story: _,
+            seeds: _,
+            server,
+            standby,
+            network,
+            pools: _,
+            queues,
+            apps,
+            workloads,
+            faults,
+            expect,
+        } = scenario;
         self.server(server);
         if let Some(standby) = standby {
             self.time(&mut standby.promotion_time);
@@ -136,7 +148,11 @@ impl Scale {
         self.maybe(connect_timeout);
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate of bytes, to the next whole one")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate of bytes, to the next whole one"
+    )]
     fn rate(&self, per_second: &mut u64) {
         *per_second = ((*per_second as f64 / self.0).round() as u64).max(1);
     }
@@ -163,7 +179,9 @@ impl Scale {
         match arrive {
             Arrive::Never | Arrive::Jobs { .. } | Arrive::Burst { count: _, every: None } => {}
             Arrive::At(times) => times.iter_mut().for_each(|time| self.time(time)),
-            Arrive::Every(time) | Arrive::Burst { count: _, every: Some(time) } | Arrive::Workers { count: _, pause: time } => {
+            Arrive::Every(time)
+            | Arrive::Burst { count: _, every: Some(time) }
+            | Arrive::Workers { count: _, pause: time } => {
                 self.time(time);
             }
             Arrive::Poisson { per_second } => *per_second /= self.0,
@@ -284,7 +302,19 @@ impl Scale {
     }
 
     fn expect(&self, expect: &mut Expect) {
-        let Expect { until, healing, bounds, excuses: _, known: _, violations: _, errors, sql: _, needs: _, figures, lateness } = expect;
+        let Expect {
+            until,
+            healing,
+            bounds,
+            excuses: _,
+            known: _,
+            violations: _,
+            errors,
+            sql: _,
+            needs: _,
+            figures,
+            lateness,
+        } = expect;
         *lateness = LATENESS;
         self.time(until);
         // What has to end in it includes what does not shrink.
@@ -355,7 +385,8 @@ impl Scale {
         }
         let sleep = pattern(r"(?i)(pg_sleep\s*\(\s*)([0-9.]+)(\s*\))");
         let slept = sleep.replace_all(sql, |found: &Captures<'_>| {
-            let scaled = found[2].parse::<f64>().map_or_else(|_| found[2].to_owned(), |seconds| number(seconds * self.0));
+            let scaled =
+                found[2].parse::<f64>().map_or_else(|_| found[2].to_owned(), |seconds| number(seconds * self.0));
             format!("{}{scaled}{}", &found[1], &found[3])
         });
         let names = TIMES.map(|(name, _)| name).join("|");
@@ -433,8 +464,14 @@ holds = ["recovery within 10s"]
 
     #[test]
     fn in_the_same_time_only_assertions_are_wider() {
-        let (scaled, parsed) = (scaled(FILE, 1.0), crate::scenario::parse("a test", &format!("title = \"A test\"\nstory = \"A test.\"\n{FILE}")).unwrap());
-        assert_eq!((&scaled.workloads, &scaled.faults, &scaled.apps), (&parsed.workloads, &parsed.faults, &parsed.apps));
+        let (scaled, parsed) = (
+            scaled(FILE, 1.0),
+            crate::scenario::parse("a test", &format!("title = \"A test\"\nstory = \"A test.\"\n{FILE}")).unwrap(),
+        );
+        assert_eq!(
+            (&scaled.workloads, &scaled.faults, &scaled.apps),
+            (&parsed.workloads, &parsed.faults, &parsed.apps)
+        );
         assert_eq!(scaled.expect.bounds[0].value, BoundValue::Within(Duration::from_millis(10_500)));
     }
 }

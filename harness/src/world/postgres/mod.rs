@@ -86,7 +86,8 @@ pub(crate) fn lacks_control(scenario: &Scenario) -> Vec<String> {
         )
     };
     let faults = scenario.faults.iter().filter(|fault| needs(&fault.action));
-    let mut reasons: Vec<String> = faults.map(|fault| format!("control of the server ({})", fault_name(&fault.action))).collect();
+    let mut reasons: Vec<String> =
+        faults.map(|fault| format!("control of the server ({})", fault_name(&fault.action))).collect();
     reasons.dedup();
     reasons
 }

@@ -14,10 +14,10 @@ use crate::report::Told;
 use crate::run::{RunSpec, drive_in, finish, tell, unsupported};
 use crate::trace::Recorder;
 use crate::trace::recorder::{Options, Watch};
+use crate::worker::{Loss, Place};
 use crate::world::RealTime;
 use crate::world::World as _;
 use crate::world::sim::LateObserver;
-use crate::worker::{Loss, Place};
 
 /// How long a pool may keep the run's thread.
 const STALL: Duration = Duration::from_secs(60);

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use poolproof_sim::net::{self, Link, SocketOptions};
 use poolproof_sim::postgres::event::{Lifecycle, Observer, Pid, ServerEvent, SessionReport};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::AbortHandle;
 use tokio_postgres::Config;
 
@@ -109,6 +110,7 @@ impl PostgresWorld {
         for site in &world.sites {
             let name = sentence::name(site.name);
             world.proxy.add_upstream(name, site.server().address());
+            world.proxy.set_checks_clients(name, checks_clients(scenario));
             world.watch(site, Arc::clone(&observer));
         }
         world.proxy.set_name(NAME, sentence::name(ServerName::Primary));
@@ -140,35 +142,52 @@ impl PostgresWorld {
         let mut spawn = |task| watchers.push(task);
 
         let (proxy, told) = (Arc::clone(&self.proxy), Arc::clone(&observer));
-        let mut lifecycle = server.lifecycle_watch();
-        self.proxy.set_port_open(name, *lifecycle.borrow_and_update() != Lifecycle::Down);
-        spawn(self.tasks.spawn(async move {
-            while lifecycle.changed().await.is_ok() {
-                let state = *lifecycle.borrow_and_update();
-                proxy.set_port_open(name, state != Lifecycle::Down);
-                told.server_event(name, ServerEvent::Lifecycle(state));
-            }
-        }).abort_handle());
+        let mut changes = server.lifecycle_changes();
+        self.proxy.set_port_open(name, server.lifecycle() != Lifecycle::Down);
+        spawn(
+            self.tasks
+                .spawn(async move {
+                    loop {
+                        match changes.recv().await {
+                            Ok(state) => {
+                                proxy.set_port_open(name, state != Lifecycle::Down);
+                                told.server_event(name, ServerEvent::Lifecycle(state));
+                            }
+                            Err(RecvError::Lagged(_)) => {}
+                            Err(RecvError::Closed) => return,
+                        }
+                    }
+                })
+                .abort_handle(),
+        );
 
         if site.name == ServerName::Standby {
             let mut in_recovery = server.in_recovery();
-            spawn(self.tasks.spawn(async move {
-                if in_recovery.wait_for(|recovers| !recovers).await.is_ok() {
-                    observer.server_event(name, ServerEvent::Promoted);
-                }
-            }).abort_handle());
+            spawn(
+                self.tasks
+                    .spawn(async move {
+                        if in_recovery.wait_for(|recovers| !recovers).await.is_ok() {
+                            observer.server_event(name, ServerEvent::Promoted);
+                        }
+                    })
+                    .abort_handle(),
+            );
         }
 
         let (proxy, mut log) = (Arc::clone(&self.proxy), server.follow_log());
-        spawn(self.tasks.spawn(async move {
-            loop {
-                match log.recv().await {
-                    Ok(entry) => proxy.log_line(&entry.to_jsonlog()),
-                    Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-                }
-            }
-        }).abort_handle());
+        spawn(
+            self.tasks
+                .spawn(async move {
+                    loop {
+                        match log.recv().await {
+                            Ok(entry) => proxy.log_line(&entry.to_jsonlog()),
+                            Err(RecvError::Lagged(_)) => {}
+                            Err(RecvError::Closed) => return,
+                        }
+                    }
+                })
+                .abort_handle(),
+        );
 
         let asks = Arc::new(Question { servers: Arc::clone(&self.servers), server: Arc::clone(server) });
         let sampler = Sampler::new(&self.proxy, name, asks);
@@ -197,11 +216,18 @@ impl PostgresWorld {
     /// The names of the seats of an app, or of all apps.
     fn seats_of(&self, app: Option<&str>) -> Vec<String> {
         let seats = self.seats.lock();
-        let of_app = |name: &&String| {
-            app.is_none_or(|app| name.strip_prefix(app).is_some_and(|rest| rest.starts_with('-')))
-        };
+        let of_app =
+            |name: &&String| app.is_none_or(|app| name.strip_prefix(app).is_some_and(|rest| rest.starts_with('-')));
         seats.keys().filter(of_app).cloned().collect()
     }
+}
+
+/// Whether the server looks after its clients while a statement runs.
+fn checks_clients(scenario: &Scenario) -> bool {
+    let interval = scenario.server.settings.get("client_connection_check_interval");
+    interval.is_some_and(|interval| {
+        !interval.trim_start_matches('0').is_empty() && interval.starts_with(|c: char| c.is_ascii_digit())
+    })
 }
 
 /// The link as the scenario has it.
@@ -300,7 +326,8 @@ impl World for PostgresWorld {
         if self.lifecycle(server) == Lifecycle::Down {
             return Ok(Vec::new());
         }
-        let rows = self.with(server, |server| async move { server.backends().await }).await.map_err(|error| text(&error))?;
+        let rows =
+            self.with(server, |server| async move { server.backends().await }).await.map_err(|error| text(&error))?;
         let row = |row: super::server::Backend| Backend {
             pid: row.pid,
             application_name: row.application_name,
@@ -317,7 +344,9 @@ impl World for PostgresWorld {
     }
 
     async fn kill_backend(&self, server: ServerName, pid: Pid) -> Done {
-        self.with(server, move |server| async move { server.kill_backend(pid).await }).await.map_err(|error| text(&error))
+        self.with(server, move |server| async move { server.kill_backend(pid).await })
+            .await
+            .map_err(|error| text(&error))
     }
 
     async fn terminate(&self, server: ServerName, pid: Pid) -> Done {
@@ -349,7 +378,9 @@ impl World for PostgresWorld {
 
     async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, String> {
         let sql = sql.to_owned();
-        self.with(ServerName::Primary, |server| async move { server.query(&sql).await }).await.map_err(|error| text(&error))
+        self.with(ServerName::Primary, |server| async move { server.query(&sql).await })
+            .await
+            .map_err(|error| text(&error))
     }
 
     fn visitor(&self, server: ServerName, machine: &str) -> Arc<dyn Dialer> {
