@@ -113,8 +113,8 @@
 //! # Features
 //!
 //! Each published pool is one: `bb8`, `deadpool`, `mobc`, `sqlx`, `fast_pool`, `qp`. All are on by default;
-//! `default-features = false` compiles none of them. `postgres` is for real servers, `docker` for those in containers, too;
-//! they are on by default as well. A workspace that turns `mobc` on needs a line under `[patch.crates-io]`, for mobc's timers
+//! `default-features = false` compiles none of them. `postgres` is for real servers, `docker` for those in containers, too,
+//! `turmoil` for the world on turmoil's network; they are on by default as well. A workspace that turns `mobc` on needs a line under `[patch.crates-io]`, for mobc's timers
 //! run by the wall clock otherwise: see the README.
 //!
 //! # Determinism

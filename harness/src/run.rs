@@ -26,7 +26,8 @@ use crate::workload::{Launcher, Probe, ProcessContext, Processes, Traffic, World
 use crate::world::faults::{Target, Teller};
 use crate::world::schedule::play;
 use crate::world::sentence;
-use crate::world::sim::{LateObserver, boot_bound};
+use crate::world::servers::boot_bound;
+use crate::world::sim::LateObserver;
 use crate::world::{Place, SimWorld, World};
 
 /// How long the capacity phase waits for `max_size` leases, the time that dials of a pool may take to be noticed included.
@@ -90,7 +91,10 @@ pub(crate) fn unsupported(spec: &RunSpec, world_lacks: &[String]) -> Option<Told
 pub fn run_at(spec: &RunSpec, place: &Place, out: Option<Box<dyn io::Write + Send>>) -> Told {
     match place {
         Place::Sim => run(spec, out),
-        Place::Turmoil => Told::bug(spec.seed, "no turmoil yet"),
+        #[cfg(feature = "turmoil")]
+        Place::Turmoil => crate::world::turmoil::run(spec, out),
+        #[cfg(not(feature = "turmoil"))]
+        Place::Turmoil => tell(spec, Ok(Err(place.is_off()))),
         #[cfg(feature = "postgres")]
         Place::Postgres(real) => crate::world::postgres::run(spec, real, out),
         #[cfg(not(feature = "postgres"))]

@@ -44,6 +44,9 @@ struct Virtual {
     lead: Duration,
     /// The last answer.
     last: Duration,
+    /// Only readings inside of tasks move the clock: a run's several runtimes read it themselves, again and again while
+    /// nothing happens (tokio's metrics), and it would run ahead.
+    tasks_only: bool,
 }
 
 /// How many starts [`since`] keeps the elapsed time of: those of the network, the trace, the servers and the std clock.
@@ -65,7 +68,7 @@ thread_local! {
     /// Times since some starts, for as long as `KNOWN` holds.
     static SINCE: [Cell<Option<(Instant, Duration)>>; STARTS] = const { [const { Cell::new(None) }; STARTS] };
     static VIRTUAL: Cell<Option<Virtual>> = const { Cell::new(None) };
-    /// True while `VIRTUAL` is being set up: time stands at the start.
+    /// True while `VIRTUAL` or a run's runtimes are being set up: time stands at the start.
     static STARTING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -79,10 +82,25 @@ impl Guard {
         STARTING.set(true);
         let start = Instant::from_std(std::time::Instant::now());
         let lead = Duration::from_nanos(50_000 + splitmix(seed) % 900_000);
-        VIRTUAL.set(Some(Virtual { start, lead, last: Duration::ZERO }));
+        VIRTUAL.set(Some(Virtual { start, lead, last: Duration::ZERO, tasks_only: false }));
         STARTING.set(false);
         forget(Known::Stale);
         Guard(())
+    }
+
+    /// The same for a run with several runtimes, which take turns on this thread: time stands at the start until
+    /// [`Guard::go`], so that the clocks of all that are built until then agree. Nothing is kept of any of them.
+    pub(crate) fn stand_still(seed: u64) -> Guard {
+        let guard = Guard::enter(seed);
+        forget(Known::Nothing);
+        VIRTUAL.set(VIRTUAL.get().map(|v| Virtual { tasks_only: true, ..v }));
+        STARTING.set(true);
+        guard
+    }
+
+    /// From now on time is that of the runtime whose turn it is.
+    pub(crate) fn go(&self) {
+        STARTING.set(false);
     }
 
     /// The runtime is about to be dropped: from now on nothing is kept.
@@ -94,6 +112,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         forget(Known::Nothing);
+        STARTING.set(false);
         VIRTUAL.set(None);
     }
 }
@@ -168,7 +187,9 @@ fn read() -> Option<Duration> {
             // tokio there would ask std, and so this function. What is known was asked inside.
             if matches!(KNOWN.get(), Known::At(_)) || tokio::runtime::Handle::try_current().is_ok() {
                 let elapsed = since(v.start);
-                v.lead += READING;
+                if !v.tasks_only || tokio::task::try_id().is_some() {
+                    v.lead += READING;
+                }
                 v.last = elapsed + v.lead;
                 cell.set(Some(v));
             }

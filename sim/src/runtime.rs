@@ -57,22 +57,51 @@ where
 fn start_thread<T: Send + 'static>(
     drive: impl FnOnce(Arc<AtomicU64>) -> T + Send + 'static,
 ) -> Result<Run<T>, Failure> {
-    install_panic_hook();
-    let (sender, result) = mpsc::channel();
     let parks = Arc::new(AtomicU64::new(0));
     let heartbeat = Arc::clone(&parks);
+    let result = on_a_thread(move || drive(heartbeat))?;
+    Ok(Run { result, parks })
+}
+
+/// A run whose tokio runtimes are somebody else's: several of them, which take turns on the run's thread. `build` makes them
+/// all, while time stands still, so that their clocks agree; `drive` lets them run. Time is that of the runtime whose turn it
+/// is, under std, too, and entropy is seeded, as in [`run`].
+///
+/// # Errors
+/// [`Failure::Panicked`], or [`Failure::NoThread`]. Nothing limits how long it takes.
+pub fn run_foreign<S, T: Send + 'static>(
+    seed: u64,
+    build: impl FnOnce() -> S + Send + 'static,
+    drive: impl FnOnce(S) -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let result = on_a_thread(move || {
+        let _entropy = entropy::Guard::enter(seed);
+        let clock = clock::Guard::stand_still(seed);
+        let built = build();
+        clock.go();
+        drive(built)
+    })?;
+    result.recv().unwrap_or_else(|_| Err(Failure::Panicked("the run's thread ended without a result".to_owned())))
+}
+
+/// Starts `work` on a thread as runs have it.
+fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<mpsc::Receiver<Result<T, Failure>>, Failure> {
+    install_panic_hook();
+    let (sender, result) = mpsc::channel();
     std::thread::Builder::new()
         .name("poolproof run".to_owned())
         // Debug builds of deeply nested pool futures need more than the 2 MiB default.
         .stack_size(16 << 20)
         .spawn(move || {
-            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| drive(heartbeat)));
+            let outcome = std::panic::catch_unwind(AssertUnwindSafe(work));
             PANIC_SINK.with_borrow_mut(|sink| *sink = None);
             // The receiver is gone when the caller gave the run up.
             let _ = sender.send(outcome.map_err(|payload| Failure::Panicked(panic_text(payload.as_ref()))));
         })
         .map_err(|error| Failure::NoThread(error.to_string()))?;
-    Ok(Run { result, parks })
+    Ok(result)
 }
 
 /// Starts a run in real time: `future` is made and driven on a fresh thread, with the machine's clock, entropy and sockets.
@@ -176,6 +205,13 @@ type PanicSink = Box<dyn Fn(&str)>;
 
 thread_local! {
     static PANIC_SINK: RefCell<Option<PanicSink>> = const { RefCell::new(None) };
+    static FIRST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Message and place of the first panic on this run's thread that was told to a sink ([`on_panic`]), since this was last
+/// asked.
+pub fn take_first_panic() -> Option<String> {
+    FIRST_PANIC.with_borrow_mut(Option::take)
 }
 
 /// From now to the end of this run, panics on its thread are told to `sink` (message and place) and not printed. To be
@@ -189,13 +225,21 @@ fn install_panic_hook() {
     ONCE.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
+            let text = || {
+                let place = info.location().map_or(String::new(), |l| format!(" ({}:{})", l.file(), l.line()));
+                format!("{}{place}", panic_text(info.payload()))
+            };
             let told = PANIC_SINK
                 .try_with(|cell| match cell.try_borrow() {
                     Ok(sink) => match sink.as_ref() {
                         Some(sink) => {
-                            let place =
-                                info.location().map_or(String::new(), |l| format!(" ({}:{})", l.file(), l.line()));
-                            sink(&format!("{}{place}", panic_text(info.payload())));
+                            let text = text();
+                            let _ = FIRST_PANIC.try_with(|first| {
+                                if let Ok(mut first) = first.try_borrow_mut() {
+                                    first.get_or_insert_with(|| text.clone());
+                                }
+                            });
+                            sink(&text);
                             true
                         }
                         None => false,
@@ -219,5 +263,56 @@ pub fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
         text.clone()
     } else {
         "a panic whose payload is no text".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[test]
+    fn foreign_runtimes_begin_at_one_instant_and_std_follows_the_one_whose_turn_it_is() {
+        fn paused() -> tokio::runtime::Runtime {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            let runtime = runtime.expect("it needs nothing of the system");
+            // Time moves in the first before the second is built, as it does in turmoil's.
+            runtime.block_on(async { sleep(Duration::from_millis(1)).await });
+            runtime
+        }
+        let seen = run_foreign(
+            1,
+            || (paused(), paused()),
+            |(one, other)| {
+                let now = |runtime: &tokio::runtime::Runtime| runtime.block_on(async { Instant::now() });
+                let same = now(&one) == now(&other);
+                let (tokios, stds) = one.block_on(async {
+                    let (start, std_start) = (Instant::now(), std::time::Instant::now());
+                    sleep(Duration::from_secs(5)).await;
+                    (start.elapsed(), std_start.elapsed())
+                });
+                (same, tokios, stds.as_millis(), now(&one) - now(&other))
+            },
+        );
+        let five = Duration::from_secs(5);
+        assert_eq!(seen, Ok((true, five, 5000, five)));
+    }
+
+    #[test]
+    fn the_first_panic_is_kept_for_who_asks() {
+        let seen = run_foreign(
+            1,
+            || on_panic(|_| ()),
+            |()| {
+                for text in ["one", "two"] {
+                    drop(std::panic::catch_unwind(|| panic!("{text}")));
+                }
+                (take_first_panic(), take_first_panic())
+            },
+        );
+        let (first, none) = seen.expect("it does not panic itself");
+        assert!(first.is_some_and(|first| first.starts_with("one (")), "with its place");
+        assert_eq!(none, None);
     }
 }

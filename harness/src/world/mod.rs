@@ -1,6 +1,7 @@
 //! Where a scenario runs: servers, the network, machines for processes, and the faults that befall them.
 //!
-//! [`World`] is what a run asks of such a place. The simulated one ([`sim`]) is the default.
+//! [`World`] is what a run asks of such a place. The simulated one ([`sim`]) is the default; the other is turmoil's network
+//! (`turmoil`, a feature).
 
 pub mod faults;
 pub mod place;
@@ -8,8 +9,11 @@ pub mod place;
 pub mod postgres;
 pub mod schedule;
 pub mod sentence;
+pub mod servers;
 pub mod sim;
 pub mod tasks;
+#[cfg(feature = "turmoil")]
+pub mod turmoil;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -14,28 +14,22 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use poolproof_sim::net::{Host, Keepalive, Link, Net, SocketOptions, Stream, StreamHandle};
-use poolproof_sim::postgres::config as pg;
 use poolproof_sim::postgres::error::PgError;
 use poolproof_sim::postgres::event::{Lifecycle, Observer, Pid, ServerEvent};
 use poolproof_sim::postgres::server::Server;
 use tokio::time::Instant;
 
+use super::servers;
+pub use super::servers::PORT;
 use super::tasks::Tasks;
 use crate::pool::connector::{Dialer, Dialling, Socket};
 use crate::pool::resource::Script;
 use crate::scenario::model::{self, Scenario, ServerName};
-use crate::scenario::rehearsal::config;
 use crate::trace::recorder::IntMap;
 
 /// The backlog that Linux grants a server that asks for more (`net.core.somaxconn`); PostgreSQL asks for twice
 /// `max_connections`, and for 200 at the least of its settings in use.
 const BACKLOG: usize = 4096;
-
-/// The standby's process ids start here, so that a pid names one backend of the world.
-const STANDBY_FIRST_PID: Pid = 500_000;
-
-/// PostgreSQL's port.
-pub const PORT: u16 = 5432;
 
 /// The name that apps connect to; it can be re-pointed.
 pub const NAME: &str = crate::scenario::rehearsal::NAME;
@@ -128,27 +122,20 @@ impl SimWorld {
         let flows = Arc::new(Flows::default());
         let observer: Arc<dyn Observer> = Arc::new(FlowObserver { flows: Arc::clone(&flows), next: observer });
         let net = Net::new(seed);
-        let db = net.add_host("db-1");
-        net.set_name(NAME, &db);
-        let server = Server::new(config(&scenario.server, seed), Some(Arc::clone(&observer)))?;
-        let standby = match &scenario.standby {
-            None => None,
-            Some(standby) => {
-                let host = net.add_host("db-2");
-                let mut config = config(&scenario.server, seed);
-                config.name = "standby".to_owned();
-                config.first_pid = STANDBY_FIRST_PID;
-                config.initial_sql = String::new();
-                config.standby =
-                    Some(pg::Standby { hot_standby: standby.hot_standby, promotion_time: standby.promotion_time });
-                let server = Server::standby_of(&server, config, Some(observer))?;
-                Some(Arc::new(Site { name: ServerName::Standby, host: Mutex::new(host), server }))
+        let mut sites = Vec::new();
+        for (name, server) in servers::make(scenario, seed, &observer)? {
+            let host = net.add_host(servers::host(name));
+            if name == ServerName::Primary {
+                net.set_name(NAME, &host);
             }
-        };
+            sites.push(Arc::new(Site { name, host: Mutex::new(host), server }));
+        }
+        let standby = sites.pop_if(|site| site.name == ServerName::Standby);
+        let primary = sites.pop().expect("a scenario has a primary");
         let world = Arc::new(SimWorld {
             scenario: Arc::clone(scenario),
             net,
-            primary: Arc::new(Site { name: ServerName::Primary, host: Mutex::new(db), server }),
+            primary,
             standby,
             tasks: Tasks::default(),
             script: Arc::default(),
@@ -237,16 +224,6 @@ impl SimWorld {
             .filter(|(name, _)| app.is_none_or(|app| name.strip_prefix(app).is_some_and(|rest| rest.starts_with('-'))))
             .map(|(_, host)| host.clone())
             .collect()
-    }
-}
-
-/// Waits until the server takes sessions.
-pub async fn running(server: &Server) {
-    let mut lifecycle = server.lifecycle_watch();
-    while *lifecycle.borrow_and_update() != Lifecycle::Running {
-        if lifecycle.changed().await.is_err() {
-            return;
-        }
     }
 }
 
@@ -410,10 +387,4 @@ impl<O: Observer> Observer for LateObserver<O> {
     fn wants_statements(&self) -> bool {
         self.target.get().is_none_or(Observer::wants_statements)
     }
-}
-
-/// A bound on how long the servers may take to be ready: virtual time, a minute more than they say.
-#[must_use]
-pub fn boot_bound(scenario: &Scenario) -> Duration {
-    scenario.server.startup_time + Duration::from_secs(60)
 }

@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use poolproof_sim::net::{self, FlowFilter, Host, SocketOptions};
-use poolproof_sim::postgres::config as pg;
 use poolproof_sim::postgres::event::{Lifecycle, Pid, SessionReport};
-use poolproof_sim::postgres::server::BackendInfo;
 
-use super::{Flows, HostDialer, NAME, PORT, SimWorld, link, running, socket_options};
+use super::{Flows, HostDialer, NAME, PORT, SimWorld, link, socket_options};
 use crate::pool::connector::{Dialer, Dialling, Socket};
 use crate::pool::resource::Script;
 use crate::scenario::model::{Direction, Scenario, ServerName, StopMode};
 use crate::world::tasks::Tasks;
-use crate::world::{Backend, Done, LinkChange, Machine, PortMode, Undoing, World, sentence};
+use crate::world::{Backend, Done, LinkChange, Machine, PortMode, Undoing, World, sentence, servers};
 
 #[async_trait]
 impl World for SimWorld {
@@ -40,7 +38,7 @@ impl World for SimWorld {
     }
 
     async fn running(&self, server: ServerName) {
-        running(&self.site(server).server).await;
+        servers::running(&self.site(server).server).await;
     }
 
     async fn start(&self, server: ServerName) -> Done {
@@ -48,12 +46,7 @@ impl World for SimWorld {
     }
 
     async fn stop(&self, server: ServerName, mode: StopMode) -> Done {
-        let mode = match mode {
-            StopMode::Smart => pg::StopMode::Smart,
-            StopMode::Fast => pg::StopMode::Fast,
-            StopMode::Immediate => pg::StopMode::Immediate,
-        };
-        self.site(server).server.stop(mode).await;
+        servers::stop(&self.site(server).server, mode).await;
         Ok(())
     }
 
@@ -78,15 +71,7 @@ impl World for SimWorld {
     }
 
     async fn backends(&self, server: ServerName) -> Result<Vec<Backend>, String> {
-        let mut backends = self.site(server).server.backends();
-        backends.sort_by_key(|backend| (backend.backend_start, backend.pid));
-        let row = |backend: BackendInfo| Backend {
-            pid: backend.pid,
-            state: backend.state.as_str(),
-            age: self.made.elapsed().saturating_sub(backend.backend_start),
-            application_name: backend.application_name,
-        };
-        Ok(backends.into_iter().map(row).collect())
+        Ok(servers::backends(&self.site(server).server, self.made))
     }
 
     async fn kill_backend(&self, server: ServerName, pid: Pid) -> Done {
@@ -105,14 +90,7 @@ impl World for SimWorld {
     }
 
     async fn promote(&self) -> Done {
-        let Some(standby) = &self.standby else { return Err("there is no standby".to_owned()) };
-        if standby.server.promote() {
-            return Ok(());
-        }
-        Err(match standby.server.lifecycle() {
-            Lifecycle::Down => "standby is down".to_owned(),
-            _ => "standby is a primary already".to_owned(),
-        })
+        servers::promote(self.standby.as_ref().map(|standby| &standby.server))
     }
 
     async fn reload(&self, server: ServerName, setting: &str, value: &str) -> Done {
@@ -124,11 +102,7 @@ impl World for SimWorld {
     }
 
     fn visitor(&self, server: ServerName, machine: &str) -> Arc<dyn Dialer> {
-        let name = match server {
-            ServerName::Primary => "db-1",
-            ServerName::Standby => "db-2",
-        };
-        Arc::new(Visitor { host: self.other_host(machine), name })
+        Arc::new(Visitor { host: self.other_host(machine), name: servers::host(server) })
     }
 
     fn repoint(&self, server: ServerName) {
