@@ -1,0 +1,88 @@
+//! What every scenario of this module keeps to, however it came about: that it is a valid file, and fair to the pool.
+
+use std::time::Duration;
+
+use super::parts::{any_step, each_time, lasts};
+use crate::pool::Capabilities;
+use crate::scenario::model::{Action, Arrive, FaultAction, PoolSettings, Reset, Scenario, Step};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Mends what a change may have broken: names that lead nowhere, bounds that are the wrong way round, a transaction that
+/// nobody cleans up.
+pub(super) fn mend(scenario: &mut Scenario, capabilities: &Capabilities) {
+    drop_what_leads_nowhere(scenario);
+    let until = whole(scenario.expect.until).max(MS);
+    scenario.expect.until = until;
+    // A file's times are whole milliseconds.
+    each_time(scenario, &mut |_, time| *time = whole(*time));
+    let before_end = |time: &mut Duration| *time = (*time).min(until - MS);
+    for workload in scenario.workloads.values_mut() {
+        before_end(&mut workload.from);
+        workload.until = workload.until.filter(|until| *until > workload.from);
+        match &mut workload.arrive {
+            Arrive::At(times) => {
+                times.iter_mut().for_each(before_end);
+                times.sort_unstable();
+                (workload.from, workload.until) = (Duration::ZERO, None);
+            }
+            Arrive::Every(every) | Arrive::Burst { every: Some(every), .. } => *every = (*every).max(MS),
+            _ => {}
+        }
+    }
+    for fault in &mut scenario.faults {
+        before_end(&mut fault.at);
+        fault.every = fault.every.filter(|every| !every.is_zero());
+        if let Some(lasts) = lasts(&mut fault.action) {
+            *lasts = (*lasts).max(MS);
+        }
+    }
+    for app in scenario.apps.values_mut() {
+        let pool = &mut app.pool;
+        pool.max_size = pool.max_size.max(1);
+        pool.max_idle = pool.max_idle.filter(|most| *most <= pool.max_size);
+        pool.min_idle = pool.min_idle.min(pool.max_size).min(pool.max_idle.unwrap_or(PoolSettings::UNLIMITED));
+    }
+    clean_up(scenario, capabilities);
+    let server = &mut scenario.server;
+    server.max_connections = server.max_connections.max(server.superuser_reserved_connections + 1);
+}
+
+fn whole(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Faults of what is not there, and apps without a workload.
+fn drop_what_leads_nowhere(scenario: &mut Scenario) {
+    let Scenario { apps, workloads, faults, .. } = scenario;
+    workloads.retain(|_, workload| apps.contains_key(&workload.app) && !workload.steps.is_empty());
+    if apps.len() > 1 {
+        apps.retain(|name, _| workloads.values().any(|workload| workload.app == *name));
+    }
+    faults.retain(|fault| match &fault.action {
+        FaultAction::ActorKill { workload, .. } => workloads.contains_key(workload),
+        FaultAction::AppKill { app, .. } | FaultAction::AppPowerLoss { app, .. } => apps.contains_key(app),
+        _ => true,
+    });
+}
+
+/// Where a workload begins transactions, its pool cleans up after it, or it begins none.
+fn clean_up(scenario: &mut Scenario, capabilities: &Capabilities) {
+    let Scenario { apps, workloads, .. } = scenario;
+    let is_of_transactions =
+        |step: &Step| matches!(step.action, Action::Begin | Action::Commit | Action::Rollback);
+    for workload in workloads.values_mut() {
+        let Some(app) = apps.get_mut(&workload.app) else { continue };
+        let cleans = matches!(app.pool.reset_on_return, Reset::Rollback | Reset::Discard);
+        if cleans || !any_step(&workload.steps, &is_of_transactions) {
+            continue;
+        }
+        if capabilities.reset_rollback {
+            app.pool.reset_on_return = Reset::Rollback;
+        } else if capabilities.reset_discard {
+            app.pool.reset_on_return = Reset::Discard;
+        } else {
+            workload.steps.retain(|step| !is_of_transactions(step));
+        }
+    }
+}
