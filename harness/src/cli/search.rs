@@ -95,9 +95,10 @@ fn teller() -> impl FnMut(&News<'_>) + Send {
             let known = found.known.as_ref().map_or_else(String::new, |file| format!(" (known: {file})"));
             eprintln!("found {}{known}: {}", found.name, found.sentence);
         }
-        News::Progress { runs, marks, findings } if is_terminal && last.elapsed() >= EVERY => {
+        News::Progress { runs, of, marks, findings } if is_terminal && last.elapsed() >= EVERY => {
             last = Instant::now();
-            eprintln!("{} s: {runs} runs, {marks} marks, {findings} findings", started.elapsed().as_secs());
+            let of = of.map_or_else(String::new, |of| format!(" of {of}"));
+            eprintln!("{} s: {runs}{of} runs, {marks} marks, {findings} findings", started.elapsed().as_secs());
         }
         News::Progress { .. } => {}
     }

@@ -97,7 +97,10 @@ impl Judge for Deadline {
                     });
                 }
             }
-            What::PoolClosed { pool } => self.close_took(*pool, event.at, true, view, out),
+            // Who closes a closed pool once more does not wait for anything.
+            What::PoolClosed { pool } if view.pool(*pool).is_some_and(|pool| pool.ended_at.is_none()) => {
+                self.close_took(*pool, event.at, true, view, out);
+            }
             // Whoever closed it has waited long enough.
             What::PoolDropped { pool } if view.pool(*pool).is_some_and(|pool| pool.ended_at.is_none()) => {
                 self.close_took(*pool, event.at, false, view, out);

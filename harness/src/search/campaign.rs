@@ -49,7 +49,7 @@ pub(crate) struct Plan {
 /// What a search is told while it goes on.
 pub(crate) enum News<'a> {
     /// So many inputs have been run, and this many marks reached.
-    Progress { runs: u64, marks: usize, findings: usize },
+    Progress { runs: u64, of: Option<u64>, marks: usize, findings: usize },
     /// A finding is new, or has a smaller witness.
     Found(&'a Found),
 }
@@ -315,7 +315,8 @@ impl<'a> Shared<'a> {
             hunt.gave_up = Some(format!("{LOSSES} workers were lost: the pool hangs or crashes again and again"));
         }
         let (runs, marks, findings) = (hunt.done, hunt.corpus.marks.len(), hunt.findings.all().len());
-        (hunt.news)(&News::Progress { runs, marks, findings });
+        let of = self.plan.runs.or(hunt.source.total());
+        (hunt.news)(&News::Progress { runs, of, marks, findings });
         Ok(suspects)
     }
 

@@ -125,15 +125,6 @@ impl Folder {
             Err(error) => return Err(failed(&path, error)),
         }
         let mut so_far = SoFar::default();
-        let path = root.join("corpus.jsonl");
-        let corpus = append(&path, |line: CorpusLine| {
-            for mark in line.marks {
-                so_far.corpus.marks.entry(mark).or_insert(line.run);
-            }
-            // A run without a result is done again, and finds nothing new then.
-            so_far.corpus.kept.push((line.run, line.file));
-        })
-        .map_err(|error| failed(&path, error))?;
         let path = root.join("results.jsonl");
         let mut done = std::collections::BTreeSet::new();
         let results = append(&path, |line: ResultLine| {
@@ -149,6 +140,18 @@ impl Folder {
             so_far.gaps = (so_far.next..last).filter(|number| !done.contains(number)).collect();
             so_far.next = last + 1;
         }
+        let path = root.join("corpus.jsonl");
+        let corpus = append(&path, |line: CorpusLine| {
+            // A run without a result is done again, and tells then what it reaches.
+            let has_result = line.run < so_far.next && !so_far.gaps.contains(&line.run);
+            if has_result && !so_far.corpus.kept.iter().any(|(run, _)| *run == line.run) {
+                for mark in line.marks {
+                    so_far.corpus.marks.entry(mark).or_insert(line.run);
+                }
+                so_far.corpus.kept.push((line.run, line.file));
+            }
+        })
+        .map_err(|error| failed(&path, error))?;
         let path = root.join("findings.json");
         match fs::read_to_string(&path) {
             Ok(text) => {
@@ -253,6 +256,7 @@ mod tests {
         assert_eq!((so_far.next, so_far.gaps.len()), (0, 0));
         state.results(&[line(0), line(1), line(4), line(3)]).unwrap();
         state.keep(1, &["dial/room".to_owned()], &Arc::from("a file")).unwrap();
+        state.keep(5, &["dial/full".to_owned()], &Arc::from("without a result")).unwrap();
         // A kill in the middle of a line.
         state.results.write_all(b"{\"run\":5,\"feat").unwrap();
         drop(state);

@@ -55,6 +55,9 @@ impl Teller {
         let mut last = None;
         for (at, text) in self.lines.drain(..) {
             match told.last_mut().filter(|_| last == Some(at.as_millis())) {
+                // Of many things in one instant the first few are enough.
+                Some(line) if line.ends_with(" …") => {}
+                Some(line) if line.len() > 300 => line.push_str(" …"),
                 Some(line) => {
                     line.pop();
                     line.push_str(&format!("; {text}."));

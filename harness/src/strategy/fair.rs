@@ -30,6 +30,8 @@ pub(super) fn mend(scenario: &mut Scenario, capabilities: &Capabilities) {
             _ => {}
         }
     }
+    few_enough(scenario);
+    time_for_a_dial(scenario);
     for fault in &mut scenario.faults {
         before_end(&mut fault.at);
         fault.every = fault.every.filter(|every| !every.is_zero());
@@ -46,6 +48,46 @@ pub(super) fn mend(scenario: &mut Scenario, capabilities: &Capabilities) {
     clean_up(scenario, capabilities);
     let server = &mut scenario.server;
     server.max_connections = server.max_connections.max(server.superuser_reserved_connections + 1);
+}
+
+/// The most actors that a workload may start, about: a run is to be short.
+const ACTORS: u32 = 250;
+
+/// Arrivals that are no more than [`ACTORS`].
+fn few_enough(scenario: &mut Scenario) {
+    let end = scenario.expect.until;
+    for workload in scenario.workloads.values_mut() {
+        let span = workload.until.unwrap_or(end).min(end).saturating_sub(workload.from);
+        match &mut workload.arrive {
+            Arrive::Every(every) => *every = whole(*every).max(whole(span / ACTORS)).max(MS),
+            Arrive::Burst { count, every } => {
+                *count = (*count).min(ACTORS);
+                *every = every.map(|every| every.max(whole(span * *count / ACTORS)).max(MS));
+            }
+            Arrive::Workers { count, pause } => {
+                *count = (*count).min(ACTORS);
+                *pause = (*pause).max(whole(span * *count / ACTORS));
+            }
+            Arrive::Poisson { per_second } => {
+                *per_second = per_second.min(f64::from(ACTORS) / span.as_secs_f64().max(0.001));
+            }
+            Arrive::At(_) | Arrive::Never | Arrive::Jobs { .. } => {}
+        }
+    }
+}
+
+/// Who waits for less than a dial takes can't be served by any pool: a dial is some round trips and the server's own time.
+fn time_for_a_dial(scenario: &mut Scenario) {
+    let Scenario { network, server, apps, .. } = scenario;
+    network.latency = network.latency.min(Duration::from_millis(100));
+    network.jitter = network.jitter.min(Duration::from_millis(100));
+    server.fork_time = server.fork_time.min(Duration::from_secs(1));
+    let dial = (network.latency + network.jitter) * 12 + server.fork_time + Duration::from_millis(50);
+    for app in apps.values_mut() {
+        app.pool.acquire_timeout = app.pool.acquire_timeout.map(|timeout| timeout.max(dial));
+    }
+    let client = &mut network.client;
+    client.connect_timeout = client.connect_timeout.map(|timeout| timeout.max(dial));
 }
 
 fn whole(time: Duration) -> Duration {

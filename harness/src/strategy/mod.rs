@@ -1,28 +1,37 @@
 //! Strategies over scenarios, for [proptest](https://docs.rs/proptest): pools' settings, workloads, faults, whole scenarios.
 //!
-//! What `poolproof search` draws, a test of your own can draw too:
+//! What `poolproof search` draws, a test of your own can draw too. Here an application's settings meet any traffic and any
+//! faults; what fails is kept as a file, which the suite of [`suite`](mod@crate::suite) runs from then on:
 //!
 //! ```
-//! use poolproof::pool::{self, Adapter as _};
-//! use poolproof::strategy;
+//! use poolproof::pool::{self, Adapter as _, PoolSettings};
+//! use poolproof::run::{RunSpec, run};
 //! use poolproof::verdict::Verdict;
+//! use poolproof::{scenario, strategy};
 //! use proptest::prelude::*;
 //!
 //! proptest! {
 //!     #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
-//!     fn my_pool_survives(scenario in strategy::scenario(pool::reference::Reference.capabilities())) {
-//!         let adapter = pool::by_name("reference").unwrap();
-//!         let seed = scenario.seeds[0];
-//!         let told = poolproof::run::run(&poolproof::run::RunSpec { scenario: scenario.into(), adapter, seed }, None);
-//!         prop_assert_eq!(told.report.verdict, Verdict::Pass, "{}", told.story);
+//!
+//!     // #[test]
+//!     fn my_settings_hold(drawn in strategy::scenario(pool::reference::Reference.capabilities())) {
+//!         let mut scenario = drawn;
+//!         scenario.apps["web"].pool = PoolSettings { max_size: 4, ..scenario.apps["web"].pool.clone() };
+//!         let (adapter, seed) = (pool::by_name("reference").unwrap(), scenario.seeds[0]);
+//!         let told = run(&RunSpec { scenario: scenario.clone().into(), adapter, seed }, None);
+//!         if told.report.verdict != Verdict::Pass {
+//!             // The last one that is written is the smallest.
+//!             std::fs::write("scenarios/regression.toml", scenario::print(&scenario)).unwrap();
+//!             return Err(TestCaseError::fail(told.story));
+//!         }
 //!     }
 //! }
-//! # my_pool_survives();
+//! # my_settings_hold();
 //! ```
 //!
 //! A failing scenario is shrunk by passes that know what a scenario is: fewer callers, faults and settings, rounder times.
-//! They are the same that `poolproof search` uses. Print what is left with [`scenario::print`](crate::scenario::print) and
-//! keep it as a file: proptest's own seeds mean nothing any more once a strategy changes, a file does.
+//! They are the same that `poolproof search` uses. proptest's own seeds mean nothing any more once a strategy changes; a file
+//! does.
 //!
 //! Every scenario drawn here is a valid file, and fair: what its callers do is not the pool's mistake. It asks only for what
 //! the pool's [`Capabilities`] say it can do. With one seed of proptest's generator the scenario is always the same.
