@@ -206,6 +206,9 @@ fn print_table(engine: &Engine, args: &SearchArgs, options: Options) -> Result<C
     for line in lines(&table) {
         writeln!(out, "{line}")?;
     }
+    if stop.load(std::sync::atomic::Ordering::Relaxed) {
+        writeln!(out, "\nstopped before its end: what is not there may not have been tried")?;
+    }
     let missed = rows.iter().filter(|row| row.guided.contains(&None)).count();
     writeln!(out, "\nmedian and worst runs to the first finding, over {} seeds; {missed} not always found", args.seeds)?;
     Ok(if missed == 0 { Code::Expected } else { Code::Unexpected })

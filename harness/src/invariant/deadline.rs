@@ -189,6 +189,14 @@ mod tests {
     }
 
     #[test]
+    fn a_second_close_of_a_closed_pool() {
+        let mut case = Case::new();
+        case.at(10).happens(What::PoolClosing { pool: PoolId(1) }).at(12).happens(What::PoolClosed { pool: PoolId(1) });
+        case.at(60_000).happens(What::PoolClosing { pool: PoolId(1) });
+        case.happens(What::PoolClosed { pool: PoolId(1) }).is_innocent();
+    }
+
+    #[test]
     fn a_close_that_never_returns() {
         let mut case = Case::new();
         case.at(10).happens(What::PoolClosing { pool: PoolId(1) }).at(60_000);

@@ -224,7 +224,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::pool::PoolErrorKind;
-    use crate::trace::event::{PoolId, What};
+    use crate::trace::event::{Acquired, ActorId, PoolId, What};
     use poolproof_sim::postgres::event::Lifecycle;
 
     #[test]
@@ -262,6 +262,23 @@ mod tests {
             case.at(10 + u64::from(n) * 2).dial(n + 1).dial_fails(n + 1);
         }
         case.at(100).fails(1, PoolErrorKind::Timeout).violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_check_that_was_given_up_with_its_acquire() {
+        let run = |test_on_acquire: bool| {
+            let mut scenario = scenario();
+            scenario.apps["web"].pool.test_on_acquire = test_on_acquire;
+            let mut case = Case::of(&scenario);
+            for n in 1..8 {
+                let result = Acquired::Cancelled;
+                case.at(u64::from(n) * 100).asks(n).open(n).at(u64::from(n) * 100 + 20);
+                case.happens(What::AcquireEnd { actor: ActorId(n), pool: PoolId(1), result }).closed(n);
+            }
+            case
+        };
+        run(true).is_innocent();
+        run(false).violates(META.name, 1);
     }
 
     #[test]

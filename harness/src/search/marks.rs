@@ -4,7 +4,7 @@
 //! something that happened to a pool (or a fault), the second what the pool was like just before. Beside these there are
 //! `saw/57P01`, what callers were told, and `together/released+acquire-cancelled`, two things in the same millisecond.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::pool::{Capabilities, PoolErrorKind};
@@ -78,7 +78,14 @@ pub(crate) fn all(can: &Capabilities) -> BTreeSet<String> {
 
 /// The marks that these events reach.
 pub(crate) fn reached(events: &[Event], scenario: &Scenario) -> BTreeSet<String> {
-    let mut marks = Marks { view: View::new(scenario), found: BTreeSet::new(), now: Moment::default() };
+    let mut marks = Marks {
+        view: View::new(scenario),
+        states: vec![0; KINDS.len()],
+        together: vec![0; KINDS.len()],
+        faults: BTreeMap::new(),
+        saw: BTreeSet::new(),
+        now: Moment::default(),
+    };
     for event in events {
         // What poolproof asks of the pools afterwards is no state that an input brought about.
         if let What::Phase(Phase::Capacity) = event.what {
@@ -87,57 +94,82 @@ pub(crate) fn reached(events: &[Event], scenario: &Scenario) -> BTreeSet<String>
         marks.take(event, scenario);
         marks.view.apply(event.at, &event.what);
     }
-    marks.found
+    marks.names()
 }
 
 /// What has happened in this millisecond.
 #[derive(Default)]
 struct Moment {
     at: Duration,
-    kinds: Vec<(PoolId, &'static str)>,
+    kinds: Vec<(PoolId, usize)>,
 }
+
+/// A bit for each of [`STATES`], or of [`KINDS`]: names are made at the end, since most events bring nothing new.
+type Bits = u32;
 
 struct Marks {
     view: View,
-    found: BTreeSet<String>,
+    /// For each kind the states in which it happened, and the kinds with which.
+    states: Vec<Bits>,
+    together: Vec<Bits>,
+    faults: BTreeMap<&'static str, Bits>,
+    saw: BTreeSet<String>,
     now: Moment,
 }
 
+fn bits(bits: Bits, names: &'static [&'static str]) -> impl Iterator<Item = &'static str> {
+    names.iter().enumerate().filter(move |(place, _)| bits & (1 << place) != 0).map(|(_, name)| *name)
+}
+
 impl Marks {
+    fn names(self) -> BTreeSet<String> {
+        let mut names = self.saw;
+        for (kind, (states, others)) in KINDS.iter().zip(self.states.iter().zip(&self.together)) {
+            names.extend(bits(*states, STATES).map(|state| format!("{kind}/{state}")));
+            names.extend(bits(*others, KINDS).map(|other| format!("together/{kind}+{other}")));
+        }
+        for (fault, states) in self.faults {
+            names.extend(bits(states, STATES).map(|state| format!("{fault}/{state}")));
+        }
+        names
+    }
+
     fn take(&mut self, event: &Event, scenario: &Scenario) {
         match &event.what {
             What::FaultBegin { index, .. } => {
                 let Some(fault) = scenario.faults.get(*index) else { return };
-                let name = fault_name(&fault.action);
-                let states: BTreeSet<&str> = self.view.pools().flat_map(|(_, pool)| self.states(pool)).collect();
-                self.found.extend(states.into_iter().map(|state| format!("{name}/{state}")));
+                let states = self.view.pools().fold(0, |states, (_, pool)| states | self.states(pool));
+                *self.faults.entry(fault_name(&fault.action)).or_default() |= states;
             }
-            What::SqlEnd { result: SqlResult::Error(code), .. } => drop(self.found.insert(format!("saw/{code}"))),
-            What::SqlEnd { result: SqlResult::Broken(_), .. } => drop(self.found.insert("saw/broken".to_owned())),
-            What::DialFailed { code: Some(code), .. } => drop(self.found.insert(format!("saw/{code}"))),
-            What::AcquireEnd { result: Acquired::Error { kind, .. }, .. } => {
-                self.found.insert(format!("saw/{}", kind.as_str()));
+            What::SqlEnd { result: SqlResult::Error(code), .. } | What::DialFailed { code: Some(code), .. } => {
+                self.saw(code);
             }
-            What::AcquireEnd { result: Acquired::Panicked(_), .. } => drop(self.found.insert("saw/panicked".to_owned())),
+            What::SqlEnd { result: SqlResult::Broken(_), .. } => self.saw("broken"),
+            What::AcquireEnd { result: Acquired::Error { kind, .. }, .. } => self.saw(kind.as_str()),
+            What::AcquireEnd { result: Acquired::Panicked(_), .. } => self.saw("panicked"),
             _ => {}
         }
         let Some((pool, kind)) = self.happened(&event.what) else { return };
+        let Some(kind) = KINDS.iter().position(|known| *known == kind) else { return };
         if let Some(view) = self.view.pool(pool) {
-            let names: Vec<String> = self.states(view).iter().map(|state| format!("{kind}/{state}")).collect();
-            self.found.extend(names);
+            self.states[kind] |= self.states(view);
         }
         if self.now.at.as_millis() != event.at.as_millis() {
             self.now = Moment { at: event.at, kinds: Vec::new() };
         }
         for (other, before) in &self.now.kinds {
             if *other == pool {
-                let place = |kind: &str| KINDS.iter().position(|known| *known == kind);
-                let (one, two) = if place(before) <= place(kind) { (*before, kind) } else { (kind, *before) };
-                self.found.insert(format!("together/{one}+{two}"));
+                self.together[kind.min(*before)] |= 1 << kind.max(*before);
             }
         }
         if !self.now.kinds.contains(&(pool, kind)) {
             self.now.kinds.push((pool, kind));
+        }
+    }
+
+    fn saw(&mut self, what: &str) {
+        if !self.saw.iter().any(|saw| saw.strip_prefix("saw/") == Some(what)) {
+            self.saw.insert(format!("saw/{what}"));
         }
     }
 
@@ -194,24 +226,23 @@ impl Marks {
         })
     }
 
-    /// What the pool is like now.
-    fn states(&self, pool: &PoolView) -> Vec<&'static str> {
+    /// What the pool is like now: bits in the order of [`STATES`].
+    fn states(&self, pool: &PoolView) -> Bits {
         let size = pool.open() + pool.dialling();
-        let in_transaction = self.view.totals.in_transaction > 0;
         let all = [
-            ("waiters", pool.waiting > 0),
-            ("crowd", pool.waiting > 2),
-            ("dialling", pool.dialling() > 0),
-            ("lease", pool.in_use() > 0),
-            ("idle", pool.count(Class::Idle) > 0),
-            ("busy", pool.count(Class::Busy) > 0),
-            ("dead", pool.count(Class::Dead) + pool.count(Class::Broken) > 0),
-            ("full", size >= pool.max_size),
-            ("room", size < pool.max_size),
-            ("transaction", in_transaction),
-            ("faulty", !self.view.is_healthy()),
+            pool.waiting > 0,
+            pool.waiting > 2,
+            pool.dialling() > 0,
+            pool.in_use() > 0,
+            pool.count(Class::Idle) > 0,
+            pool.count(Class::Busy) > 0,
+            pool.count(Class::Dead) + pool.count(Class::Broken) > 0,
+            size >= pool.max_size,
+            size < pool.max_size,
+            self.view.totals.in_transaction > 0,
+            !self.view.is_healthy(),
         ];
-        all.into_iter().filter_map(|(name, is)| is.then_some(name)).collect()
+        all.into_iter().enumerate().fold(0, |bits, (place, is)| bits | (Bits::from(is) << place))
     }
 }
 

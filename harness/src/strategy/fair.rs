@@ -31,6 +31,7 @@ pub(super) fn mend(scenario: &mut Scenario, capabilities: &Capabilities) {
         }
     }
     few_enough(scenario);
+    one_at_a_time(scenario);
     time_for_a_dial(scenario);
     for fault in &mut scenario.faults {
         before_end(&mut fault.at);
@@ -42,12 +43,38 @@ pub(super) fn mend(scenario: &mut Scenario, capabilities: &Capabilities) {
     for app in scenario.apps.values_mut() {
         let pool = &mut app.pool;
         pool.max_size = pool.max_size.max(1);
+        // A connection that is too old as soon as it is there is dialled again and again, by any pool.
+        pool.idle_timeout = pool.idle_timeout.map(|time| time.max(LEAST_AGE));
+        pool.max_lifetime = pool.max_lifetime.map(|time| time.max(LEAST_AGE));
         pool.max_idle = pool.max_idle.filter(|most| *most <= pool.max_size);
         pool.min_idle = pool.min_idle.min(pool.max_size).min(pool.max_idle.unwrap_or(PoolSettings::UNLIMITED));
     }
     clean_up(scenario, capabilities);
     let server = &mut scenario.server;
     server.max_connections = server.max_connections.max(server.superuser_reserved_connections + 1);
+}
+
+/// The shortest life of a connection.
+const LEAST_AGE: Duration = Duration::from_millis(200);
+
+/// Faults that do not make sense twice at a time: of a host without power nobody takes it once more. And who takes
+/// connections out of the pool for good takes the server's slots: where these are few, any pool dials in vain.
+fn one_at_a_time(scenario: &mut Scenario) {
+    let mut powerless = false;
+    for fault in &mut scenario.faults {
+        if matches!(fault.action, FaultAction::ServerPowerLoss { .. } | FaultAction::AppPowerLoss { .. }) {
+            fault.every = None;
+        }
+    }
+    scenario.faults.retain(|fault| match fault.action {
+        FaultAction::ServerPowerLoss { .. } => !std::mem::replace(&mut powerless, true),
+        _ => true,
+    });
+    let detaches = |step: &Step| step.action == Action::Detach;
+    if scenario.workloads.values().any(|workload| any_step(&workload.steps, &detaches)) {
+        scenario.server.max_connections = scenario.server.max_connections.max(100);
+        scenario.faults.retain(|fault| !matches!(fault.action, FaultAction::ServerOccupy { .. }));
+    }
 }
 
 /// The most actors that a workload may start, about: a run is to be short.
