@@ -57,18 +57,33 @@ pub(super) fn mend(scenario: &mut Scenario, capabilities: &Capabilities) {
 /// The shortest life of a connection.
 const LEAST_AGE: Duration = Duration::from_millis(200);
 
-/// Faults that do not make sense twice at a time: of a host without power nobody takes it once more. And who takes
-/// connections out of the pool for good takes the server's slots: where these are few, any pool dials in vain.
+/// Faults that make no sense at the same time: a server that is down or starting is not stopped, killed or cut off once
+/// more. And who takes connections out of the pool for good takes the server's slots: where these are few, any pool dials in
+/// vain.
 fn one_at_a_time(scenario: &mut Scenario) {
-    let mut powerless = false;
-    for fault in &mut scenario.faults {
-        if matches!(fault.action, FaultAction::ServerPowerLoss { .. } | FaultAction::AppPowerLoss { .. }) {
-            fault.every = None;
+    let again = scenario.server.startup_time + scenario.server.recovery_time + Duration::from_secs(2);
+    scenario.faults.sort_by_key(|fault| fault.at);
+    let mut up_at = Duration::ZERO;
+    scenario.faults.retain_mut(|fault| {
+        let down_for = match &fault.action {
+            FaultAction::ServerRestart { down_for, .. } => *down_for,
+            FaultAction::ServerKill { down_for, .. } | FaultAction::ServerPowerLoss { down_for, .. } => {
+                down_for.unwrap_or(Duration::MAX)
+            }
+            FaultAction::ServerStop { .. } => Duration::MAX,
+            FaultAction::ServerCrashBackend { .. } => Duration::ZERO,
+            FaultAction::AppPowerLoss { .. } => {
+                fault.every = None;
+                return true;
+            }
+            _ => return true,
+        };
+        fault.every = None;
+        let is_up = fault.at >= up_at;
+        if is_up {
+            up_at = fault.at.saturating_add(down_for).saturating_add(again);
         }
-    }
-    scenario.faults.retain(|fault| match fault.action {
-        FaultAction::ServerPowerLoss { .. } => !std::mem::replace(&mut powerless, true),
-        _ => true,
+        is_up
     });
     let detaches = |step: &Step| step.action == Action::Detach;
     if scenario.workloads.values().any(|workload| any_step(&workload.steps, &detaches)) {
@@ -111,7 +126,14 @@ fn time_for_a_dial(scenario: &mut Scenario) {
     server.fork_time = server.fork_time.min(Duration::from_secs(1));
     let dial = (network.latency + network.jitter) * 12 + server.fork_time + Duration::from_millis(50);
     for app in apps.values_mut() {
-        app.pool.acquire_timeout = app.pool.acquire_timeout.map(|timeout| timeout.max(dial));
+        let pool = &mut app.pool;
+        // After a failed dial a pool may dial one after another.
+        let all = dial * (pool.max_size.min(100) + 1);
+        pool.acquire_timeout = pool.acquire_timeout.map(|timeout| timeout.max(all));
+        // Who keeps connections ready on a server without slots dials in vain each time one is used.
+        if server.max_connections < 50 {
+            pool.min_idle = 0;
+        }
     }
     let client = &mut network.client;
     client.connect_timeout = client.connect_timeout.map(|timeout| timeout.max(dial));
