@@ -77,8 +77,8 @@ pub(crate) struct Summary {
     pub(crate) gave_up: Option<String>,
 }
 
-/// So many inputs a worker is asked for at once.
-const AT_ONCE: usize = 16;
+/// So many inputs a worker is asked for at once: one where a run is reproducible in a process of its own only.
+pub(super) const AT_ONCE: usize = if cfg!(tokio_unstable) { 16 } else { 1 };
 
 /// So many lost workers are enough: a pool that hangs all the time hangs.
 const LOSSES: u32 = 12;
@@ -197,7 +197,9 @@ impl<'a> Shared<'a> {
     fn work(&self, seat: &mut Seat<'_>) -> io::Result<()> {
         while let Some(batch) = self.next_batch() {
             for suspect in self.look(seat, &batch)? {
-                self.follow(seat, &suspect)?;
+                if !self.has_enough() {
+                    self.follow(seat, &suspect)?;
+                }
             }
         }
         Ok(())
@@ -207,13 +209,17 @@ impl<'a> Shared<'a> {
         self.stop.load(Ordering::Relaxed) || self.plan.time.is_some_and(|time| self.started.elapsed() >= time)
     }
 
+    /// Whether the first finding is there, and no more are wanted.
+    fn has_enough(&self) -> bool {
+        self.plan.first_only && !self.lock().findings.all().is_empty()
+    }
+
     fn next_batch(&self) -> Option<Vec<Numbered>> {
+        if self.has_enough() || self.is_over() {
+            return None;
+        }
         let mut hunt = self.lock();
-        let over = self.is_over()
-            || hunt.bug.is_some()
-            || hunt.gave_up.is_some()
-            || self.plan.first_only && !hunt.findings.all().is_empty();
-        if over {
+        if hunt.bug.is_some() || hunt.gave_up.is_some() {
             return None;
         }
         let left = self.plan.runs.map_or(u64::MAX, |runs| runs.saturating_sub(hunt.begun));

@@ -10,6 +10,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::campaign::AT_ONCE;
 use super::trial::{Aim, Answer, Recipe, Trial, read};
 use crate::pool::Capabilities;
 use crate::scenario::model::Scenario;
@@ -29,9 +30,6 @@ pub(super) struct Sought<'a> {
     /// The most runs.
     pub(super) runs: u32,
 }
-
-/// The most candidates that a worker is asked for at once.
-const AT_ONCE: usize = 16;
 
 /// Shrinks a scenario. `ask` has a trial done. Gives the smallest one, and how many runs that took; `None` if not even the
 /// scenario itself shows what is sought.

@@ -30,9 +30,6 @@ pub(super) fn mend(scenario: &mut Scenario, capabilities: &Capabilities) {
             _ => {}
         }
     }
-    few_enough(scenario);
-    one_at_a_time(scenario);
-    time_for_a_dial(scenario);
     for fault in &mut scenario.faults {
         before_end(&mut fault.at);
         fault.every = fault.every.filter(|every| !every.is_zero());
@@ -40,6 +37,9 @@ pub(super) fn mend(scenario: &mut Scenario, capabilities: &Capabilities) {
             *lasts = (*lasts).max(MS);
         }
     }
+    few_enough(scenario);
+    one_at_a_time(scenario);
+    time_for_a_dial(scenario);
     for app in scenario.apps.values_mut() {
         let pool = &mut app.pool;
         pool.max_size = pool.max_size.max(1);
