@@ -66,7 +66,8 @@ fn results(state: &Path) -> Vec<String> {
 fn a_killed_search_goes_on_as_if_nothing_had_been() {
     let folder = tempfile::tempdir().unwrap();
     let search = |state: &str| -> Vec<String> {
-        let arguments = ["search", "--pool", "reference", "--runs", "192", "--jobs", "1", "--seed", "3", "--state", state];
+        let arguments =
+            ["search", "--pool", "reference", "--runs", "192", "--jobs", "1", "--seed", "3", "--state", state];
         arguments.map(str::to_owned).to_vec()
     };
     let arguments = |state: &str| -> Vec<String> { search(state) };
@@ -98,7 +99,8 @@ fn a_killed_search_goes_on_as_if_nothing_had_been() {
 #[test]
 fn two_jobs_do_each_run_once() {
     let folder = tempfile::tempdir().unwrap();
-    let arguments = ["search", "--pool", "reference", "--runs", "96", "--jobs", "2", "--state", "state", "--strategy", "plain"];
+    let arguments =
+        ["search", "--pool", "reference", "--runs", "96", "--jobs", "2", "--state", "state", "--strategy", "plain"];
     let searched = poolproof(folder.path(), &arguments);
     assert_eq!(searched.status.code(), Some(0), "{}", text(&searched));
     let number = |line: &String| serde_json::from_str::<serde_json::Value>(line).unwrap()["run"].as_u64().unwrap();

@@ -36,7 +36,9 @@ pub(super) fn search(engine: &Engine, args: &SearchArgs) -> Result<Code> {
     let pool = pools(engine, std::slice::from_ref(name))?.remove(0);
     let all = marks::all(&pool.capabilities());
     if let Some(unknown) = args.demand.iter().find(|mark| !all.contains(*mark) && !mark.starts_with("saw/")) {
-        return Err(Failure::sentence(format!("there is no mark {unknown}; --marks lists those that were never reached")));
+        return Err(Failure::sentence(format!(
+            "there is no mark {unknown}; --marks lists those that were never reached"
+        )));
     }
     let from = args.from.as_ref().map(|path| files::read_all(engine, std::slice::from_ref(path))).transpose()?;
     let from = from.and_then(|files| files.into_iter().next()).map(|file| file.text);
@@ -131,7 +133,13 @@ fn print_summary(
         writeln!(out, "given up: {why}")?;
     }
     let reached = summary.corpus.marks.keys().filter(|mark| all.contains(*mark)).count();
-    writeln!(out, "marks: {reached} of {} reached, {} inputs kept{}", all.len(), summary.corpus.kept.len(), growth(summary))?;
+    writeln!(
+        out,
+        "marks: {reached} of {} reached, {} inputs kept{}",
+        all.len(),
+        summary.corpus.kept.len(),
+        growth(summary)
+    )?;
     for (place, found) in summary.found.iter().enumerate() {
         let known = found.known.as_ref().map_or_else(String::new, |file| format!("known: {file}. "));
         writeln!(
@@ -210,6 +218,10 @@ fn print_table(engine: &Engine, args: &SearchArgs, options: Options) -> Result<C
         writeln!(out, "\nstopped before its end: what is not there may not have been tried")?;
     }
     let missed = rows.iter().filter(|row| row.guided.contains(&None)).count();
-    writeln!(out, "\nmedian and worst runs to the first finding, over {} seeds; {missed} not always found", args.seeds)?;
+    writeln!(
+        out,
+        "\nmedian and worst runs to the first finding, over {} seeds; {missed} not always found",
+        args.seeds
+    )?;
     Ok(if missed == 0 { Code::Expected } else { Code::Unexpected })
 }

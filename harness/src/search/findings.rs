@@ -121,7 +121,10 @@ pub(super) fn readme(all: &[Found]) -> String {
     for found in all {
         let Found { name, sentence, first, count, fingerprint, .. } = found;
         let times = if *count == 1 { "once".to_owned() } else { format!("{count} times") };
-        let _ = write!(text, "\n## {name}\n\n{sentence}\n\nSeen {times}, first in run {first}. Mechanism: {fingerprint}.\n");
+        let _ = write!(
+            text,
+            "\n## {name}\n\n{sentence}\n\nSeen {times}, first in run {first}. Mechanism: {fingerprint}.\n"
+        );
         if let Some(known) = &found.known {
             let _ = write!(text, "\nIt looks like the known bug of {known}.\n");
         }
@@ -157,7 +160,8 @@ mod tests {
         assert_eq!(findings.add(found("k", "a failed dial", 25)), None);
         assert_eq!(findings.add(found("k", "a failed dial", 15)), Some(0));
         assert_eq!(findings.add(found("k", "a resize", 15)), Some(1));
-        let names: Vec<_> = findings.all().iter().map(|found| (found.name.as_str(), found.count, found.lines)).collect();
+        let names: Vec<_> =
+            findings.all().iter().map(|found| (found.name.as_str(), found.count, found.lines)).collect();
         assert_eq!(names, [("a", 3, 15), ("a-2", 1, 15)]);
     }
 

@@ -134,32 +134,41 @@ pub(super) fn lines_besides_story(text: &str) -> usize {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::pool::Adapter;
+    use crate::pool::reference::Reference;
     use crate::scenario::{Names, check};
+    use crate::strategy::{Dice, Swarm, drawn};
 
     #[test]
     fn a_found_file_is_read_as_what_was_run() {
-        let scenario = crate::invariant::testing::scenario();
-        let violates = BTreeSet::from(["no-lost-wakeup".to_owned()]);
-        let story = ["At 0.100 s caller 1 asks.".to_owned(), "Then nobody \"wakes\" it.".to_owned()];
-        let finding = Finding {
-            scenario: &scenario,
-            name: "a-name",
-            pool: "reference",
-            version: "0.1.0",
-            title: "A title",
-            story: &story,
-            violates: &violates,
-        };
-        let text = file(&finding);
-        let checked = check("found.toml", &text, &Names::default());
-        let read = checked.scenario.unwrap_or_else(|| panic!("{:?}\n{text}", checked.report));
-        assert!(!checked.report.has_errors(), "{:?}", checked.report);
-        assert_eq!((&read.workloads, &read.apps, &read.faults), (&scenario.workloads, &scenario.apps, &scenario.faults));
-        assert_eq!((read.story, read.title.as_str()), (story.join("\n"), "A title"));
-        assert_eq!(read.expect.known.first().unwrap().violates, "no-lost-wakeup");
-        assert!(lines_besides_story(&text) < text.lines().count() - 4, "{text}");
+        let capabilities = Reference.capabilities();
+        for seed in 0..60 {
+            let mut dice = Dice::new(seed, "found");
+            let swarm = Swarm::draw(&mut dice, &capabilities);
+            let scenario = drawn(&mut dice, swarm, &capabilities);
+            let violates = BTreeSet::from(["demand".to_owned(), "no-lost-wakeup".to_owned()]);
+            let story = ["At 0.100 s caller 1 asks.".to_owned(), "Then nobody \"wakes\" it.".to_owned()];
+            let finding = Finding {
+                scenario: &scenario,
+                name: "a-name",
+                pool: "reference",
+                version: "0.1.0",
+                title: "A title",
+                story: &story,
+                violates: &violates,
+            };
+            let text = file(&finding);
+            let checked = check("found.toml", &text, &Names::default());
+            let read = checked.scenario.unwrap_or_else(|| panic!("{:?}\n{text}", checked.report));
+            assert_eq!((&read.workloads, &read.apps), (&scenario.workloads, &scenario.apps), "{text}");
+            assert_eq!((&read.server, &read.network), (&scenario.server, &scenario.network), "{text}");
+            assert_eq!((&read.faults, &read.seeds), (&scenario.faults, &scenario.seeds), "{text}");
+            assert_eq!((read.story, read.title.as_str()), (story.join("\n"), "A title"));
+            let known: BTreeSet<String> = read.expect.known.into_iter().map(|known| known.violates).collect();
+            assert_eq!(known, violates);
+            assert!(lines_besides_story(&text) + 5 < text.lines().count(), "{text}");
+        }
     }
 }

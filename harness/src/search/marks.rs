@@ -67,9 +67,9 @@ pub(crate) fn all(can: &Capabilities) -> BTreeSet<String> {
     let kinds = || KINDS.iter().filter(|kind| can_happen(kind, can));
     let faults = FAULTS.iter().map(|fault| fault.name).filter(|name| can.manager || !name.starts_with("manager."));
     let with_states = |kind: &str| STATES.iter().map(|state| format!("{kind}/{state}")).collect::<Vec<_>>();
-    let pairs = kinds().enumerate().flat_map(|(place, one)| {
-        kinds().skip(place).map(move |other| format!("together/{one}+{other}"))
-    });
+    let pairs = kinds()
+        .enumerate()
+        .flat_map(|(place, one)| kinds().skip(place).map(move |other| format!("together/{one}+{other}")));
     let mut all: BTreeSet<String> = kinds().flat_map(|kind| with_states(kind)).chain(pairs).collect();
     all.extend(faults.flat_map(with_states));
     all.extend(SEEN.iter().map(|seen| format!("saw/{seen}")));

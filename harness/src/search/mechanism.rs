@@ -39,7 +39,11 @@ impl Mechanism {
     /// What tells one finding from another, of shrunk witnesses.
     pub(crate) fn fingerprint(&self) -> String {
         let involved: Vec<&str> = self.involved.iter().map(String::as_str).collect();
-        format!("{} ({})", self.key(), if involved.is_empty() { "nothing else".to_owned() } else { involved.join(", ") })
+        format!(
+            "{} ({})",
+            self.key(),
+            if involved.is_empty() { "nothing else".to_owned() } else { involved.join(", ") }
+        )
     }
 }
 
@@ -65,7 +69,10 @@ fn without_numbers(sentence: &str) -> String {
         }
     }
     for unit in ["# ms", "# s", "#ms", "#s", "#ns", "#µs", "#th", "#st", "#nd", "#rd"] {
-        out = out.replace(&format!("{unit} "), "# ").replace(&format!("{unit},"), "#,").replace(&format!("{unit};"), "#;");
+        out = out
+            .replace(&format!("{unit} "), "# ")
+            .replace(&format!("{unit},"), "#,")
+            .replace(&format!("{unit};"), "#;");
         if let Some(stem) = out.strip_suffix(unit) {
             out = format!("{stem}#");
         }
@@ -124,7 +131,8 @@ fn involved(violation: &Violation, events: &[Event], scenario: Option<&Scenario>
     let is_its = |of: Option<PoolId>| pool.is_none() || of == pool;
     let mut members = Members::default();
     let mut found = BTreeSet::new();
-    let before = events.iter().take_while(|event| event.at <= violation.at && event.what != What::Phase(Phase::Healing));
+    let before =
+        events.iter().take_while(|event| event.at <= violation.at && event.what != What::Phase(Phase::Healing));
     for Event { what, .. } in before {
         members.take(what);
         let told: Option<(&str, bool)> = match what {

@@ -68,7 +68,8 @@ impl Table {
                             Ok(found) => {
                                 let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
                                 let row = &mut rows[pool];
-                                let column = if guidance == Guidance::Guided { &mut row.guided } else { &mut row.plain };
+                                let column =
+                                    if guidance == Guidance::Guided { &mut row.guided } else { &mut row.plain };
                                 column[seed] = found.as_ref().map(|(runs, _)| *runs);
                                 if let Some((_, invariant)) = found
                                     && !row.invariants.contains(&invariant)

@@ -116,7 +116,9 @@ impl Teller {
             What::ConnBroken { conn, message } if self.is_its(of_conn(*conn)) => {
                 format!("connection {} breaks ({message})", conn.0)
             }
-            What::ConnClosed { conn } if self.is_its(of_conn(*conn)) => format!("the pool closes connection {}", conn.0),
+            What::ConnClosed { conn } if self.is_its(of_conn(*conn)) => {
+                format!("the pool closes connection {}", conn.0)
+            }
             What::Released { actor, conn } if self.is_its(of_conn(*conn)) => {
                 format!("{} returns connection {}", self.name(*actor), conn.0)
             }

@@ -61,8 +61,7 @@ impl Recipe {
         let (scenario, features) = match self {
             Recipe::Drawn { seed, swarm } => {
                 let mut dice = Dice::new(*seed, "drawn input");
-                let swarm =
-                    if *swarm { Swarm::draw(&mut dice, capabilities) } else { Swarm::everything(capabilities) };
+                let swarm = if *swarm { Swarm::draw(&mut dice, capabilities) } else { Swarm::everything(capabilities) };
                 let features = swarm.to_string();
                 (drawn(&mut dice, swarm, capabilities), features)
             }

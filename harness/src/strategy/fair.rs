@@ -160,8 +160,7 @@ fn drop_what_leads_nowhere(scenario: &mut Scenario) {
 /// Where a workload begins transactions, its pool cleans up after it, or it begins none.
 fn clean_up(scenario: &mut Scenario, capabilities: &Capabilities) {
     let Scenario { apps, workloads, .. } = scenario;
-    let is_of_transactions =
-        |step: &Step| matches!(step.action, Action::Begin | Action::Commit | Action::Rollback);
+    let is_of_transactions = |step: &Step| matches!(step.action, Action::Begin | Action::Commit | Action::Rollback);
     for workload in workloads.values_mut() {
         let Some(app) = apps.get_mut(&workload.app) else { continue };
         let cleans = matches!(app.pool.reset_on_return, Reset::Rollback | Reset::Discard);

@@ -22,9 +22,10 @@ pub(super) fn fault(dice: &mut Dice, stage: &Stage, feature: Feature, apps: &[St
         Feature::Restart => {
             FaultAction::ServerRestart { server: PRIMARY, mode: mode(dice), down_for: lasting(dice, stage) }
         }
-        Feature::Crash if dice.chance(60) => {
-            FaultAction::ServerCrashBackend { server: PRIMARY, filter: BackendFilter { count: Some(1), ..filter(dice) } }
-        }
+        Feature::Crash if dice.chance(60) => FaultAction::ServerCrashBackend {
+            server: PRIMARY,
+            filter: BackendFilter { count: Some(1), ..filter(dice) },
+        },
         Feature::Crash => FaultAction::ServerKill { server: PRIMARY, down_for: Some(lasting(dice, stage)) },
         Feature::PowerLoss => FaultAction::ServerPowerLoss { server: PRIMARY, down_for: Some(lasting(dice, stage)) },
         Feature::Slow => {
@@ -96,7 +97,8 @@ fn lasting(dice: &mut Dice, stage: &Stage) -> Duration {
 }
 
 fn filter(dice: &mut Dice) -> BackendFilter {
-    let state = dice.weighted(&[(50, None), (25, Some("idle")), (15, Some("active")), (10, Some("idle in transaction"))]);
+    let state =
+        dice.weighted(&[(50, None), (25, Some("idle")), (15, Some("active")), (10, Some("idle in transaction"))]);
     let count = dice.chance(50).then(|| dice.number(1, 2));
     BackendFilter { app: None, state: state.map(str::to_owned), older_than: None, count }
 }

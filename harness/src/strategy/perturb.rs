@@ -9,8 +9,8 @@ use super::stage::Stage;
 use super::swarm::{Feature, Swarm};
 use super::{fault, pool, workload};
 use crate::pool::Capabilities;
-use crate::scenario::model::{Action, Cancel, Reset, Scenario};
 use crate::scenario::can_wait;
+use crate::scenario::model::{Action, Cancel, Reset, Scenario};
 
 /// The most workloads and faults that a changed scenario has.
 const MOST: usize = 6;

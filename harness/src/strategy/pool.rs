@@ -20,7 +20,11 @@ pub(super) fn settings(dice: &mut Dice, stage: &Stage) -> PoolSettings {
         (true, true) => millis(dice.one(&[1_000, 3_000, 3_000, 5_000, 5_000, 30_000])),
     };
     let age = |dice: &mut Dice| {
-        if stage.is_long() { dice.millis(&[2_000, 5_000, 10_000, 20_000]) } else { dice.millis(&[200, 500, 1_000, 2_000]) }
+        if stage.is_long() {
+            dice.millis(&[2_000, 5_000, 10_000, 20_000])
+        } else {
+            dice.millis(&[200, 500, 1_000, 2_000])
+        }
     };
     let min_idle = if swarm.has(Feature::MinIdle) { dice.number(1, max_size) } else { 0 };
     let max_idle = swarm.has(Feature::MaxIdle).then(|| dice.number(min_idle.max(1), max_size));

@@ -118,7 +118,11 @@ fn end_is_release(steps: &[Step]) -> bool {
 }
 
 fn deadline(dice: &mut Dice, stage: &Stage) -> Duration {
-    if stage.is_long() { dice.millis(&[1_000, 2_000, 5_000]) } else { dice.millis(&[1, 5, 20, 50, 100, 200, 500, 1_000]) }
+    if stage.is_long() {
+        dice.millis(&[1_000, 2_000, 5_000])
+    } else {
+        dice.millis(&[1, 5, 20, 50, 100, 200, 500, 1_000])
+    }
 }
 
 /// A moment at which a step is dropped.
@@ -167,7 +171,9 @@ fn piece(dice: &mut Dice, stage: &Stage) -> Vec<Step> {
             }
             steps
         }
-        7 => vec![sql(dice.one(&["SET statement_timeout = '20s'", "LISTEN news", "CREATE TEMP TABLE scratch (a int)"]))],
+        7 => {
+            vec![sql(dice.one(&["SET statement_timeout = '20s'", "LISTEN news", "CREATE TEMP TABLE scratch (a int)"]))]
+        }
         _ => vec![sql("SELECT 1 / 0")],
     };
     let place = dice.place(steps.len());
@@ -234,7 +240,8 @@ fn arrive(dice: &mut Dice, stage: &Stage, steps: &[Step]) -> Arrive {
     match kind {
         0 => at(dice, stage, 6),
         1 => {
-            let intervals = if stage.is_long() { [500, 1_000, 2_000, 5_000, 40_000] } else { [50, 100, 200, 400, 1_000] };
+            let intervals =
+                if stage.is_long() { [500, 1_000, 2_000, 5_000, 40_000] } else { [50, 100, 200, 400, 1_000] };
             Arrive::Every(dice.millis(&intervals).max(Duration::from_millis(least)))
         }
         2 => {

@@ -120,7 +120,9 @@ pub(super) fn arrivals(cuts: &mut Cuts<'_>) {
                 instead(Arrive::Burst { count: *count, every: None });
                 instead(Arrive::Workers { count: (count / 2).max(1), pause: *pause });
             }
-            Arrive::Poisson { per_second } => instead(Arrive::Every(Duration::from_secs_f64(1.0 / per_second.max(0.001)))),
+            Arrive::Poisson { per_second } => {
+                instead(Arrive::Every(Duration::from_secs_f64(1.0 / per_second.max(0.001))))
+            }
             Arrive::Never | Arrive::Jobs { .. } => {}
         }
         cuts.add(|s| s.workloads[name].until = None);
