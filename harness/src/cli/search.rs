@@ -83,7 +83,6 @@ fn options(engine: &Engine, args: &SearchArgs) -> Options {
         limits: Limits { stall, total: stall * 20, memory: (args.memory > 0).then_some(args.memory << 20) },
         // A run here takes about a millisecond: a new process would cost more than the runs that it does.
         runs_per_worker: if cfg!(tokio_unstable) { 4096 } else { default.runs_per_worker },
-        ..default
     }
 }
 

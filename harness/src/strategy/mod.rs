@@ -67,7 +67,6 @@ use crate::scenario::model::{App, Fault, PoolSettings, Processes, Scenario, Work
 use stage::Stage;
 
 /// Any scenario for a pool that can do this. Its features are drawn first: each scenario has a few of them.
-#[must_use]
 pub fn scenario(capabilities: Capabilities) -> impl Strategy<Value = Scenario> {
     Drawn::new(
         move |dice| {
@@ -79,7 +78,6 @@ pub fn scenario(capabilities: Capabilities) -> impl Strategy<Value = Scenario> {
 }
 
 /// Any scenario with these features.
-#[must_use]
 pub fn scenario_with(capabilities: Capabilities, swarm: Swarm) -> impl Strategy<Value = Scenario> {
     Drawn::new(
         move |dice| scenario::scenario(dice, swarm.clone(), &capabilities),
@@ -88,7 +86,6 @@ pub fn scenario_with(capabilities: Capabilities, swarm: Swarm) -> impl Strategy<
 }
 
 /// Scenarios that differ from this one in a few things: times, sizes, orders, callers, faults.
-#[must_use]
 pub fn near(capabilities: Capabilities, scenario: Scenario) -> impl Strategy<Value = Scenario> {
     Drawn::new(
         move |dice| perturb::perturb(dice, &scenario, None, &capabilities),
@@ -97,7 +94,6 @@ pub fn near(capabilities: Capabilities, scenario: Scenario) -> impl Strategy<Val
 }
 
 /// Features for a pool that can do this.
-#[must_use]
 pub fn swarm(capabilities: Capabilities) -> impl Strategy<Value = Swarm> {
     let fewer = |swarm: &Swarm| {
         let there: Vec<Feature> = Feature::all().filter(|feature| swarm.has(*feature)).collect();
@@ -107,7 +103,6 @@ pub fn swarm(capabilities: Capabilities) -> impl Strategy<Value = Swarm> {
 }
 
 /// Settings that a pool of these capabilities can have, at their boundaries.
-#[must_use]
 pub fn pool_settings(capabilities: Capabilities) -> impl Strategy<Value = PoolSettings> {
     let simpler = |settings: &PoolSettings| {
         let default = PoolSettings { max_size: 1, ..PoolSettings::default() };
@@ -135,7 +130,6 @@ pub fn pool_settings(capabilities: Capabilities) -> impl Strategy<Value = PoolSe
 }
 
 /// A workload of this app, with one pool of these settings.
-#[must_use]
 pub fn workload(capabilities: Capabilities, app: &str, settings: &PoolSettings) -> impl Strategy<Value = Workload> {
     let (app, settings) = (app.to_owned(), settings.clone());
     let fewer = |workload: &Workload| {
@@ -154,7 +148,6 @@ pub fn workload(capabilities: Capabilities, app: &str, settings: &PoolSettings) 
 }
 
 /// A fault of any kind in a world of these apps and workloads.
-#[must_use]
 pub fn fault(
     capabilities: Capabilities,
     apps: &IndexMap<String, App>,
