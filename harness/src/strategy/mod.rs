@@ -59,6 +59,8 @@ pub(crate) use dice::Dice;
 pub(crate) use perturb::perturb as perturbed;
 pub(crate) use scenario::scenario as drawn;
 pub(crate) use simpler::simpler;
+/// The release of proptest that these are strategies of.
+pub use proptest;
 pub use swarm::{Feature, Swarm};
 pub use tree::{Drawn, Tree};
 
