@@ -118,17 +118,18 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// A job's place: one worker at a time.
-struct Seat<'a> {
+pub(crate) struct Seat<'a> {
     options: &'a Options,
     worker: Option<Worker>,
 }
 
 impl<'a> Seat<'a> {
-    fn new(options: &'a Options) -> Seat<'a> {
+    pub(crate) fn new(options: &'a Options) -> Seat<'a> {
         Seat { options, worker: None }
     }
 
-    fn run<W: Work>(&mut self, number: u64, work: &W) -> io::Result<W::Report> {
+    /// Does it, and waits for its report.
+    pub(crate) fn run<W: Work>(&mut self, number: u64, work: &W) -> io::Result<W::Report> {
         if self.options.place == Workers::Here {
             return Ok(work.run());
         }
@@ -136,7 +137,7 @@ impl<'a> Seat<'a> {
         let fit = |worker: &mut Worker| worker.runs < self.options.runs_per_worker && worker.is_alive();
         let mut worker = match self.worker.take_if(fit) {
             Some(worker) => worker,
-            None => Worker::start(&self.options.place)?,
+            None => Worker::start(&self.options.place, W::KIND)?,
         };
         match worker.run(number, work, self.options.limits) {
             Ok(report) => {
@@ -158,14 +159,18 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(place: &Workers) -> io::Result<Worker> {
+    fn start(place: &Workers, kind: &str) -> io::Result<Worker> {
         let (program, arguments) = match place {
             Workers::Executable { program, arguments } => (program.clone(), arguments.as_slice()),
             Workers::Here | Workers::ThisExecutable => (std::env::current_exe()?, [].as_slice()),
         };
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        // A Ctrl-C is the parent's to hear: its workers end when their input does.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command
             .args(arguments)
-            .env(VARIABLE, "1")
+            .env(VARIABLE, kind)
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

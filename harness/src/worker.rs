@@ -36,6 +36,9 @@ pub trait Work: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// What comes of it.
     type Report: Serialize + DeserializeOwned + Send + 'static;
 
+    /// What tells a worker for this from workers for other work of the same executable: the value of [`VARIABLE`].
+    const KIND: &'static str = "1";
+
     /// Does it, on the calling thread or on one of its own.
     fn run(&self) -> Self::Report;
 
@@ -279,10 +282,10 @@ fn last_words() -> MutexGuard<'static, Option<Box<dyn FnOnce() + Send>>> {
     LAST_WORDS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// If this process was started as a worker, does its work, and does not return. Call it first in `main`, of every
-/// executable from which campaigns are started.
+/// If this process was started as a worker for this kind of work, does it, and does not return. Call it first in `main`, of
+/// every executable from which campaigns are started.
 pub fn become_worker_if_asked<W: Work>() {
-    if std::env::var_os(VARIABLE).is_some() {
+    if std::env::var_os(VARIABLE).is_some_and(|kind| kind == W::KIND) {
         serve::<W>();
     }
 }

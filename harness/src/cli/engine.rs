@@ -102,7 +102,7 @@ impl Engine {
     }
 
     /// The process's engine.
-    pub(super) fn installed() -> Engine {
+    pub(crate) fn installed() -> Engine {
         *ENGINE.get().expect("main installs it first")
     }
 
@@ -119,7 +119,7 @@ impl Engine {
     }
 
     /// The pool of this name.
-    pub(super) fn pool(&self, name: &str) -> Option<Arc<dyn Adapter>> {
+    pub(crate) fn pool(&self, name: &str) -> Option<Arc<dyn Adapter>> {
         self.all_pools().into_iter().find(|adapter| adapter.name() == name)
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod outcome;
 pub(crate) mod pairs;
 mod run;
 mod schema;
+mod search;
 mod serve;
 mod show;
 mod start;
@@ -27,6 +28,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -67,6 +69,8 @@ enum Command {
     Compare(CompareArgs),
     /// Compare the simulated world with a real PostgreSQL, or with turmoil
     Agree(AgreeArgs),
+    /// Look for what no scenario shows, and write a file for each thing found
+    Search(SearchArgs),
     /// Read scenario files, and report every mistake in them
     Check(CheckArgs),
     /// Tell the story of one run
@@ -188,6 +192,67 @@ struct RunLimits {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  poolproof search --pool bb8 --time 10m
+  poolproof search --pool bb8 --from scenarios/faults/server_crash.toml --runs 5000
+  poolproof search --pool reference --runs 1000 --demand dial-failed/waiters --marks
+  poolproof search --table --seeds 5               how soon planted bugs are found
+
+The folder of --state has everything: started again with the same pool and seed, a search goes on where it was. Exit code
+1 says that something was found that is not known, or that a demanded mark was never reached.")]
+struct SearchArgs {
+    /// The pool
+    #[arg(long, value_name = "POOL")]
+    pool: Option<String>,
+    /// End after so many runs, those of earlier parts included [default: 10000, unless --time is given]
+    #[arg(long, value_name = "N")]
+    runs: Option<u64>,
+    /// End after this time: 30s, 10m, 2h
+    #[arg(long, value_name = "DURATION", value_parser = time)]
+    time: Option<Duration>,
+    /// Runs at once; with one, a search is the same each time [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Start from this scenario file instead of nothing: what is run are changes of it
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// The seed from which everything is drawn
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Where results and findings are kept [default: search-POOL]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// How inputs are drawn
+    #[arg(long, value_enum, default_value_t = crate::search::source::Guidance::Guided)]
+    strategy: crate::search::source::Guidance,
+    /// End with the first finding
+    #[arg(long)]
+    first: bool,
+    /// The most runs that a finding is shrunk in
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    shrink_runs: u32,
+    /// List the marks that were never reached
+    #[arg(long)]
+    marks: bool,
+    /// Fail if this mark is never reached; may be given again
+    #[arg(long, value_name = "MARK")]
+    demand: Vec<String>,
+    /// Print how soon each planted bug is found, guided and plain
+    #[arg(long, conflicts_with_all = ["time", "from", "state", "first", "marks", "demand"])]
+    table: bool,
+    /// Seeds of the table's searches, from --seed on
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "table", value_parser = clap::value_parser!(u16).range(1..))]
+    seeds: u16,
+    /// Give a run up when virtual time has stood still for so many seconds of wall-clock time
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    stall_after: u64,
+    /// Memory that a worker may have, in MiB; 0 is no limit
+    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = memory)]
+    memory: u64,
+}
+
+#[derive(Debug, Args)]
 struct CheckArgs {
     /// Scenario files, and folders with them
     #[arg(default_value = "scenarios")]
@@ -260,6 +325,10 @@ struct ServeArgs {
 const SEEDS: u64 = 10_000;
 /// Less than this and a worker can't even start its threads.
 const LEAST_MEMORY: u64 = 256;
+
+fn time(text: &str) -> Result<Duration, String> {
+    crate::scenario::duration(text)
+}
 
 fn memory(text: &str) -> Result<u64, String> {
     match text.parse() {

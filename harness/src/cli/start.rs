@@ -10,7 +10,8 @@ use clap::error::ErrorKind;
 use super::engine::Engine;
 use super::error::{Code, Failure};
 use super::job::Job;
-use super::{Cli, Command, agree, check, compare, list, new, run as run_command, schema, serve, show, terminal};
+use super::{Cli, Command, agree, check, compare, list, new, run as run_command, schema, search, serve, show, terminal};
+use crate::search::Trial;
 use crate::worker::become_worker_if_asked;
 
 /// The whole of `main` for an executable with this engine. Call it first: the process may be a worker.
@@ -18,6 +19,7 @@ use crate::worker::become_worker_if_asked;
 pub fn main(engine: Engine) -> ExitCode {
     engine.install();
     become_worker_if_asked::<Job>();
+    become_worker_if_asked::<Trial>();
     run(engine, std::env::args_os()).into()
 }
 
@@ -37,6 +39,7 @@ pub fn run(engine: Engine, arguments: impl IntoIterator<Item = OsString>) -> Cod
         Command::Run(args) => run_command::run(&engine, args),
         Command::Compare(args) => compare::compare(&engine, args),
         Command::Agree(args) => agree::agree(&engine, args),
+        Command::Search(args) => search::search(&engine, args),
         Command::Check(args) => check::check(&engine, args),
         Command::Show(args) => show::show(&engine, args),
         Command::List(args) => list::list(&engine, args),

@@ -97,7 +97,10 @@ impl Judge for Deadline {
                     });
                 }
             }
-            What::PoolClosed { pool } => self.close_took(*pool, event.at, true, view, out),
+            // Who closes a closed pool once more does not wait for anything.
+            What::PoolClosed { pool } if view.pool(*pool).is_some_and(|pool| pool.ended_at.is_none()) => {
+                self.close_took(*pool, event.at, true, view, out);
+            }
             // Whoever closed it has waited long enough.
             What::PoolDropped { pool } if view.pool(*pool).is_some_and(|pool| pool.ended_at.is_none()) => {
                 self.close_took(*pool, event.at, false, view, out);
@@ -183,6 +186,14 @@ mod tests {
         let mut case = Case::new();
         case.at(10).happens(What::PoolClosing { pool: PoolId(1) }).at(60_000);
         case.happens(What::PoolClosed { pool: PoolId(1) }).violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_second_close_of_a_closed_pool() {
+        let mut case = Case::new();
+        case.at(10).happens(What::PoolClosing { pool: PoolId(1) }).at(12).happens(What::PoolClosed { pool: PoolId(1) });
+        case.at(60_000).happens(What::PoolClosing { pool: PoolId(1) });
+        case.happens(What::PoolClosed { pool: PoolId(1) }).is_innocent();
     }
 
     #[test]

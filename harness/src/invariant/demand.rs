@@ -7,7 +7,7 @@
 //!   connection that it may have: what retries without a pause does.
 //! - *Churn*: a connection that is closed without a reason, and replaced. A reason is: broken, gone or unproven at the
 //!   server, idle or old enough (a quarter early, since pools spread their lifetimes), a failed statement or a dirty
-//!   lease on it, a closing pool or one that has more than its bound since it was shrunk, more idle ones than `max_idle`, a
+//!   lease on it, a check before the hand-out that was given up with its acquire (its answer is still due), a closing pool or one that has more than its bound since it was shrunk, more idle ones than `max_idle`, a
 //!   faulty world. In a minute at most `max_size`
 //!   of them are allowed. It is not judged with pools that document that they keep none.
 
@@ -16,9 +16,10 @@ use std::time::Duration;
 use poolproof_sim::postgres::event::BackendState;
 
 use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who};
-use crate::trace::event::{ConnId, Event, PoolId, What};
+use crate::pool::TIMER_SLACK;
+use crate::trace::event::{Acquired, ConnId, Event, PoolId, What};
 use crate::trace::recorder::IntMap;
-use crate::trace::view::{Class, ClientEnd, PoolView, View};
+use crate::trace::view::{Class, ClientEnd, ConnView, PoolView, View};
 
 /// Name and meaning.
 pub const META: Meta = Meta {
@@ -34,6 +35,7 @@ pub struct Demand {
     at_most: Option<u64>,
     unpooled: bool,
     grace: Duration,
+    on_its_way: Duration,
     pools: IntMap<u32, Windows>,
 }
 
@@ -46,6 +48,8 @@ struct Windows {
     minute: Duration,
     closed: u64,
     replaced: u64,
+    /// When an acquire last ended without a lease.
+    in_vain: Option<Duration>,
     told: [bool; 3],
 }
 
@@ -54,7 +58,8 @@ impl Demand {
     #[must_use]
     pub fn new(terms: &Terms) -> Demand {
         let (at_most, unpooled) = (terms.at_most(META.name), terms.capabilities.unpooled);
-        Demand { at_most, unpooled, grace: terms.grace(), pools: IntMap::default() }
+        let on_its_way = terms.round_trip + TIMER_SLACK;
+        Demand { at_most, unpooled, grace: terms.grace(), on_its_way, pools: IntMap::default() }
     }
 
     fn dialled(&mut self, id: PoolId, now: Duration, view: &View, out: &mut Violations) {
@@ -155,6 +160,7 @@ impl Demand {
             || conn.invalidated
             || conn.former
             || matches!(view.class(id), Class::Dead)
+            || self.was_being_checked(conn, pool, now)
             || conn.tainted
             || !view.is_proven(conn)
             || !view.is_healthy()
@@ -165,6 +171,18 @@ impl Demand {
             || pool.settings.max_lifetime.is_some_and(|limit| age >= quarter_early(limit))
             || pool.settings.idle_timeout.is_some_and(|limit| idle >= quarter_early(limit))
     }
+
+    /// Whether a check of it may have been under way that nobody waits for any more: it answered something since its last
+    /// lease just now, or an acquire was given up just now. In the same millisecond the close may come before the acquire's end.
+    fn was_being_checked(&self, conn: &ConnView, pool: &PoolView, now: Duration) -> bool {
+        if !pool.settings.test_on_acquire {
+            return false;
+        }
+        let just_now = |at: Duration| now.saturating_sub(at) <= self.on_its_way;
+        let since_its_lease = conn.released.map_or(conn.opened_at, |(released, _)| released);
+        let in_vain = self.pools.get(&conn.pool.0).and_then(|windows| windows.in_vain);
+        conn.heard_at > since_its_lease && just_now(conn.heard_at) || in_vain.is_some_and(just_now)
+    }
 }
 
 impl Judge for Demand {
@@ -173,12 +191,16 @@ impl Judge for Demand {
     }
 
     fn wants(&self) -> Wants {
-        Wants { before: &[Kind::ConnClosed], after: &[Kind::Dial, Kind::Connected] }
+        Wants { before: &[Kind::ConnClosed, Kind::AcquireEnd], after: &[Kind::Dial, Kind::Connected] }
     }
 
     fn before(&mut self, event: &Event, view: &View, _out: &mut Violations) {
-        if let What::ConnClosed { conn } = event.what {
-            self.closed(conn, event.at, view);
+        match &event.what {
+            What::ConnClosed { conn } => self.closed(*conn, event.at, view),
+            What::AcquireEnd { pool, result, .. } if !matches!(result, Acquired::Lease { .. }) => {
+                self.pools.entry(pool.0).or_default().in_vain = Some(event.at);
+            }
+            _ => {}
         }
     }
 
@@ -202,7 +224,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::pool::PoolErrorKind;
-    use crate::trace::event::{PoolId, What};
+    use crate::trace::event::{Acquired, ActorId, PoolId, What};
     use poolproof_sim::postgres::event::Lifecycle;
 
     #[test]
@@ -240,6 +262,23 @@ mod tests {
             case.at(10 + u64::from(n) * 2).dial(n + 1).dial_fails(n + 1);
         }
         case.at(100).fails(1, PoolErrorKind::Timeout).violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_check_that_was_given_up_with_its_acquire() {
+        let run = |test_on_acquire: bool| {
+            let mut scenario = scenario();
+            scenario.apps["web"].pool.test_on_acquire = test_on_acquire;
+            let mut case = Case::of(&scenario);
+            for n in 1..8 {
+                let result = Acquired::Cancelled;
+                case.at(u64::from(n) * 100).asks(n).open(n).at(u64::from(n) * 100 + 20);
+                case.happens(What::AcquireEnd { actor: ActorId(n), pool: PoolId(1), result }).closed(n);
+            }
+            case
+        };
+        run(true).is_innocent();
+        run(false).violates(META.name, 1);
     }
 
     #[test]

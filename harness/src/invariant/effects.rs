@@ -172,7 +172,10 @@ impl Judge for Effects {
                     (written.own, written.foreign) = (true, None);
                 }
                 if let Some(written) = self.conns.get_mut(&conn.0) {
-                    *written = Written { unkept: false, abandoned_committed: false, ..*written };
+                    // A statement whose actor is gone is told by its tag alone: nobody has asked whether it was committed.
+                    let at_rest = view.conn(*conn).is_some_and(|conn| conn.state == Some(BackendState::Idle));
+                    let pending = written.pending && !at_rest;
+                    *written = Written { unkept: false, abandoned_committed: false, pending, ..*written };
                 }
             }
             What::AcquireEnd { result: Acquired::Lease { conn, .. }, .. } => {
@@ -309,6 +312,14 @@ mod tests {
         let mut case = sends("INSERT INTO t VALUES (1)");
         case.at(12).ends(1, ActorEnd::Abandoned).closed(1);
         case.at(500).commits(1).tag(1, "INSERT 0 1").gone(1, Gone::ClientClosed).is_innocent();
+    }
+
+    #[test]
+    fn what_a_killed_actor_wrote_is_not_the_next_ones() {
+        let mut case = sends("INSERT INTO t VALUES (1)");
+        case.ends(1, ActorEnd::Stopped).commits(1).tag(1, "INSERT 0 1").state(1, BackendState::Idle);
+        case.at(200).asks(2).gets(2, 1).sql(2, 1, "SELECT 1").at(201).state(1, BackendState::Active);
+        case.tag(1, "SELECT 1").state(1, BackendState::Idle).at(202).sql_ends(2, 1, SqlResult::Ok).is_innocent();
     }
 
     #[test]

@@ -56,7 +56,9 @@ impl Judge for TruthfulStatus {
             && pool.waiting == 0
             && pool.dialling() == 0
             && pool.count(Class::Busy) == 0
-            && event.at.saturating_sub(pool.changed_at) > self.settled;
+            && event.at.saturating_sub(pool.changed_at) > self.settled
+            // What is beyond a new bound is being closed.
+            && pool.resized_at.is_none_or(|resized| event.at.saturating_sub(resized) > self.settled);
         let unknown = pool.count(Class::Dead) + pool.count(Class::Broken) + pool.count(Class::LeasedBroken) > 0
             || view.has_suspects(pool)
             || !view.is_healthy();
@@ -112,6 +114,20 @@ mod tests {
     #[test]
     fn a_claim_in_the_same_millisecond_as_a_change() {
         says(20, 0).is_innocent();
+    }
+
+    #[test]
+    fn a_claim_in_the_same_millisecond_as_a_resize() {
+        let resized = |said: u64| {
+            let mut case = Case::new();
+            case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).phase(Phase::Healing);
+            case.at(500).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
+            let status = Status { size: Some(0), max_size: Some(1), ..Status::default() };
+            case.at(said).happens(What::PoolStatus { pool: PoolId(1), status });
+            case
+        };
+        resized(500).is_innocent();
+        resized(900).violates(META.name, 1);
     }
 
     #[test]

@@ -19,7 +19,17 @@ mod step_kinds;
 mod steps;
 mod units;
 
+pub(crate) use parse::DEFAULT_KEEPALIVE;
 pub use parse::{Checked, FAULTS, FaultKind, Names, check, parse, parse_with};
 pub use print::{action_text, comparison, fault_name, print};
 pub use report::{Diagnostic, Report, Severity};
 pub use step_kinds::{STEPS, StepKind};
+pub(crate) use steps::can_wait;
+
+/// A duration as files write it: `250ms`, `10m`.
+///
+/// # Errors
+/// How it is written.
+pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
+    units::duration(text).map_err(|malformed| malformed.help)
+}

@@ -162,7 +162,7 @@ pub(super) fn step(text: &str) -> Result<Step, Wrong> {
 }
 
 /// Whether the action is a future that can be pending.
-pub(super) fn can_wait(action: &Action) -> bool {
+pub(crate) fn can_wait(action: &Action) -> bool {
     match action {
         Action::Acquire { .. }
         | Action::ExpectRow(_)

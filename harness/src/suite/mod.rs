@@ -52,6 +52,7 @@ use crate::cli::pairs::pools_of;
 use crate::pool::{Adapter, PUBLISHED};
 use crate::scenario::built_in;
 use crate::scenario::settings::{self, Around, KnownBug, Settings};
+use crate::search::Trial;
 use crate::worker::become_worker_if_asked;
 
 pub use case::{Case, Judgement};
@@ -176,6 +177,7 @@ impl Suite {
     pub fn main(self) -> ExitCode {
         let engine = self.engine();
         become_worker_if_asked::<Job>();
+        become_worker_if_asked::<Trial>();
         let mut arguments = std::env::args_os().skip(1).peekable();
         if arguments.peek().is_some_and(|first| first == "poolproof") {
             return crate::cli::run(engine, arguments).into();
@@ -197,6 +199,7 @@ impl Suite {
     pub fn start(self) -> Result<Cases, String> {
         let engine = self.engine();
         become_worker_if_asked::<Job>();
+        become_worker_if_asked::<Trial>();
         self.cases(engine)
     }
 

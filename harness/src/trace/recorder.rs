@@ -268,6 +268,11 @@ impl Recorder {
         self.shared.state.lock().watch.as_ref().map(|watch| watch.jury.violations().clone()).unwrap_or_default()
     }
 
+    /// Takes the events so far out of the trace, if they are kept.
+    pub(crate) fn take_events(&self) -> Vec<Event> {
+        self.shared.state.lock().kept.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// The events so far, if they are kept; none otherwise.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {

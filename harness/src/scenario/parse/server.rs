@@ -240,7 +240,7 @@ pub(super) fn network(value: Option<Value<'_, '_>>, log: &Log<'_>) -> Network {
 
 /// libpq and tokio-postgres switch keepalives on; tokio-postgres sets `tcp_keepalive_time` to two hours, which is also
 /// Linux's default, and leaves `_intvl` and `_probes` at Linux's 75 s and 9 (tcp(7)).
-pub(in crate::scenario) const DEFAULT_KEEPALIVE: Keepalive =
+pub(crate) const DEFAULT_KEEPALIVE: Keepalive =
     Keepalive { idle: Duration::from_secs(7200), interval: Duration::from_secs(75), count: 9 };
 
 /// `false`, or the timers.

@@ -1,0 +1,85 @@
+//! Settings back at their defaults: of the server, the network, pools and faults.
+
+use super::Cuts;
+use crate::scenario::model::{Direction, FaultAction, PoolSettings, Reset, StopMode};
+use crate::strategy::parts::lasts;
+use crate::strategy::scenario::{plain_network, plain_server};
+
+pub(super) fn environment(cuts: &mut Cuts<'_>) {
+    cuts.add(|s| s.network = plain_network());
+    cuts.add(|s| s.network.client = plain_network().client);
+    cuts.add(|s| s.network.jitter = plain_network().jitter);
+    cuts.add(|s| s.network.latency = plain_network().latency);
+    cuts.add(|s| s.network.client.keepalive = plain_network().client.keepalive);
+    cuts.add(|s| s.network.client.user_timeout = None);
+    cuts.add(|s| s.network.client.connect_timeout = None);
+    cuts.add(|s| s.network.idle_flow_timeout = None);
+    cuts.add(|s| s.server = plain_server());
+    cuts.add(|s| s.server.sql.clear());
+    cuts.add(|s| s.server.max_connections = plain_server().max_connections);
+    cuts.add(|s| s.server.fork_time = plain_server().fork_time);
+    cuts.add(|s| s.server.settings.clear());
+    cuts.add(|s| s.server.costs.clear());
+    cuts.add(|s| s.standby = None);
+    cuts.add(|s| s.queues.clear());
+}
+
+pub(super) fn pools(cuts: &mut Cuts<'_>) {
+    let default = PoolSettings::default();
+    for name in cuts.of.apps.keys() {
+        let mut cut = |change: fn(&mut PoolSettings, &PoolSettings)| {
+            cuts.add(|s| change(&mut s.apps[name].pool, &default));
+        };
+        cut(|pool, default| pool.min_idle = default.min_idle);
+        cut(|pool, default| pool.max_idle = default.max_idle);
+        cut(|pool, default| pool.idle_timeout = default.idle_timeout);
+        cut(|pool, default| pool.max_lifetime = default.max_lifetime);
+        cut(|pool, default| pool.test_on_acquire = default.test_on_acquire);
+        cut(|pool, default| pool.reset_on_return = default.reset_on_return);
+        cut(|pool, default| pool.order = default.order);
+        cut(|pool, default| pool.acquire_timeout = default.acquire_timeout);
+        cut(|pool, _| pool.max_size = 1);
+        cut(|pool, _| pool.max_size = pool.max_size.min(2));
+        cut(|pool, _| {
+            if pool.reset_on_return == Reset::Discard {
+                pool.reset_on_return = Reset::Rollback;
+            }
+        });
+    }
+}
+
+pub(super) fn faults(cuts: &mut Cuts<'_>) {
+    for (place, fault) in cuts.of.faults.iter().enumerate() {
+        cuts.add(|s| s.faults[place].every = None);
+        match &fault.action {
+            FaultAction::ServerStop { .. } | FaultAction::ServerRestart { .. } => cuts.add(|s| {
+                if let FaultAction::ServerStop { mode, .. } | FaultAction::ServerRestart { mode, .. } =
+                    &mut s.faults[place].action
+                {
+                    *mode = StopMode::Fast;
+                }
+            }),
+            FaultAction::NetPartition { .. } => cuts.add(|s| {
+                if let FaultAction::NetPartition { direction, .. } = &mut s.faults[place].action {
+                    *direction = Direction::Both;
+                }
+            }),
+            FaultAction::ServerTerminate { .. }
+            | FaultAction::ServerCancel { .. }
+            | FaultAction::ServerCrashBackend { .. } => cuts.add(|s| {
+                if let FaultAction::ServerTerminate { filter, .. }
+                | FaultAction::ServerCancel { filter, .. }
+                | FaultAction::ServerCrashBackend { filter, .. } = &mut s.faults[place].action
+                {
+                    *filter = Default::default();
+                }
+            }),
+            _ => {}
+        }
+        cuts.add(|s| {
+            if let Some(lasts) = lasts(&mut s.faults[place].action) {
+                *lasts /= 2;
+            }
+        });
+    }
+}
