@@ -77,6 +77,7 @@ pub(crate) fn expect(until: Duration) -> Expect {
         sql: Vec::new(),
         needs: Vec::new(),
         figures: IndexMap::new(),
+        lateness: Duration::ZERO,
     }
 }
 

@@ -159,7 +159,9 @@ fn piece(dice: &mut Dice, stage: &Stage) -> Vec<Step> {
         1 => vec![hold(stage.stretch(dice))],
         2 => vec![plain(Action::Prepared("SELECT 1".to_owned()))],
         3 => {
-            let seconds = dice.one(&["0.01", "0.1", "0.5", "2", "10", "100"]);
+            // In minutes of traffic, one that lasts for minutes is what keeps everybody from a success.
+            let longest = if stage.is_long() { "5" } else { "100" };
+            let seconds = dice.one(&["0.01", "0.1", "0.5", "2", "10", longest]);
             vec![sql(&format!("SELECT pg_sleep({seconds})"))]
         }
         4 => vec![sql("INSERT INTO note (actor) VALUES ($actor)")],
