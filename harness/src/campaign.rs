@@ -82,7 +82,10 @@ pub fn run_all<W: Work>(
             let (queue, done) = (Arc::clone(&queue), done.clone());
             scope.spawn(move || {
                 let mut seat = Seat::new(options);
-                while let Some(index) = lock(&queue).pop_front() {
+                loop {
+                    // A `let` of its own: in the head of a loop the lock would be held as long as the run.
+                    let next = lock(&queue).pop_front();
+                    let Some(index) = next else { return };
                     let result = seat.run(index as u64, &all[index]);
                     let failed = result.is_err();
                     if done.send((index, result)).is_err() || failed {

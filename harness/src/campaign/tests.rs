@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use crate::worker::{become_worker_if_asked, progress};
 enum Deed {
     /// Answers with the number, after a while.
     Answer(u32, u64),
+    /// Answers with how many of these were under way at once at most, for as long as the second does not come.
+    Meet,
     /// Answers with the process's id.
     Pid,
     /// Prints half a line, and answers.
@@ -55,6 +58,15 @@ impl Work for Deed {
             Deed::Answer(number, pause) => {
                 std::thread::sleep(Duration::from_millis(*pause));
                 Outcome::Number(*number)
+            }
+            Deed::Meet => {
+                static UNDER_WAY: AtomicU32 = AtomicU32::new(0);
+                UNDER_WAY.fetch_add(1, Ordering::SeqCst);
+                let patience = Instant::now() + Duration::from_secs(20);
+                while UNDER_WAY.load(Ordering::SeqCst) < 2 && Instant::now() < patience {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Outcome::Number(UNDER_WAY.load(Ordering::SeqCst))
             }
             Deed::Pid => Outcome::Number(std::process::id()),
             Deed::Chatter => {
@@ -244,4 +256,12 @@ fn a_worker_that_cannot_start_is_an_error() {
     let place = Workers::Executable { program: "/nowhere/at-all".into(), arguments: Vec::new() };
     let result = run_all(&[Deed::Pid], &Options { place, ..options(1) }, |_| (), |_, _, _| ());
     assert_eq!(result.unwrap_err().kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn two_jobs_are_two_runs_at_once() {
+    let options = Options { jobs: 2, place: Workers::Here, ..Options::default() };
+    let mut met = Vec::new();
+    run_all(&[Deed::Meet, Deed::Meet], &options, |_| (), |_, _, outcome| met.push(outcome)).unwrap();
+    assert_eq!(met, [Outcome::Number(2), Outcome::Number(2)]);
 }
