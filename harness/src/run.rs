@@ -394,6 +394,23 @@ steps = ["acquire", "sql SELECT 1", "release"]
     }
 
     #[test]
+    fn a_server_that_dies_twice_in_one_instant_comes_back() {
+        let kill = "[[fault]]\nat = \"999ms\"\ndo = \"server.kill\"\ndown_for = \"1ms\"\n\
+                    [[fault]]\nat = \"999ms\"\ndo = \"server.crash_backend\"\n[expect]\nuntil = \"5s\"\n";
+        let power = "[[fault]]\nat = \"0s\"\nevery = \"5s\"\ndo = \"server.power_loss\"\ndown_for = \"5s\"\n\
+                     [expect]\nuntil = \"11s\"\nhealing = \"1m\"\n";
+        let one = WEB.replace("processes = 2", "processes = 1");
+        for fault in [kill, power] {
+            for seed in 1..=8 {
+                let scenario = Arc::new(crate::scenario::parse("a test", &format!("{one}{fault}")).unwrap());
+                let adapter = crate::pool::by_name("reference").unwrap();
+                let told = run(&RunSpec { scenario, adapter, seed }, None);
+                assert_eq!(told.report.verdict, Verdict::Pass, "seed {seed}: {}", told.story);
+            }
+        }
+    }
+
+    #[test]
     fn a_restart_that_is_due_after_the_healing_does_not_happen() {
         let fault = "[[fault]]\nat = \"9s\"\ndo = \"app.kill\"\napp = \"web\"\nprocess = 1\nrestart_after = \"20s\"\n\
                      [expect]\nuntil = \"10s\"\nhealing = \"10s\"\n";

@@ -74,7 +74,8 @@ pub async fn stop(server: &Server, mode: StopMode) {
 /// The client backends of a server, the oldest first. `made` is when the servers were made.
 #[must_use]
 pub fn backends(server: &Server, made: Instant) -> Vec<Backend> {
-    let mut backends = server.backends();
+    // Those of a dead server are on their way out.
+    let mut backends = if server.lifecycle() == Lifecycle::Down { Vec::new() } else { server.backends() };
     backends.sort_by_key(|backend| (backend.backend_start, backend.pid));
     let row = |backend: BackendInfo| Backend {
         pid: backend.pid,

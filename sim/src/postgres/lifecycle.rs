@@ -86,10 +86,10 @@ impl Server {
     }
 
     /// SIGKILL for one backend. Its client gets nothing; the postmaster ends all others with a WARNING, undoes what was not
-    /// committed, and takes no session until recovery is over. False when there is no such backend.
+    /// committed, and takes no session until recovery is over. False when there is no such backend, or no postmaster.
     pub fn kill_backend(&self, pid: Pid) -> bool {
         let shared = self.shared.clone();
-        if !shared.registry.lock().backends.contains_key(&pid) {
+        if self.lifecycle() == Lifecycle::Down || !shared.registry.lock().backends.contains_key(&pid) {
             return false;
         }
         shared.crash(|backend| match backend == pid {

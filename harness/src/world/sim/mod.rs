@@ -259,11 +259,9 @@ async fn keep_port(site: Arc<Site>, tasks: Tasks) {
                         let server = server.clone();
                         tasks.spawn(async move { server.serve(stream, peer).await });
                     }
-                    Err(_) => {
-                        if lifecycle.changed().await.is_err() {
-                            return;
-                        }
-                    }
+                    // Its host's process is dead. The next one listens anew, perhaps in this very instant: then the
+                    // server's death itself was never seen.
+                    Err(_) => break,
                 }
             }
         }
