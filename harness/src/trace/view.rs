@@ -14,7 +14,7 @@ use poolproof_sim::postgres::event::{BackendState, Lifecycle, Pid, ServerEvent};
 
 use super::event::{Acquired, ActorEnd, ActorId, ConnId, Phase, PoolId, ProcessId, SqlResult, What};
 use super::recorder::IntMap;
-use crate::scenario::model::{FaultAction, PoolSettings, Scenario, ServerName};
+use crate::scenario::model::{AtMessage, FaultAction, PoolSettings, Scenario, ServerName};
 
 /// How long a backend outlives its client's end until it counts as an orphan: the news of an ordinary close is on its
 /// way for a moment, too.
@@ -1322,6 +1322,7 @@ fn lasts(fault: &FaultAction) -> bool {
         | F::ServerSet { .. }
         | F::NetForget { .. }
         | F::NetReset { .. }
+        | F::NetMessage { .. }
         | F::DnsRepoint { .. }
         | F::AppKill { .. }
         | F::ActorKill { .. }
@@ -1342,6 +1343,7 @@ fn cuts_flows(fault: &FaultAction) -> bool {
             | F::NetLoseConnects { .. }
             | F::NetIdleFlowTimeout { .. }
             | F::AppPowerLoss { .. }
+            | F::NetMessage { what: AtMessage::Silence | AtMessage::Delay(_), .. }
     )
 }
 
