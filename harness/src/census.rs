@@ -16,8 +16,10 @@ pub(crate) struct Census {
     /// By workload, the step's place in it, and the actor's number in the workload from 1: the most polls and wakes that the
     /// step's future got.
     pub(crate) steps: BTreeMap<(String, u32, u64), (u32, u32)>,
-    /// By dial, from 1, and whether it is the app's: whole messages.
+    /// By dial, from 1, and whether it is the app's: whole messages in the fault phase.
     pub(crate) messages: BTreeMap<(u32, bool), u32>,
+    /// Faults are over: what goes by from now on can't be struck.
+    over: bool,
 }
 
 /// Counts from now on, on this thread.
@@ -48,6 +50,17 @@ pub(crate) fn step(workload: &str, place: u32, actor: u64, polls: u32, wakes: u3
 pub(crate) fn messages(dial: u32, to_server: bool, count: u32) {
     CENSUS.with_borrow_mut(|census| {
         let Some(census) = census else { return };
-        census.messages.insert((dial, to_server), count);
+        if !census.over {
+            census.messages.insert((dial, to_server), count);
+        }
+    });
+}
+
+/// The fault phase is over: messages are not counted any more.
+pub(crate) fn faults_are_over() {
+    CENSUS.with_borrow_mut(|census| {
+        if let Some(census) = census {
+            census.over = true;
+        }
     });
 }

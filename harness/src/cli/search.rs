@@ -95,10 +95,12 @@ pub(super) fn search(engine: &Engine, args: &SearchArgs) -> Result<Code> {
 /// The file whose neighbours are wanted, and which.
 fn wanted(engine: &Engine, args: &SearchArgs) -> Result<Option<(Arc<str>, Wanted)>> {
     let Some(path) = &args.file else { return Ok(None) };
-    let kinds = [(args.every_poll, Every::Poll), (args.every_moment, Every::Moment), (args.every_message, Every::Message)];
+    let kinds =
+        [(args.every_poll, Every::Poll), (args.every_moment, Every::Moment), (args.every_message, Every::Message)];
     let every: Vec<Every> = kinds.into_iter().filter_map(|(wanted, every)| wanted.then_some(every)).collect();
     if every.is_empty() && args.interleavings == 0 {
-        let sentence = "which neighbours? Name them with --every-poll, --every-moment, --every-message or --interleavings";
+        let sentence =
+            "which neighbours? Name them with --every-poll, --every-moment, --every-message or --interleavings";
         return Err(Failure::sentence(sentence));
     }
     let files = files::read_all(engine, std::slice::from_ref(path))?;

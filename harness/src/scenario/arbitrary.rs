@@ -371,9 +371,8 @@ fn message() -> impl Strategy<Value = FaultAction> {
         select(vec![AtMessage::Cut, AtMessage::Silence, AtMessage::Terminate]),
         positive().prop_map(AtMessage::Delay),
     ];
-    let place = (1u32..99, any::<bool>(), 1u32..99, any::<bool>()).prop_map(|(connection, to_server, message, after)| {
-        MessagePlace { connection, to_server, message, after }
-    });
+    let place = (1u32..99, any::<bool>(), 1u32..99, any::<bool>())
+        .prop_map(|(connection, to_server, message, after)| MessagePlace { connection, to_server, message, after });
     (place, what).prop_map(|(place, what)| FaultAction::NetMessage { place, what })
 }
 

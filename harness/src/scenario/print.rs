@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::model::{
-    Acknowledge, App, AtMessage, Auth, BackendFilter, Bound, BoundValue, Collector, Comparison, Direction, Expect, Fault,
-    FaultAction, FigureUnit, Keepalive, Misbehaviour, Network, Operator, Order, PoolSettings, Processes, Queue, Reset,
-    Role, Scenario, Server, ServerName, Standby, StopMode,
+    Acknowledge, App, AtMessage, Auth, BackendFilter, Bound, BoundValue, Collector, Comparison, Direction, Expect,
+    Fault, FaultAction, FigureUnit, Keepalive, Misbehaviour, Network, Operator, Order, PoolSettings, Processes, Queue,
+    Reset, Role, Scenario, Server, ServerName, Standby, StopMode,
 };
 use super::parse::DEFAULT_KEEPALIVE;
 use super::units::{print_bandwidth, print_duration};

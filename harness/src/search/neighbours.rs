@@ -33,6 +33,16 @@ pub(crate) enum Every {
     Message,
 }
 
+impl Every {
+    fn name(self) -> &'static str {
+        match self {
+            Every::Poll => "poll",
+            Every::Moment => "moment",
+            Every::Message => "message",
+        }
+    }
+}
+
 /// Which neighbours are wanted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Wanted {
@@ -62,7 +72,9 @@ pub(crate) struct Neighbours {
     /// The file in each of its seeds and orders.
     bases: Vec<Scenario>,
     all: Vec<(usize, Change)>,
-    /// How many there are of what, a line for each kind of each base.
+    /// How many places of each kind that is wanted there are in all bases, and at how many of them there is a neighbour.
+    counts: Vec<(usize, usize)>,
+    /// How many there are of what; before it a line for each base whose places can't be counted.
     pub(crate) told: Vec<String>,
 }
 
@@ -90,7 +102,8 @@ impl Neighbours {
         mut count: impl FnMut(&Scenario) -> Result<Result<Places, String>, String>,
     ) -> Result<Neighbours, String> {
         let given = read(file)?;
-        let mut found = Neighbours { bases: Vec::new(), all: Vec::new(), told: Vec::new() };
+        let counts = vec![(0, 0); wanted.every.len()];
+        let mut found = Neighbours { bases: Vec::new(), all: Vec::new(), counts, told: Vec::new() };
         for seed in &wanted.seeds {
             for order in 0..=wanted.interleavings {
                 let mut base = Scenario { seeds: vec![*seed], ..given.clone() };
@@ -112,34 +125,43 @@ impl Neighbours {
                 found.add(base, &places, wanted);
             }
         }
+        found.tell(wanted);
         Ok(found)
     }
 
     fn add(&mut self, base: Scenario, places: &Places, wanted: &Wanted) {
-        let (seed, place) = (base.seeds[0], self.bases.len());
+        let place = self.bases.len();
         self.all.push((place, Change::Nothing));
-        let mut told = format!("seed {seed}");
-        if let Some(order) = base.interleave {
-            let _ = write!(told, ", order {order}");
-        }
-        told += ": the file itself";
-        for every in &wanted.every {
-            let (name, all) = match every {
-                Every::Poll => ("poll", every_poll(&base, places)),
-                Every::Moment => ("moment", every_moment(&base, places)),
-                Every::Message => ("message", every_message(places)),
+        for (every, (there, taken)) in wanted.every.iter().zip(&mut self.counts) {
+            let all = match every {
+                Every::Poll => every_poll(&base, places),
+                Every::Moment => every_moment(&base, places),
+                Every::Message => every_message(places),
             };
-            let (count, most) = (all.len(), wanted.most);
-            let _ = if count > most {
-                write!(told, ", {most} of {count} of every {name} (evenly; --most takes more)")
-            } else {
-                write!(told, ", {count} of every {name}")
-            };
-            let kept = count.min(most);
+            let (count, kept) = (all.len(), all.len().min(wanted.most));
+            *there += count;
+            *taken += kept;
             self.all.extend((0..kept).map(|n| (place, all[n * count / kept].clone())));
         }
-        self.told.push(told);
         self.bases.push(base);
+    }
+
+    /// How many there are of what.
+    fn tell(&mut self, wanted: &Wanted) {
+        let (seeds, orders) = (wanted.seeds.len(), wanted.interleavings + 1);
+        let mut text = match self.bases.len() {
+            1 => "the file itself".to_owned(),
+            all => format!("the file itself {all} times (seeds: {seeds}, orders of each: {orders})"),
+        };
+        for (every, (there, taken)) in wanted.every.iter().zip(&self.counts) {
+            let name = every.name();
+            let _ = if taken < there {
+                write!(text, ", {taken} of the {there} of every {name} (taken evenly; --most takes more)")
+            } else {
+                write!(text, ", {taken} of every {name}")
+            };
+        }
+        self.told.push(format!("{text}: {} runs", self.all.len()));
     }
 
     /// How many there are.
@@ -327,6 +349,9 @@ mod tests {
     use super::*;
     use crate::search::trial::count_places;
 
+    /// The parameters that PostgreSQL 15 reports at a session's start.
+    const PARAMETERS: usize = 13;
+
     const FILE: &str = r#"
 title = "Two and one connection"
 story = "One waits for the other."
@@ -374,14 +399,17 @@ until = "1s"
         let names = names(&inputs);
         // The second caller is woken once, by the release; a statement once, by its answer; a hold once, by its timer.
         let second: Vec<&String> = names.iter().filter(|name| name.contains("of actor 2")).collect();
-        assert_eq!(second, [
-            "caller cancelled at poll 1 of actor 2: acquire",
-            "caller cancelled at wake 1 of actor 2: acquire",
-            "caller cancelled at poll 1 of actor 2: sql SELECT 1",
-            "caller cancelled at wake 1 of actor 2: sql SELECT 1",
-            "caller cancelled at poll 1 of actor 2: hold 20ms",
-            "caller cancelled at wake 1 of actor 2: hold 20ms",
-        ]);
+        assert_eq!(
+            second,
+            [
+                "caller cancelled at poll 1 of actor 2: acquire",
+                "caller cancelled at wake 1 of actor 2: acquire",
+                "caller cancelled at poll 1 of actor 2: sql SELECT 1",
+                "caller cancelled at wake 1 of actor 2: sql SELECT 1",
+                "caller cancelled at poll 1 of actor 2: hold 20ms",
+                "caller cancelled at wake 1 of actor 2: hold 20ms",
+            ]
+        );
         let distinct: BTreeSet<&String> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());
         for input in &inputs {
@@ -398,9 +426,12 @@ until = "1s"
             let whose = if name.contains("the app's") { "app" } else { "server" };
             *counts.entry(whose).or_default() += 1;
         }
-        // StartupMessage, two queries, Terminate; the pool that the run closes at its end is dialled once.
-        assert_eq!(counts["app"] % 8, 0);
-        assert_eq!(counts["app"] / 8, 4, "{names:#?}");
+        // StartupMessage; for each lease Query, and the pool's own Sync at its end. What the run itself does after its fault phase
+        // has no neighbours.
+        assert_eq!(counts["app"], (1 + 2 * 2) * 8, "{names:#?}");
+        // AuthenticationOk, the ParameterStatus messages, BackendKeyData, ReadyForQuery; for each lease RowDescription, DataRow,
+        // CommandComplete, and ReadyForQuery twice.
+        assert_eq!(counts["server"], (1 + PARAMETERS + 2 + 2 * 5) * 8, "{names:#?}");
     }
 
     #[test]
@@ -429,6 +460,6 @@ until = "1s"
     fn too_many_are_thinned_evenly_and_that_is_told() {
         let all = list(&Wanted { most: 5, ..wanted(&[Every::Message], 0) });
         assert_eq!(all.len(), 6);
-        assert!(all.told[0].contains("5 of "), "{:?}", all.told);
+        assert!(all.told[0].contains("5 of the "), "{:?}", all.told);
     }
 }

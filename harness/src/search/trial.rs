@@ -293,11 +293,7 @@ fn run(scenario: &Arc<Scenario>, adapter: &Arc<dyn Adapter>) -> Result<Ran, Stri
 }
 
 /// Drives a scenario through, and takes a census of it if that is wanted.
-fn drive_through(
-    scenario: &Arc<Scenario>,
-    adapter: &Arc<dyn Adapter>,
-    counts: bool,
-) -> Result<(Ran, Census), String> {
+fn drive_through(scenario: &Arc<Scenario>, adapter: &Arc<dyn Adapter>, counts: bool) -> Result<(Ran, Census), String> {
     let spec = RunSpec {
         scenario: Arc::clone(scenario),
         adapter: Arc::clone(adapter),

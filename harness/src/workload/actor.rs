@@ -113,7 +113,8 @@ impl Actor {
         process: Arc<ProcessContext>,
         traffic: Arc<Shared>,
     ) -> Actor {
-        let yields = traffic.interleave.map(|order| Yields::new(order, &format!("{} {}", program.name, arrived.number)));
+        let yields =
+            traffic.interleave.map(|order| Yields::new(order, &format!("{} {}", program.name, arrived.number)));
         Actor {
             yields,
             id: arrived.id,

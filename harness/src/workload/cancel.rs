@@ -40,12 +40,8 @@ pub async fn cancel_at<T>(
         },
         Cancel::AtPoll(n) => CancelAt::new(step, Moment::Poll(n)).await,
         Cancel::AtWake(n) => CancelAt::new(step, Moment::Wake(n)).await,
-        Cancel::AtPollOf { actor, poll } if number == u64::from(actor) => {
-            CancelAt::new(step, Moment::Poll(poll)).await
-        }
-        Cancel::AtWakeOf { actor, wake } if number == u64::from(actor) => {
-            CancelAt::new(step, Moment::Wake(wake)).await
-        }
+        Cancel::AtPollOf { actor, poll } if number == u64::from(actor) => CancelAt::new(step, Moment::Poll(poll)).await,
+        Cancel::AtWakeOf { actor, wake } if number == u64::from(actor) => CancelAt::new(step, Moment::Wake(wake)).await,
         Cancel::AtPollOf { .. } | Cancel::AtWakeOf { .. } => Outcome::Done(step.await),
         Cancel::EveryPoll => CancelAt::new(step, Moment::of_actor(number)).await,
     }

@@ -6,8 +6,8 @@ use std::ops::RangeFrom;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::scenario::{action_text, can_wait};
 use crate::scenario::model::{Action, Arrive, Cancel, FaultAction, OnError, Scenario, Step, Workload};
+use crate::scenario::{action_text, can_wait};
 
 /// A workload, ready to run.
 pub(super) struct Program {

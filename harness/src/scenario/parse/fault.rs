@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 use super::server::scalar;
 use super::traffic::{check_app, check_role};
 use crate::scenario::model::{
-    AtMessage, MessagePlace,
-    App, BackendFilter, Direction, Fault, FaultAction, ManagerCall, Misbehaviour, Processes, ServerName, StopMode,
+    App, AtMessage, BackendFilter, Direction, Fault, FaultAction, ManagerCall, MessagePlace, Misbehaviour, Processes,
+    ServerName, StopMode,
 };
 use crate::scenario::reader::{At, Log, Reader, Value, nearest, suggest};
 use crate::scenario::rehearsal::{self, Read};
@@ -458,8 +458,7 @@ impl Keys<'_, '_, '_, '_> {
         const MOST: u32 = 1_000_000;
         let reader = &mut *self.reader;
         let connection = reader.need("connection", |v, log| v.count(log, 1..=MOST));
-        let to_server =
-            reader.need("direction", |v, log| v.choice(log, &[("to-server", true), ("to-app", false)]));
+        let to_server = reader.need("direction", |v, log| v.choice(log, &[("to-server", true), ("to-app", false)]));
         let message = reader.need("message", |v, log| v.count(log, 1..=MOST));
         let after = reader.read("moment", |v, log| v.choice(log, &[("before", false), ("after", true)]));
         let by = reader.read_at("by", |v, log| v.positive(log));

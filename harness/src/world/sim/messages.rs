@@ -64,6 +64,7 @@ impl Messages {
     /// What has not happened yet does not happen any more.
     pub(super) fn disarm(&self) {
         self.rules.lock().clear();
+        census::faults_are_over();
     }
 
     /// The next dial of the run; `None` if its stream may pass as it is.
@@ -96,7 +97,8 @@ impl Messages {
         let mut rules = self.rules.lock();
         let is_due = |rule: &Rule| {
             let place = rule.place;
-            let here = if place.after { framing.complete == place.message } else { framing.complete + 1 == place.message };
+            let here =
+                if place.after { framing.complete == place.message } else { framing.complete + 1 == place.message };
             place.connection == dial
                 && place.to_server == to_server
                 && framing.is_between()
@@ -375,10 +377,13 @@ mod tests {
         assert_eq!(start.find(place(4, false), &all), None, "nothing follows");
         for piece in 1..=all.len() {
             let mut framing = start;
-            let ends: Vec<u32> = all.chunks(piece).map(|bytes| {
-                framing.pass(bytes);
-                framing.complete
-            }).collect();
+            let ends: Vec<u32> = all
+                .chunks(piece)
+                .map(|bytes| {
+                    framing.pass(bytes);
+                    framing.complete
+                })
+                .collect();
             assert_eq!(ends.last(), Some(&3), "in pieces of {piece}");
             assert!(framing.is_between());
         }
