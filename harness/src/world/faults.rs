@@ -275,7 +275,7 @@ impl Target {
             FaultAction::NetMessage { place, what } => {
                 let text: Arc<str> = sentence::begin(action).into();
                 let teller = told.clone();
-                let strikes = move |struck| {
+                let strikes = move |struck: bool| {
                     teller.teller.tell(What::FaultBegin { index: teller.fault, text: Arc::clone(&text) });
                     if !struck {
                         teller.effect("there is no backend yet");
