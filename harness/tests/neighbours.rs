@@ -201,19 +201,22 @@ fn a_fault_at_a_message_strikes_there() {
         ),
         (
             "direction = \"to-server\"\nmessage = 2\nwhat = \"delay\"\nby = \"30ms\"",
-            "stalls for 30 ms before the app's message 2",
+            "stalls for 30ms before the app's message 2",
         ),
         ("direction = \"to-server\"\nmessage = 2\nwhat = \"terminate\"", "57P01"),
     ];
-    for (keys, told) in cases {
+    let traced = |keys: &str| {
         let place = Place::new(&fault(keys));
-        let shown = place.command(&["show", "file.toml", "--pool", "reference"]).output().unwrap();
-        assert_eq!(shown.status.code(), Some(0), "{}", text(&shown));
-        assert!(text(&shown).contains(told), "{told}\n{}", text(&shown));
+        let ran = place.command(&["run", "file.toml", "--pool", "reference", "--trace", "trace"]).output().unwrap();
+        assert_eq!(ran.status.code(), Some(0), "{}", text(&ran));
+        fs::read_to_string(place.path().join("trace")).unwrap()
+    };
+    for (keys, told) in cases {
+        let trace = traced(keys);
+        assert!(trace.contains(told), "{told}\n{trace}");
     }
-    let never = Place::new(&fault("direction = \"to-server\"\nmessage = 900\nwhat = \"cut\""));
-    let shown = never.command(&["show", "file.toml", "--pool", "reference"]).output().unwrap();
-    assert!(!text(&shown).contains("gets a RST"), "{}", text(&shown));
+    let never = traced("direction = \"to-server\"\nmessage = 900\nwhat = \"cut\"");
+    assert!(!never.contains("gets a RST"), "{never}");
     for (keys, wrong) in [
         ("direction = \"to-server\"\nmessage = 2\nwhat = \"delay\"", "`by` is missing"),
         ("direction = \"to-server\"\nmessage = 2\nwhat = \"cut\"\nby = \"30ms\"", "`by` is for `what = \"delay\"`"),
