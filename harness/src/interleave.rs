@@ -49,7 +49,7 @@ impl Yields {
 
     /// Pending if others go first now: once, until this was ready again.
     pub(crate) fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.given = !self.given && self.coin.next_u32() % 2 == 0;
+        self.given = !self.given && self.coin.next_u32().is_multiple_of(2);
         if !self.given {
             return Poll::Ready(());
         }
