@@ -197,11 +197,30 @@ Examples:
   poolproof search --pool bb8 --time 10m
   poolproof search --pool bb8 --from scenarios/faults/server_crash.toml --runs 5000
   poolproof search --pool reference --runs 1000 --demand dial-failed/waiters --marks
+  poolproof search scenarios/faults/pool_churn.toml --every-poll --pool bb8
   poolproof search --table --seeds 5               how soon planted bugs are found
 
 The folder of --state has everything: started again with the same pool and seed, a search goes on where it was. Exit code
 1 says that something was found that is not known, or that a demanded mark was never reached.")]
 struct SearchArgs {
+    /// A scenario file whose neighbours are run, each once: see --every-poll, --every-moment, --every-message
+    #[arg(value_name = "FILE", conflicts_with_all = ["from", "table"])]
+    file: Option<PathBuf>,
+    /// Neighbours of FILE: each step of each actor cancelled at each of its polls
+    #[arg(long, requires = "file")]
+    every_poll: bool,
+    /// Neighbours of FILE: one more fault of each kind at each instant of the run, and a millisecond later
+    #[arg(long, requires = "file")]
+    every_moment: bool,
+    /// Neighbours of FILE: a connection cut, silenced, delayed or terminated before and after each protocol message
+    #[arg(long, requires = "file")]
+    every_message: bool,
+    /// FILE and its neighbours in so many other orders of what is ready at the same time
+    #[arg(long, value_name = "N", requires = "file", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    interleavings: u32,
+    /// The most neighbours of one kind, for each seed and order; where there are more, so many are taken, evenly
+    #[arg(long, value_name = "N", requires = "file", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    most: u32,
     /// The pool
     #[arg(long, value_name = "POOL")]
     pool: Option<String>,
@@ -217,9 +236,9 @@ struct SearchArgs {
     /// Start from this scenario file instead of nothing: what is run are changes of it
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// The seed from which everything is drawn
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
+    /// The seed from which everything is drawn [default: 1]; with FILE the only seed of its runs [default: the file's]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Where results and findings are kept [default: search-POOL]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,

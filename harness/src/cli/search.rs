@@ -1,7 +1,7 @@
 //! `search`: what nobody wrote a scenario for.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,8 @@ use crate::pool::Adapter;
 use crate::pool::reference::Plant;
 use crate::search::campaign::{News, Plan, Summary, search as carry_out};
 use crate::search::interrupt::stop_on_signals;
-use crate::search::source::Random;
+use crate::search::neighbours::{Every, Neighbours, Wanted};
+use crate::search::source::{Random, Source};
 use crate::search::state::Subject;
 use crate::search::{marks, table};
 use crate::worker::Limits;
@@ -42,28 +43,45 @@ pub(super) fn search(engine: &Engine, args: &SearchArgs) -> Result<Code> {
     }
     let from = args.from.as_ref().map(|path| files::read_all(engine, std::slice::from_ref(path))).transpose()?;
     let from = from.and_then(|files| files.into_iter().next()).map(|file| file.text);
-    let state = args.state.clone().unwrap_or_else(|| PathBuf::from(format!("search-{}", name.replace(':', "-"))));
+    let wanted = wanted(engine, args)?;
+    let (from, neighbours) = match wanted {
+        Some((file, wanted)) => (Some(file), Some(wanted)),
+        None => (from, None),
+    };
+    let state = args.state.clone().unwrap_or_else(|| default_state(name, args.file.as_deref()));
+    let seed = args.seed.unwrap_or(1);
     let subject = Subject {
         format: 1,
         pool: name.clone(),
         version: pool.version().to_owned(),
-        seed: args.seed,
+        seed,
         strategy: args.strategy,
         from: from.clone(),
+        neighbours: neighbours.clone(),
     };
     let plan = Plan {
         innocent: name.starts_with("planted:").then(|| "reference".to_owned()),
         pool: Arc::clone(&pool),
         subject,
-        runs: args.runs.or(args.time.is_none().then_some(RUNS)),
+        // All neighbours are run, unless it is said otherwise.
+        runs: args.runs.or((args.time.is_none() && neighbours.is_none()).then_some(RUNS)),
         time: args.time,
         state: Some(state.clone()),
         options,
         shrink_runs: args.shrink_runs,
         first_only: args.first,
     };
-    let source = Box::new(Random { seed: args.seed, guidance: args.strategy, from });
     let stop = stop_on_signals();
+    let source: Box<dyn Source> = match (&neighbours, from) {
+        (Some(wanted), Some(file)) => {
+            let all = Neighbours::of(&file, wanted, name, &plan.options).map_err(Failure::Sentence)?;
+            for line in &all.told {
+                eprintln!("{line}");
+            }
+            Box::new(all)
+        }
+        (_, from) => Box::new(Random { seed, guidance: args.strategy, from }),
+    };
     let summary = carry_out(&plan, source, &stop, &mut teller()).map_err(Failure::Sentence)?;
     if let Some(bug) = &summary.bug {
         return Err(Failure::Bug(bug.clone()));
@@ -72,6 +90,33 @@ pub(super) fn search(engine: &Engine, args: &SearchArgs) -> Result<Code> {
     let demanded = args.demand.iter().all(|mark| summary.corpus.marks.contains_key(mark));
     let clean = summary.found.iter().all(|found| found.known.is_some());
     Ok(if clean && demanded { Code::Expected } else { Code::Unexpected })
+}
+
+/// The file whose neighbours are wanted, and which.
+fn wanted(engine: &Engine, args: &SearchArgs) -> Result<Option<(Arc<str>, Wanted)>> {
+    let Some(path) = &args.file else { return Ok(None) };
+    let kinds =
+        [(args.every_poll, Every::Poll), (args.every_moment, Every::Moment), (args.every_message, Every::Message)];
+    let every: Vec<Every> = kinds.into_iter().filter_map(|(wanted, every)| wanted.then_some(every)).collect();
+    if every.is_empty() && args.interleavings == 0 {
+        let sentence =
+            "which neighbours? Name them with --every-poll, --every-moment, --every-message or --interleavings";
+        return Err(Failure::sentence(sentence));
+    }
+    let files = files::read_all(engine, std::slice::from_ref(path))?;
+    let [file] = files.as_slice() else {
+        return Err(Failure::sentence(format!("{} is not one file", path.display())));
+    };
+    let seeds = args.seed.map_or_else(|| file.scenario.seeds.clone(), |seed| vec![seed]);
+    let most = usize::try_from(args.most).unwrap_or(usize::MAX);
+    Ok(Some((Arc::clone(&file.text), Wanted { every, interleavings: args.interleavings, seeds, most })))
+}
+
+/// `search-bb8`, `search-bb8-server_crash`
+fn default_state(pool: &str, file: Option<&Path>) -> PathBuf {
+    let pool = pool.replace(':', "-");
+    let stem = file.and_then(Path::file_stem).map(|stem| format!("-{}", stem.to_string_lossy())).unwrap_or_default();
+    PathBuf::from(format!("search-{pool}{stem}"))
 }
 
 fn options(engine: &Engine, args: &SearchArgs) -> Options {
@@ -91,18 +136,36 @@ fn teller() -> impl FnMut(&News<'_>) + Send {
     const EVERY: Duration = Duration::from_secs(10);
     let (started, is_terminal) = (Instant::now(), std::io::stderr().is_terminal());
     let mut last = Instant::now();
+    // What was done before this part of the search, once something is known.
+    let mut before = None;
     move |news| match news {
         News::Found(found) => {
             let known = found.known.as_ref().map_or_else(String::new, |file| format!(" (known: {file})"));
             eprintln!("found {}{known}: {}", found.name, found.sentence);
         }
-        News::Progress { runs, of, marks, findings } if is_terminal && last.elapsed() >= EVERY => {
-            last = Instant::now();
-            let of = of.map_or_else(String::new, |of| format!(" of {of}"));
-            eprintln!("{} s: {runs}{of} runs, {marks} marks, {findings} findings", started.elapsed().as_secs());
+        News::Progress { runs, of, marks, findings } => {
+            let now = (started.elapsed(), *runs);
+            let (since, done) = *before.get_or_insert(now);
+            if is_terminal && last.elapsed() >= EVERY {
+                last = Instant::now();
+                let left = left(now.0 - since, runs - done, of.map(|of| of.saturating_sub(*runs)));
+                let of = of.map_or_else(String::new, |of| format!(" of {of}"));
+                let seconds = now.0.as_secs();
+                eprintln!("{seconds} s: {runs}{of} runs{left}, {marks} marks, {findings} findings");
+            }
         }
-        News::Progress { .. } => {}
     }
+}
+
+/// ` (820 a second, about 14 s left)`: from the rate so far, once there is one.
+fn left(took: Duration, done: u64, still: Option<u64>) -> String {
+    if done == 0 || took.is_zero() {
+        return String::new();
+    }
+    #[expect(clippy::cast_precision_loss, reason = "an estimate for people")]
+    let (rate, still) = (done as f64 / took.as_secs_f64(), still.map(|still| still as f64));
+    let left = still.map_or_else(String::new, |still| format!(", about {:.0} s left", still / rate));
+    format!(" ({rate:.0} a second{left})")
 }
 
 fn counted(count: u64, word: &str) -> String {
@@ -185,7 +248,7 @@ fn print_table(engine: &Engine, args: &SearchArgs, options: Options) -> Result<C
         Some(name) => vec![name.clone()],
         None => Plant::all().map(|plant| plant.adapter_name().to_owned()).collect(),
     };
-    let seeds: Vec<u64> = (args.seed..).take(args.seeds.into()).collect();
+    let seeds: Vec<u64> = (args.seed.unwrap_or(1)..).take(args.seeds.into()).collect();
     let runs = args.runs.unwrap_or(5_000);
     let jobs = options.jobs;
     let searches = names.len() * seeds.len() * 2;

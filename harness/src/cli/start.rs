@@ -10,7 +10,9 @@ use clap::error::ErrorKind;
 use super::engine::Engine;
 use super::error::{Code, Failure};
 use super::job::Job;
-use super::{Cli, Command, agree, check, compare, list, new, run as run_command, schema, search, serve, show, terminal};
+use super::{
+    Cli, Command, agree, check, compare, list, new, run as run_command, schema, search, serve, show, terminal,
+};
 use crate::search::Trial;
 use crate::worker::become_worker_if_asked;
 

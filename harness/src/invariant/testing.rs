@@ -50,6 +50,7 @@ pub(crate) fn scenario() -> Scenario {
         title: "A run made by hand".into(),
         story: String::new(),
         seeds: vec![1],
+        interleave: None,
         server: Server {
             version: 15,
             max_connections: 100,

@@ -25,17 +25,18 @@ pub(crate) fn scenario() -> impl Strategy<Value = Scenario> {
         }
         server.superuser_reserved_connections = server.superuser_reserved_connections.min(server.max_connections - 1);
         let pools = vec(select(vec!["bb8", "queuepool"]).prop_map(str::to_owned), 0..3);
-        let texts = (line(), text(), seeds(), pools, queue());
+        let texts = (line(), text(), seeds(), option::of(0u64..1_000), pools, queue());
         let traffic = workloads(apps.keys().cloned().collect());
         let faults = vec(fault(apps.clone(), standby.is_some()), 0..6);
         (texts, traffic, faults, expect()).prop_map(move |(texts, workloads, faults, expect)| {
-            let (title, story, seeds, pools, queue) = texts;
+            let (title, story, seeds, interleave, pools, queue) = texts;
             let queues = IndexMap::from([(QUEUE.to_owned(), queue)]);
             let workloads = with_workers(workloads, &apps);
             Scenario {
                 title,
                 story,
                 seeds,
+                interleave,
                 server: server.clone(),
                 standby: standby.clone(),
                 network: network.clone(),
@@ -237,6 +238,8 @@ fn cancel() -> impl Strategy<Value = Option<Cancel>> {
         millis(5000).prop_map(Cancel::After),
         (1u32..9).prop_map(Cancel::AtPoll),
         (1u32..9).prop_map(Cancel::AtWake),
+        (1u32..9, 1u32..9).prop_map(|(actor, poll)| Cancel::AtPollOf { actor, poll }),
+        (1u32..9, 1u32..9).prop_map(|(actor, wake)| Cancel::AtWakeOf { actor, wake }),
         Just(Cancel::EveryPoll),
     ])
 }
@@ -363,6 +366,16 @@ fn fault(apps: IndexMap<String, App>, standby: bool) -> impl Strategy<Value = Fa
     (millis(END_MS), maybe(), action(apps, standby)).prop_map(|(at, every, action)| Fault { at, every, action })
 }
 
+fn message() -> impl Strategy<Value = FaultAction> {
+    let what = prop_oneof![
+        select(vec![AtMessage::Cut, AtMessage::Silence, AtMessage::Terminate]),
+        positive().prop_map(AtMessage::Delay),
+    ];
+    let place = (1u32..99, any::<bool>(), 1u32..99, any::<bool>())
+        .prop_map(|(connection, to_server, message, after)| MessagePlace { connection, to_server, message, after });
+    (place, what).prop_map(|(place, what)| FaultAction::NetMessage { place, what })
+}
+
 fn action(apps: IndexMap<String, App>, standby: bool) -> BoxedStrategy<FaultAction> {
     let names: Vec<String> = apps.keys().cloned().collect();
     let servers = if standby { vec![ServerName::Primary, ServerName::Standby] } else { vec![ServerName::Primary] };
@@ -413,6 +426,7 @@ fn action(apps: IndexMap<String, App>, standby: bool) -> BoxedStrategy<FaultActi
         }),
         (maybe(), app()).prop_map(|(older_than, app)| FaultAction::NetForget { older_than, app }),
         (maybe(), app()).prop_map(|(older_than, app)| FaultAction::NetReset { older_than, app }),
+        message(),
         maybe().prop_map(|lasts| FaultAction::NetRefuse { lasts }),
         maybe().prop_map(|lasts| FaultAction::NetLoseConnects { lasts }),
         maybe().prop_map(|lasts| FaultAction::NetAcceptSilence { lasts }),

@@ -23,6 +23,8 @@ pub struct Scenario {
     pub story: String,
     /// The seeds that `cargo test` and `run` use when none is given.
     pub seeds: Vec<u64>,
+    /// Another order among what is ready at the same time, drawn from this number and the seed; `None` is the runtime's own.
+    pub interleave: Option<u64>,
     /// The PostgreSQL server, and its host `db`.
     pub server: Server,
     /// A second server, which can be promoted and to which the name `db` can be re-pointed; its host is `standby`.

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::model::{
-    Acknowledge, App, Auth, BackendFilter, Bound, BoundValue, Collector, Comparison, Direction, Expect, Fault,
-    FaultAction, FigureUnit, Keepalive, Misbehaviour, Network, Operator, Order, PoolSettings, Processes, Queue, Reset,
-    Role, Scenario, Server, ServerName, Standby, StopMode,
+    Acknowledge, App, AtMessage, Auth, BackendFilter, Bound, BoundValue, Collector, Comparison, Direction, Expect,
+    Fault, FaultAction, FigureUnit, Keepalive, Misbehaviour, Network, Operator, Order, PoolSettings, Processes, Queue,
+    Reset, Role, Scenario, Server, ServerName, Standby, StopMode,
 };
 use super::parse::DEFAULT_KEEPALIVE;
 use super::units::{print_bandwidth, print_duration};
@@ -27,6 +27,9 @@ pub fn print(scenario: &Scenario) -> String {
     file.string("title", &scenario.title);
     file.string("story", &scenario.story);
     file.line("seeds", &seeds(&scenario.seeds));
+    if let Some(interleave) = scenario.interleave {
+        file.line("interleave", &interleave.to_string());
+    }
     if !scenario.pools.is_empty() {
         file.line("pools", &list(scenario.pools.iter().map(|pool| quoted(pool))));
     }
@@ -384,6 +387,18 @@ fn print_fault(file: &mut File, fault: &Fault) {
             file.duration_if("older_than", *older_than);
             app_name(file, app.as_deref());
         }
+        FaultAction::NetMessage { place, what } => {
+            file.number_if("connection", Some(place.connection));
+            file.line("direction", if place.to_server { "\"to-server\"" } else { "\"to-app\"" });
+            file.number_if("message", Some(place.message));
+            if place.after {
+                file.line("moment", "\"after\"");
+            }
+            file.line("what", &quoted(what.as_str()));
+            if let AtMessage::Delay(by) = what {
+                file.duration("by", *by);
+            }
+        }
         FaultAction::NetRefuse { lasts }
         | FaultAction::NetLoseConnects { lasts }
         | FaultAction::NetAcceptSilence { lasts } => file.duration_if("for", *lasts),
@@ -442,6 +457,7 @@ pub fn fault_name(action: &FaultAction) -> &'static str {
         FaultAction::NetPartition { .. } => "net.partition",
         FaultAction::NetForget { .. } => "net.forget",
         FaultAction::NetReset { .. } => "net.reset",
+        FaultAction::NetMessage { .. } => "net.message",
         FaultAction::NetRefuse { .. } => "net.refuse",
         FaultAction::NetLoseConnects { .. } => "net.lose_connects",
         FaultAction::NetAcceptSilence { .. } => "net.accept_silence",

@@ -9,8 +9,9 @@ use std::time::Duration;
 use regex_lite::{Captures, Regex};
 
 use super::model::{
-    Action, App, Arrive, Bound, BoundValue, Cancel, Comparison, ErrorCheck, Expect, Fault, FaultAction, FigureUnit,
-    Keepalive, Misbehaviour, Network, Operator, PoolSettings, Queue, Scenario, Server, SocketOptions, Step, Workload,
+    Action, App, Arrive, AtMessage, Bound, BoundValue, Cancel, Comparison, ErrorCheck, Expect, Fault, FaultAction,
+    FigureUnit, Keepalive, Misbehaviour, Network, Operator, PoolSettings, Queue, Scenario, Server, SocketOptions, Step,
+    Workload,
 };
 
 /// How much later than it should something may happen in real time.
@@ -60,6 +61,7 @@ impl Scale {
             title: _,
             story: _,
             seeds: _,
+            interleave: _,
             server,
             standby,
             network,
@@ -196,7 +198,14 @@ impl Scale {
         for Step { action, cancel } in steps {
             match cancel {
                 Some(Cancel::After(time)) => self.time(time),
-                Some(Cancel::AtPoll(_) | Cancel::AtWake(_) | Cancel::EveryPoll) | None => {}
+                Some(
+                    Cancel::AtPoll(_)
+                    | Cancel::AtWake(_)
+                    | Cancel::AtPollOf { .. }
+                    | Cancel::AtWakeOf { .. }
+                    | Cancel::EveryPoll,
+                )
+                | None => {}
             }
             match action {
                 Action::Acquire { deadline } => self.maybe(deadline),
@@ -245,7 +254,9 @@ impl Scale {
 
     fn fault(&self, action: &mut FaultAction) {
         match action {
-            FaultAction::ServerStop { .. }
+            FaultAction::NetMessage { place: _, what: AtMessage::Delay(by) } => self.time(by),
+            FaultAction::NetMessage { .. }
+            | FaultAction::ServerStop { .. }
             | FaultAction::ServerStart { .. }
             | FaultAction::ServerPromote
             | FaultAction::DnsRepoint { .. } => {}

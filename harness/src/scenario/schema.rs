@@ -85,6 +85,8 @@ struct ScenarioFile {
     story: String,
     /// The seeds of a run: a list, or a range like "1..=8". Default "1..=4".
     seeds: Option<Seeds>,
+    /// Another order among what is ready at the same time, drawn from this number and the seed. Default: the runtime's own.
+    interleave: Option<u64>,
     /// The pools that the story is about: `run`, `compare` and `cargo test` use these. Default: every published one.
     pools: Option<Vec<String>>,
     /// The PostgreSQL server, whose host is `db`.
@@ -597,7 +599,7 @@ struct FaultKeys {
     mode: Option<Mode>,
     /// How long it stays down before it starts again.
     down_for: Option<Duration>,
-    /// How much longer each statement (a manager's method) takes.
+    /// How much longer each statement (a manager's method) takes; how much later what follows a message comes.
     by: Option<Duration>,
     /// How long it lasts. Default: until the end.
     r#for: Option<Duration>,
@@ -639,6 +641,14 @@ struct FaultKeys {
     restart_after: Option<Duration>,
     /// The manager's method.
     call: Option<Call>,
+    /// Which connection: the n-th dial of the run, from 1.
+    connection: Option<u32>,
+    /// Which protocol message of the direction, from 1. StartupMessage is the app's first.
+    message: Option<u32>,
+    /// Before the message's first byte or after its last. Default "before".
+    moment: Option<MessageMoment>,
+    /// What befalls the connection.
+    what: Option<AtMessage>,
 }
 
 #[derive(JsonSchema)]
@@ -651,6 +661,28 @@ enum Call {
     Check,
     /// Makes it as good as new.
     Reset,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it describes files")]
+enum MessageMoment {
+    Before,
+    After,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it describes files")]
+enum AtMessage {
+    /// Both ends get a RST.
+    Cut,
+    /// From here on its segments are dropped silently.
+    Silence,
+    /// What follows comes `by` later.
+    Delay,
+    /// Its backend is terminated: the server answers with 57P01 and closes.
+    Terminate,
 }
 
 #[derive(JsonSchema)]

@@ -101,11 +101,13 @@ pub const STEPS: &[StepKind] = &[
     },
     StepKind {
         form: "cancel at poll COUNT: STEP",
-        meaning: "Drops the step's future instead of polling it for the n-th time.",
+        meaning: "Drops the step's future instead of polling it for the n-th time; `cancel at poll 2 of actor 3` only that of the \
+                  workload's third actor.",
     },
     StepKind {
         form: "cancel at wake COUNT: STEP",
-        meaning: "Drops the step's future when it was woken for the n-th time, before it is polled again.",
+        meaning: "Drops the step's future when it was woken for the n-th time, before it is polled again; `of actor 3` as \
+                  above.",
     },
     StepKind {
         form: "cancel at every poll: STEP",

@@ -202,7 +202,7 @@ pub(crate) fn can_wait(action: &Action) -> bool {
     }
 }
 
-/// `after 10ms`, `at poll 2`, `at wake 1`, `at every poll`.
+/// `after 10ms`, `at poll 2`, `at wake 1 of actor 3`, `at every poll`.
 pub(super) fn cancel(text: &str) -> Result<Cancel, Wrong> {
     cancellation(&mut Words { text, at: 0 })
 }
@@ -215,8 +215,14 @@ fn cancellation(words: &mut Words<'_>) -> Result<Cancel, Wrong> {
         "at" => {
             let (what, span) = words.next();
             match what {
-                "poll" => Cancel::AtPoll(words.number(1, MOST, "cancel at poll 2: STEP")?),
-                "wake" => Cancel::AtWake(words.number(1, MOST, "cancel at wake 1: STEP")?),
+                "poll" => {
+                    let poll = words.number(1, MOST, "cancel at poll 2: STEP")?;
+                    of_actor(words)?.map_or(Cancel::AtPoll(poll), |actor| Cancel::AtPollOf { actor, poll })
+                }
+                "wake" => {
+                    let wake = words.number(1, MOST, "cancel at wake 1: STEP")?;
+                    of_actor(words)?.map_or(Cancel::AtWake(wake), |actor| Cancel::AtWakeOf { actor, wake })
+                }
                 "every" => {
                     words.literal("poll", "cancel at every poll: STEP")?;
                     Cancel::EveryPoll
@@ -237,6 +243,17 @@ fn cancellation(words: &mut Words<'_>) -> Result<Cancel, Wrong> {
     };
     words.end("cancel …")?;
     Ok(cancel)
+}
+
+/// `of actor 3`, if it is there.
+fn of_actor(words: &mut Words<'_>) -> Result<Option<u32>, Wrong> {
+    const FORM: &str = "cancel at poll 2 of actor 3: STEP";
+    if words.peek() != "of" {
+        return Ok(None);
+    }
+    words.next();
+    words.literal("actor", FORM)?;
+    words.number(1, MOST, FORM).map(Some)
 }
 
 fn action(words: &mut Words<'_>) -> Result<Action, Wrong> {

@@ -348,7 +348,7 @@ impl<'a> Shared<'a> {
         let (story, seen) = match answer {
             Answer::Told(story, seen) => (story, seen),
             Answer::Lost(seen) => (Vec::new(), *seen),
-            Answer::Looked(_) | Answer::First(..) => return Ok(()),
+            Answer::Looked(_) | Answer::First(..) | Answer::Counted(_) => return Ok(()),
         };
         let Some(breach) = seen.breaches.iter().find(|breach| breach.mechanism.key() == suspect.key) else {
             return Ok(());

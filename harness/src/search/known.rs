@@ -45,7 +45,7 @@ pub(super) fn of(pool: &dyn Adapter, seat: &mut Seat<'_>) -> io::Result<Vec<Know
             let seen = match seat.run(0, &trial)? {
                 Answer::Told(_, seen) => seen,
                 Answer::Lost(seen) => *seen,
-                Answer::Looked(_) | Answer::First(..) => continue,
+                Answer::Looked(_) | Answer::First(..) | Answer::Counted(_) => continue,
             };
             let mechanisms = seen.breaches.iter().map(|breach| &breach.mechanism);
             let of_the_bug = mechanisms.filter(|mechanism| declared.contains(&mechanism.invariant.as_str()));

@@ -5,7 +5,7 @@
 //! What violates an invariant is shrunk ([`shrink`]), grouped with what came about in the same way ([`mechanism`],
 //! [`findings`]), and written as a file ([`found`]). [`campaign`] puts these together, [`state`] keeps what must outlive it.
 //!
-//! Other sources of inputs stand beside the random one behind [`source::Source`].
+//! All [`neighbours`] of a file are another source, which is finite. Others stand beside the random one behind [`source::Source`].
 
 pub(crate) mod campaign;
 pub(crate) mod findings;
@@ -14,6 +14,7 @@ pub(crate) mod interrupt;
 mod known;
 pub(crate) mod marks;
 mod mechanism;
+pub(crate) mod neighbours;
 mod shrink;
 pub(crate) mod source;
 pub(crate) mod state;

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::findings::Found;
+use super::neighbours::Wanted;
 use super::source::{Corpus, Guidance};
 
 /// What is searched: a folder is of one search.
@@ -36,6 +37,9 @@ pub(crate) struct Subject {
     pub(crate) strategy: Guidance,
     /// The file that it starts from.
     pub(crate) from: Option<Arc<str>>,
+    /// Which neighbours of that file are searched, all of them and nothing else.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) neighbours: Option<Wanted>,
 }
 
 /// A line of `results.jsonl`.
@@ -241,6 +245,7 @@ mod tests {
             seed: 1,
             strategy: Guidance::Guided,
             from: None,
+            neighbours: None,
         }
     }
 

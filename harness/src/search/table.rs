@@ -109,6 +109,7 @@ impl Table {
             seed,
             strategy: guidance,
             from: None,
+            neighbours: None,
         };
         let plan = Plan {
             pool: Arc::clone(pool),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::marks;
 use super::mechanism::Mechanism;
 use super::tell;
+use crate::census::{self, Census};
 use crate::cli::Engine;
 use crate::invariant::{Violation, Violations};
 use crate::pool::{Adapter, Capabilities};
@@ -15,7 +16,7 @@ use crate::report::Told;
 use crate::run::{RunSpec, drive};
 use crate::scenario::model::Scenario;
 use crate::scenario::{Names, check, print};
-use crate::strategy::{Dice, Swarm, drawn, perturbed};
+use crate::strategy::{Dice, Feature, Swarm, drawn, perturbed};
 use crate::trace::event::Event;
 use crate::trace::recorder::{Options, Watch};
 use crate::verdict::{self, Verdict};
@@ -40,9 +41,19 @@ pub(crate) enum Recipe {
         /// One that parts may be taken from.
         other: Option<Arc<str>>,
     },
+    /// A neighbour of a file, as a file, and what is changed in it.
+    Neighbour {
+        /// Its text.
+        file: Arc<str>,
+        /// What is changed.
+        name: String,
+    },
     /// A file as it is; its first seed is the run's.
     Given(Arc<str>),
 }
+
+/// In so many of a hundred drawn inputs what is ready at the same time comes in another order.
+const ANOTHER_ORDER: u32 = 20;
 
 /// A scenario and what is to be said of how it came about.
 pub(crate) struct Made {
@@ -61,7 +72,13 @@ impl Recipe {
         let (scenario, features) = match self {
             Recipe::Drawn { seed, swarm } => {
                 let mut dice = Dice::new(*seed, "drawn input");
-                let swarm = if *swarm { Swarm::draw(&mut dice, capabilities) } else { Swarm::everything(capabilities) };
+                let swarm = if *swarm {
+                    // From a stream of its own: what else is drawn does not depend on it.
+                    let order = Dice::new(*seed, "another order").chance(ANOTHER_ORDER);
+                    Swarm::draw(&mut dice, capabilities).with(Feature::Interleave, u8::from(order))
+                } else {
+                    Swarm::everything(capabilities)
+                };
                 let features = swarm.to_string();
                 (drawn(&mut dice, swarm, capabilities), features)
             }
@@ -70,6 +87,7 @@ impl Recipe {
                 let mut dice = Dice::new(*seed, "changed input");
                 (perturbed(&mut dice, &read(file)?, other.as_ref(), capabilities), "changed".to_owned())
             }
+            Recipe::Neighbour { file, name } => return Ok(Made { scenario: read(file)?, features: name.clone() }),
             Recipe::Given(text) => return Ok(Made { scenario: read(text)?, features: "given".to_owned() }),
         };
         Ok(Made { scenario: read(&print(&scenario))?, features })
@@ -105,6 +123,8 @@ pub(crate) enum Aim {
         /// The pool that it must be innocent with.
         innocent: Option<String>,
     },
+    /// To count the places of the only one, at which neighbours may differ from it.
+    Count,
     /// To tell what happens.
     Tell {
         /// The violation that the story leads to.
@@ -121,8 +141,21 @@ pub(crate) enum Answer {
     First(Option<usize>, u32),
     /// What happens, a sentence a line, and what the run came to.
     Told(Vec<String>, Seen),
+    /// The places of the input.
+    Counted(Places),
     /// The worker was lost over one of them.
     Lost(Box<Seen>),
+}
+
+/// The places of a run at which neighbours of its scenario may differ from it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Places {
+    /// Workload, place of the step, number of the actor, wakes: see [`census::Census::steps`].
+    pub(crate) steps: Vec<(String, u32, u64, u32)>,
+    /// Dial, whether to the server, whole messages.
+    pub(crate) messages: Vec<(u32, bool, u32)>,
+    /// The milliseconds of the fault phase at which anything happened.
+    pub(crate) instants: Vec<u64>,
 }
 
 /// What one input came to.
@@ -206,6 +239,11 @@ impl Work for Trial {
                 });
                 Answer::First(first, runs)
             }
+            Aim::Count => match self.inputs.first().map(|recipe| count_places(recipe, &adapter)) {
+                Some(Ok(places)) => Answer::Counted(places),
+                Some(Err(end)) => Answer::Lost(Box::new(Seen::ended(end, ""))),
+                None => Answer::Looked(Vec::new()),
+            },
             Aim::Tell { key } => match self.inputs.first() {
                 Some(recipe) => told(recipe, &adapter, key),
                 None => Answer::Looked(Vec::new()),
@@ -251,6 +289,11 @@ struct Ran {
 }
 
 fn run(scenario: &Arc<Scenario>, adapter: &Arc<dyn Adapter>) -> Result<Ran, String> {
+    drive_through(scenario, adapter, false).map(|(ran, _)| ran)
+}
+
+/// Drives a scenario through, and takes a census of it if that is wanted.
+fn drive_through(scenario: &Arc<Scenario>, adapter: &Arc<dyn Adapter>, counts: bool) -> Result<(Ran, Census), String> {
     let spec = RunSpec {
         scenario: Arc::clone(scenario),
         adapter: Arc::clone(adapter),
@@ -259,21 +302,51 @@ fn run(scenario: &Arc<Scenario>, adapter: &Arc<dyn Adapter>) -> Result<Ran, Stri
     let capabilities = adapter.capabilities();
     let ran = poolproof_sim::runtime::run(spec.seed, async move || {
         let options = Options { watch: Some(Watch::new(&spec.scenario, capabilities)), out: None, keep: true };
+        if counts {
+            census::begin();
+        }
         let driven = drive(&spec, options).await?;
+        let census = census::take();
         let events = driven.recorder.take_events();
         let finished = driven.recorder.finish().map_err(|error| error.to_string())?;
-        Ok::<_, String>((events, finished, driven.mistakes))
+        Ok::<_, String>((events, finished, driven.mistakes, census))
     });
     match ran {
-        Ok(Ok((events, Some(finished), mistakes))) => {
+        Ok(Ok((events, Some(finished), mistakes, census))) => {
             let lacks = finished.figures.refused.not_supported();
             let unknown = if mistakes.is_empty() { lacks } else { Some(mistakes.join("; ")) };
-            Ok(Ran { violations: finished.violations, events, unknown })
+            Ok((Ran { violations: finished.violations, events, unknown }, census))
         }
-        Ok(Ok((_, None, _))) => Err("the run was not watched".to_owned()),
-        Ok(Err(reason)) => Ok(Ran { violations: Violations::default(), events: Vec::new(), unknown: Some(reason) }),
+        Ok(Ok((_, None, ..))) => Err("the run was not watched".to_owned()),
+        Ok(Err(reason)) => {
+            let ran = Ran { violations: Violations::default(), events: Vec::new(), unknown: Some(reason) };
+            Ok((ran, Census::default()))
+        }
         Err(failure) => Err(failure.to_string()),
     }
+}
+
+/// Runs a scenario, and counts its places.
+pub(super) fn count_places(recipe: &Recipe, adapter: &Arc<dyn Adapter>) -> Result<Places, End> {
+    let made = recipe.make(&adapter.capabilities()).map_err(End::Invalid)?;
+    let lacks = verdict::lacks(&made.scenario, &adapter.capabilities());
+    if !lacks.is_empty() {
+        return Err(End::Unknown(format!("it lacks {}", lacks.join(", "))));
+    }
+    let scenario = Arc::new(made.scenario);
+    let until = scenario.expect.until;
+    let (ran, census) = drive_through(&scenario, adapter, true).map_err(End::Bug)?;
+    if let Some(why) = ran.unknown {
+        return Err(End::Unknown(why));
+    }
+    let in_time = ran.events.iter().map(|event| event.at).take_while(|at| *at < until);
+    let instants: BTreeSet<u64> = in_time.map(|at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX)).collect();
+    let steps = census.steps.into_iter();
+    Ok(Places {
+        steps: steps.map(|((workload, place, actor), (_, wakes))| (workload, place, actor, wakes)).collect(),
+        messages: census.messages.into_iter().map(|((dial, to_server), count)| (dial, to_server, count)).collect(),
+        instants: instants.into_iter().collect(),
+    })
 }
 
 fn look(recipe: &Recipe, adapter: &Arc<dyn Adapter>) -> Seen {

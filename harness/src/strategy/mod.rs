@@ -57,10 +57,10 @@ use proptest::strategy::Strategy;
 
 pub(crate) use dice::Dice;
 pub(crate) use perturb::perturb as perturbed;
-pub(crate) use scenario::scenario as drawn;
-pub(crate) use simpler::simpler;
 /// The release of proptest that these are strategies of.
 pub use proptest;
+pub(crate) use scenario::scenario as drawn;
+pub(crate) use simpler::simpler;
 pub use swarm::{Feature, Swarm};
 pub use tree::{Drawn, Tree};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::scenario::model::{Action, Arrive, Cancel, FaultAction, Misbehaviour, Scenario, Step};
+use crate::scenario::model::{Action, Arrive, AtMessage, Cancel, FaultAction, Misbehaviour, Scenario, Step};
 
 /// Every step of a list, those of repetitions included.
 pub(super) fn each_step(steps: &mut [Step], visit: &mut impl FnMut(&mut Step)) {
@@ -99,7 +99,8 @@ pub(super) fn lasts(action: &mut FaultAction) -> Option<&mut Duration> {
         | FaultAction::NetLoseConnects { lasts }
         | FaultAction::NetAcceptSilence { lasts }
         | FaultAction::NetIdleFlowTimeout { lasts, .. } => lasts.as_mut(),
-        FaultAction::Manager { how: Misbehaviour::Slow(by), .. } => Some(by),
+        FaultAction::Manager { how: Misbehaviour::Slow(by), .. }
+        | FaultAction::NetMessage { what: AtMessage::Delay(by), .. } => Some(by),
         FaultAction::Manager { lasts, .. } => lasts.as_mut(),
         FaultAction::AppKill { restart_after, .. } | FaultAction::AppPowerLoss { restart_after, .. } => {
             restart_after.as_mut()

@@ -50,6 +50,7 @@ pub(crate) fn scenario(dice: &mut Dice, swarm: Swarm, capabilities: &Capabilitie
         title: "Found by search".to_owned(),
         story: format!("Drawn at random: {}.", stage.swarm),
         seeds: vec![u64::from(dice.number(1, 1_000))],
+        interleave: None,
         server,
         standby: None,
         network,
@@ -61,6 +62,9 @@ pub(crate) fn scenario(dice: &mut Dice, swarm: Swarm, capabilities: &Capabilitie
         expect: expect(stage.until),
     };
     mend(&mut scenario, capabilities);
+    if stage.swarm.has(Feature::Interleave) {
+        scenario.interleave = Some(dice.number(1, 1_000).into());
+    }
     scenario
 }
 

@@ -52,6 +52,7 @@ features! {
     Slots "slots" "A server with few slots.",
     Latency "latency" "A slow network.",
     ClientOptions "client-options" "Socket options and a limit for dials.",
+    Interleave "interleave" "Another order of what is ready at the same time.",
     Stop "stop" "The server is stopped, and started by the healing.",
     Restart "restart" "The server is restarted.",
     Crash "crash" "Backends or the whole server crash.",
@@ -162,6 +163,9 @@ impl Swarm {
         let callers = dice.one(&[8, 15, 25]);
         let pools = dice.one(&[10, 25, 45]);
         for feature in Feature::all().filter(|feature| feature.is_for(capabilities) && !feature.is_fault()) {
+            if feature == Feature::Interleave {
+                continue;
+            }
             let percent = match feature {
                 Feature::Long => 25,
                 Feature::Crowd => 60,

@@ -14,7 +14,7 @@ use poolproof_sim::postgres::event::{BackendState, Lifecycle, Pid, ServerEvent};
 
 use super::event::{Acquired, ActorEnd, ActorId, ConnId, Phase, PoolId, ProcessId, SqlResult, What};
 use super::recorder::IntMap;
-use crate::scenario::model::{FaultAction, PoolSettings, Scenario, ServerName};
+use crate::scenario::model::{AtMessage, FaultAction, PoolSettings, Scenario, ServerName};
 
 /// How long a backend outlives its client's end until it counts as an orphan: the news of an ordinary close is on its
 /// way for a moment, too.
@@ -362,6 +362,8 @@ pub struct View {
     repoints: Vec<Option<ServerName>>,
     active: Vec<u32>,
     epoch: u32,
+    // When the present epoch began.
+    cut_at: Duration,
     // A fault is active that may cut a flow at any time while it lasts.
     severed: bool,
     idle_flow_timeout: Option<Duration>,
@@ -404,6 +406,7 @@ impl View {
             repoints: faults.iter().map(|fault| repoints(&fault.action)).collect(),
             active: vec![0; faults.len()],
             epoch: 0,
+            cut_at: Duration::ZERO,
             severed: false,
             idle_flow_timeout: scenario.network.idle_flow_timeout,
             bereft: VecDeque::new(),
@@ -619,7 +622,9 @@ impl View {
                 if *phase != Phase::Fault {
                     // What the faults that still last leave behind, they leave now.
                     let cut = self.active.iter().zip(&self.cuts).any(|(&active, &cuts)| active > 0 && cuts);
-                    self.epoch += u32::from(cut);
+                    if cut {
+                        self.cut();
+                    }
                     self.active.fill(0);
                     self.health();
                 }
@@ -983,7 +988,9 @@ impl View {
     }
 
     fn connected(&mut self, id: ConnId, pid: Pid) {
-        let (now, epoch) = (self.now, self.epoch);
+        // Opened in the instant of the cut, it may be cut: the last answer of its startup came before.
+        let before = u32::from(self.epoch > 0 && self.cut_at == self.now);
+        let (now, epoch) = (self.now, self.epoch - before);
         let state = self.backends.get_mut(&pid).map(|backend| {
             backend.conn = id.0;
             (backend.state, backend.heard_at)
@@ -1083,9 +1090,14 @@ impl View {
         self.room(id);
     }
 
+    fn cut(&mut self) {
+        self.epoch += 1;
+        self.cut_at = self.now;
+    }
+
     fn fault(&mut self, index: usize, begins: bool) {
         if self.cuts.get(index).copied().unwrap_or(true) {
-            self.epoch += 1;
+            self.cut();
         }
         if begins && let Some(Some(to)) = self.repoints.get(index) {
             self.target = match to {
@@ -1322,6 +1334,7 @@ fn lasts(fault: &FaultAction) -> bool {
         | F::ServerSet { .. }
         | F::NetForget { .. }
         | F::NetReset { .. }
+        | F::NetMessage { .. }
         | F::DnsRepoint { .. }
         | F::AppKill { .. }
         | F::ActorKill { .. }
@@ -1342,6 +1355,7 @@ fn cuts_flows(fault: &FaultAction) -> bool {
             | F::NetLoseConnects { .. }
             | F::NetIdleFlowTimeout { .. }
             | F::AppPowerLoss { .. }
+            | F::NetMessage { what: AtMessage::Silence | AtMessage::Delay(_), .. }
     )
 }
 

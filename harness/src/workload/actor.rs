@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use rand_chacha::ChaCha8Rng;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::cancel::{Outcome, cancel_at};
+use super::cancel::{Counted, Outcome, cancel_at};
 use super::jobs::Held;
 use super::panics::{self, PLANNED_PANIC};
 use super::process::ProcessContext;
@@ -23,6 +23,8 @@ use super::random;
 use super::session::InSession;
 use super::slot::{AbandonTimer, Kill};
 use super::traffic::{Arrived, Shared};
+use crate::census;
+use crate::interleave::Yields;
 use crate::pool::connector::identify;
 use crate::pool::error::describe;
 use crate::pool::{Caller, Capabilities, Detached, Lease, Pool, PoolError, PoolErrorKind};
@@ -64,6 +66,8 @@ pub(super) struct Actor {
     /// The worker that it is the task of.
     pub(super) thread: Option<Caller>,
     abandon: Option<AbandonTimer>,
+    /// Where it gives way to others, if the scenario varies their order.
+    yields: Option<Yields>,
     /// Made when it is first drawn from.
     rng: Option<Box<ChaCha8Rng>>,
     pub(super) grip: Option<Grip>,
@@ -109,7 +113,10 @@ impl Actor {
         process: Arc<ProcessContext>,
         traffic: Arc<Shared>,
     ) -> Actor {
+        let yields =
+            traffic.interleave.map(|order| Yields::new(order, &format!("{} {}", program.name, arrived.number)));
         Actor {
+            yields,
             id: arrived.id,
             number: arrived.number,
             program,
@@ -171,7 +178,15 @@ impl Actor {
     }
 
     async fn step(&mut self, code: &Code) -> StepResult {
+        if let Some(yields) = &mut self.yields {
+            yields.pause().await;
+        }
         match &code.cancel {
+            None if code.can_wait && census::is_on() => {
+                let (program, place, number) = (Arc::clone(&self.program), code.place, self.number);
+                let told = move |polls, wakes| census::step(&program.name, place, number, polls, wakes);
+                Counted::new(Box::pin(self.perform(&code.op)), told).await
+            }
             None => self.perform(&code.op).await,
             Some((cancel, text)) => {
                 let number = self.number;

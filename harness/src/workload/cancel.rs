@@ -40,6 +40,9 @@ pub async fn cancel_at<T>(
         },
         Cancel::AtPoll(n) => CancelAt::new(step, Moment::Poll(n)).await,
         Cancel::AtWake(n) => CancelAt::new(step, Moment::Wake(n)).await,
+        Cancel::AtPollOf { actor, poll } if number == u64::from(actor) => CancelAt::new(step, Moment::Poll(poll)).await,
+        Cancel::AtWakeOf { actor, wake } if number == u64::from(actor) => CancelAt::new(step, Moment::Wake(wake)).await,
+        Cancel::AtPollOf { .. } | Cancel::AtWakeOf { .. } => Outcome::Done(step.await),
         Cancel::EveryPoll => CancelAt::new(step, Moment::of_actor(number)).await,
     }
 }
@@ -108,6 +111,38 @@ impl<T> Future for CancelAt<'_, T> {
             this.step = None;
             Outcome::Done(value)
         })
+    }
+}
+
+/// A future of which it is told, at its end or when it is dropped, how often it was polled and woken.
+pub struct Counted<'a, T> {
+    step: CancelAt<'a, T>,
+    told: Box<dyn Fn(u32, u32) + Send + 'a>,
+}
+
+impl<'a, T> Counted<'a, T> {
+    /// Tells `told` the polls and the wakes.
+    #[must_use]
+    pub fn new(step: Pin<Box<dyn Future<Output = T> + Send + 'a>>, told: impl Fn(u32, u32) + Send + 'a) -> Self {
+        Counted { step: CancelAt::new(step, Moment::Poll(u32::MAX)), told: Box::new(told) }
+    }
+}
+
+impl<T> Future for Counted<'_, T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match Pin::new(&mut self.get_mut().step).poll(cx) {
+            Poll::Ready(Outcome::Done(value)) => Poll::Ready(value),
+            // No future is polled four thousand million times.
+            Poll::Ready(Outcome::Cancelled) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<T> Drop for Counted<'_, T> {
+    fn drop(&mut self) {
+        (self.told)(self.step.polls, self.step.alarm.wakes.load(Ordering::Acquire));
     }
 }
 

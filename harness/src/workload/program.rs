@@ -2,11 +2,12 @@
 //! does.
 
 use std::collections::BTreeSet;
+use std::ops::RangeFrom;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::scenario::action_text;
 use crate::scenario::model::{Action, Arrive, Cancel, FaultAction, OnError, Scenario, Step, Workload};
+use crate::scenario::{action_text, can_wait};
 
 /// A workload, ready to run.
 pub(super) struct Program {
@@ -26,6 +27,11 @@ pub(super) struct Program {
 /// A step.
 pub(super) struct Code {
     pub(super) op: Op,
+    /// Its place among the workload's steps, those of repetitions behind their repetition and those of `finally` at the
+    /// end, from 0.
+    pub(super) place: u32,
+    /// Whether it may have to wait.
+    pub(super) can_wait: bool,
     /// When it is cancelled, with the step's text for the trace.
     pub(super) cancel: Option<(Cancel, Arc<str>)>,
 }
@@ -79,7 +85,8 @@ pub(super) enum Effect {
 /// All workloads of a scenario, in the order of the file.
 pub(super) fn programs(scenario: &Scenario) -> Vec<Arc<Program>> {
     let compile = |(name, workload): (&String, &Workload)| {
-        let steps = codes(&workload.steps, scenario);
+        let mut places = 0..;
+        let steps = codes(&workload.steps, scenario, &mut places);
         Arc::new(Program {
             name: Arc::from(name.as_str()),
             app: Arc::from(workload.app.as_str()),
@@ -89,7 +96,7 @@ pub(super) fn programs(scenario: &Scenario) -> Vec<Arc<Program>> {
             on_error: workload.on_error,
             abandons: abandons(&steps),
             steps,
-            finally: codes(&workload.finally, scenario),
+            finally: codes(&workload.finally, scenario, &mut places),
         })
     };
     scenario.workloads.iter().map(compile).collect()
@@ -124,15 +131,17 @@ pub fn needs(scenario: &Scenario) -> BTreeSet<&'static str> {
     needs
 }
 
-fn codes(steps: &[Step], scenario: &Scenario) -> Box<[Code]> {
+fn codes(steps: &[Step], scenario: &Scenario, places: &mut RangeFrom<u32>) -> Box<[Code]> {
     let code = |step: &Step| Code {
-        op: op(&step.action, scenario),
+        place: places.next().expect("they don't end"),
+        op: op(&step.action, scenario, places),
+        can_wait: can_wait(&step.action),
         cancel: step.cancel.map(|cancel| (cancel, Arc::from(step_text(&step.action)))),
     };
     steps.iter().map(code).collect()
 }
 
-fn op(action: &Action, scenario: &Scenario) -> Op {
+fn op(action: &Action, scenario: &Scenario, places: &mut RangeFrom<u32>) -> Op {
     let queue = |name: &str| scenario.queues.get_index_of(name).expect("the parser resolved the queue's name");
     let workload = |name: &str| scenario.workloads.get_index_of(name).expect("the parser resolved the workload's name");
     let simple = |text: &str| Op::Sql { text: Template::new(text), prepared: false, effect: Effect::of(text) };
@@ -157,7 +166,7 @@ fn op(action: &Action, scenario: &Scenario) -> Op {
         Action::Take(name) => Op::Take { queue: queue(name) },
         Action::Done(name) => Op::Done { queue: queue(name) },
         Action::Join(name) => Op::Join { queue: queue(name) },
-        Action::While { queue: name, steps } => Op::While { queue: queue(name), steps: codes(steps, scenario) },
+        Action::While { queue: name, steps } => Op::While { queue: queue(name), steps: codes(steps, scenario, places) },
         Action::Kill(name) => Op::Kill { program: workload(name) },
         Action::DisposePool => Op::DisposePool,
         Action::LosePool => Op::LosePool,
@@ -173,7 +182,7 @@ fn op(action: &Action, scenario: &Scenario) -> Op {
         Action::Resize(max_size) => Op::Resize(*max_size),
         Action::Status => Op::Status,
         Action::Spawn { workload: name, wait } => Op::Spawn { program: workload(name), wait: *wait },
-        Action::Repeat { times, steps } => Op::Repeat { times: *times, steps: codes(steps, scenario) },
+        Action::Repeat { times, steps } => Op::Repeat { times: *times, steps: codes(steps, scenario, places) },
     }
 }
 

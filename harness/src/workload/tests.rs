@@ -72,6 +72,7 @@ fn scenario(processes: u32, max_size: u32, workloads: Vec<(&str, Workload)>) -> 
         title: String::new(),
         story: String::new(),
         seeds: vec![1],
+        interleave: None,
         server: Server {
             version: 15,
             max_connections: 100,

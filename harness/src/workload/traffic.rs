@@ -19,6 +19,7 @@ use super::program::{self, Program};
 use super::queue::Queues;
 use super::slot::{AbandonTimer, Kill, Killed, Slot};
 use super::worker_loop::Worker;
+use crate::interleave::Order;
 use crate::scenario::model::{self, Arrive, Scenario};
 use crate::trace::event::{ActorEnd, ActorId, ProcessId};
 use crate::trace::{Recorder, What};
@@ -32,6 +33,8 @@ pub struct Traffic {
 /// What actors and arrivals share.
 pub(super) struct Shared {
     pub(super) seed: u64,
+    /// Another order among what is ready at the same time.
+    pub(super) interleave: Option<Order>,
     pub(super) recorder: Recorder,
     /// The text that `on_error = "rollback"` sends.
     pub(super) rollback: Arc<str>,
@@ -93,6 +96,7 @@ impl Traffic {
         let programs = program::programs(scenario);
         let shared = Arc::new(Shared {
             seed,
+            interleave: Order::of(scenario, seed),
             recorder,
             rollback: Arc::from("ROLLBACK"),
             begin: Arc::from("BEGIN"),

@@ -272,6 +272,20 @@ impl Target {
                 world.reset(app.as_deref(), *older_than);
                 None
             }
+            FaultAction::NetMessage { place, what } => {
+                let text: Arc<str> = sentence::begin(action).into();
+                let teller = told.clone();
+                let strikes = move |struck: bool| {
+                    teller.teller.tell(What::FaultBegin { index: teller.fault, text: Arc::clone(&text) });
+                    if !struck {
+                        teller.effect("there is no backend yet");
+                    }
+                };
+                if let Err(why) = world.at_message(*place, *what, Box::new(strikes)) {
+                    told.mistake(why);
+                }
+                None
+            }
             FaultAction::NetRefuse { lasts } => Some((self.ports(PortMode::Refuse), *lasts)),
             FaultAction::NetLoseConnects { lasts } => Some((self.ports(PortMode::LoseConnects), *lasts)),
             FaultAction::NetAcceptSilence { lasts } => Some((self.ports(PortMode::AcceptSilence), *lasts)),

@@ -25,7 +25,7 @@ use tokio_postgres::Config;
 
 use crate::pool::connector::Dialer;
 use crate::pool::resource::Script;
-use crate::scenario::model::{Direction, Scenario, ServerName, StopMode};
+use crate::scenario::model::{AtMessage, Direction, MessagePlace, Scenario, ServerName, StopMode};
 pub use place::{Place, RealTime};
 pub use sim::SimWorld;
 use tasks::Tasks;
@@ -191,6 +191,18 @@ pub trait World: Send + Sync + 'static {
 
     /// The same connections are reset, at both ends.
     fn reset(&self, app: Option<&str>, older_than: Option<Duration>);
+
+    /// This befalls a connection at one of its messages, if that comes before the faults are over: once. `told` is called
+    /// then, with whether there was anything to befall.
+    ///
+    /// # Errors
+    /// That this world can't look at messages.
+    fn at_message(&self, _place: MessagePlace, _what: AtMessage, _told: Box<dyn Fn(bool) + Send>) -> Done {
+        Err("this world does not look at messages".to_owned())
+    }
+
+    /// What waits for its moment does not happen any more.
+    fn faults_are_over(&self) {}
 
     /// What the servers' ports do to connects from now on.
     fn set_ports(&self, mode: PortMode);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::faults::{Target, Undo};
 use super::sentence;
-use crate::scenario::model::Scenario;
+use crate::scenario::model::{FaultAction, Scenario};
 use crate::trace::What;
 use crate::trace::event::Phase;
 
@@ -63,7 +63,10 @@ pub async fn play(scenario: &Scenario, seed: u64, target: &Target, origin: Insta
         }
         let Some(beginning) = beginnings.next() else { break };
         let action = &scenario.faults[beginning.index].action;
-        tell(What::FaultBegin { index: beginning.index, text: sentence::begin(action).into() });
+        // What waits for a message begins when that comes.
+        if !matches!(action, FaultAction::NetMessage { .. }) {
+            tell(What::FaultBegin { index: beginning.index, text: sentence::begin(action).into() });
+        }
         begun += 1;
         if let Some((undo, lasts)) = target.begin(beginning.index, action).await {
             let over = lasts.map_or(Duration::MAX, |lasts| beginning.at + lasts);
@@ -71,6 +74,7 @@ pub async fn play(scenario: &Scenario, seed: u64, target: &Target, origin: Insta
         }
     }
     tokio::time::sleep_until(origin + until).await;
+    target.world.faults_are_over();
     tell(What::Phase(Phase::Healing));
     for (index, undo) in ends.into_values() {
         end(scenario, target, index, undo).await;

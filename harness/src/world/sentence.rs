@@ -3,7 +3,22 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::scenario::model::{BackendFilter, Direction, FaultAction, Misbehaviour, ServerName, StopMode};
+use crate::scenario::model::{
+    AtMessage, BackendFilter, Direction, FaultAction, MessagePlace, Misbehaviour, ServerName, StopMode,
+};
+
+/// `the connection of dial 2 gets a RST before the app's 3rd message`
+fn message(place: MessagePlace, what: AtMessage) -> String {
+    let whose = if place.to_server { "app" } else { "server" };
+    let moment = if place.after { "after" } else { "before" };
+    let what = match what {
+        AtMessage::Cut => "gets a RST at both ends".to_owned(),
+        AtMessage::Silence => "is forgotten by a firewall".to_owned(),
+        AtMessage::Delay(by) => format!("stalls for {}", time(by)),
+        AtMessage::Terminate => "has its backend terminated".to_owned(),
+    };
+    format!("the connection of dial {} {what} {moment} the {whose}'s message {}", place.connection, place.message)
+}
 
 /// The sentence told when the fault begins.
 #[must_use]
@@ -73,6 +88,7 @@ pub fn begin(action: &FaultAction) -> String {
         FaultAction::NetReset { older_than, app } => {
             format!("both ends of {}{} get a RST", flows(*older_than), whose(app.as_deref()))
         }
+        FaultAction::NetMessage { place, what } => message(*place, *what),
         FaultAction::NetRefuse { lasts } => format!("connects are refused{}", span(*lasts)),
         FaultAction::NetLoseConnects { lasts } => format!("connects are lost (no answer to a SYN){}", span(*lasts)),
         FaultAction::NetAcceptSilence { lasts } => {

@@ -93,6 +93,45 @@ pub enum Misbehaviour {
     Panic,
 }
 
+/// What befalls a connection at one of its protocol messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtMessage {
+    /// Both ends get a RST.
+    Cut,
+    /// From here on its segments are dropped silently.
+    Silence,
+    /// What follows comes this much later.
+    Delay(Duration),
+    /// Its backend is terminated: the server answers with 57P01 and closes.
+    Terminate,
+}
+
+impl AtMessage {
+    /// The word in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AtMessage::Cut => "cut",
+            AtMessage::Silence => "silence",
+            AtMessage::Delay(_) => "delay",
+            AtMessage::Terminate => "terminate",
+        }
+    }
+}
+
+/// One protocol message of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MessagePlace {
+    /// The dial of the run that its connection comes of, from 1.
+    pub connection: u32,
+    /// Whether the app sends it; else the server does.
+    pub to_server: bool,
+    /// Which of this direction, from 1. StartupMessage is the app's first.
+    pub message: u32,
+    /// Behind the message's last byte; else before its first.
+    pub after: bool,
+}
+
 /// What a fault does. `lasts` is how long; `None` is until the healing phase.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the fields carry the names of the file, documented in the schema")]
@@ -133,6 +172,8 @@ pub enum FaultAction {
     NetForget { older_than: Option<Duration>, app: Option<String> },
     /// `net.reset`: both ends of existing flows get a RST.
     NetReset { older_than: Option<Duration>, app: Option<String> },
+    /// `net.message`: what befalls a connection at one of its messages, if that comes at the fault's time or later.
+    NetMessage { place: MessagePlace, what: AtMessage },
     /// `net.refuse`: connects are answered by a RST.
     NetRefuse { lasts: Option<Duration> },
     /// `net.lose_connects`: SYNs are lost.

@@ -87,6 +87,20 @@ pub enum Cancel {
     AtPoll(u32),
     /// When it was woken for the n-th time, without being polled again.
     AtWake(u32),
+    /// As [`Cancel::AtPoll`], and only for one actor of the workload.
+    AtPollOf {
+        /// Its number in its workload, from 1.
+        actor: u32,
+        /// Which poll.
+        poll: u32,
+    },
+    /// As [`Cancel::AtWake`], and only for one actor of the workload.
+    AtWakeOf {
+        /// Its number in its workload, from 1.
+        actor: u32,
+        /// Which wake.
+        wake: u32,
+    },
     /// At each of its polls in turn: the k-th actor of the workload is cancelled instead of its k-th poll, the wakes
     /// after the polls, and round again.
     EveryPoll,

@@ -7,7 +7,8 @@ use indexmap::IndexMap;
 use super::server::scalar;
 use super::traffic::{check_app, check_role};
 use crate::scenario::model::{
-    App, BackendFilter, Direction, Fault, FaultAction, ManagerCall, Misbehaviour, Processes, ServerName, StopMode,
+    App, AtMessage, BackendFilter, Direction, Fault, FaultAction, ManagerCall, MessagePlace, Misbehaviour, Processes,
+    ServerName, StopMode,
 };
 use crate::scenario::reader::{At, Log, Reader, Value, nearest, suggest};
 use crate::scenario::rehearsal::{self, Read};
@@ -126,6 +127,12 @@ pub const FAULTS: &[FaultKind] = &[
         needs: &[],
         takes: &["older_than", "app"],
         meaning: "Both ends of existing flows get a RST.",
+    },
+    FaultKind {
+        name: "net.message",
+        needs: &["connection", "direction", "message", "what"],
+        takes: &["moment", "by"],
+        meaning: "Befalls one connection at one of its protocol messages, if that comes at this time or later.",
     },
     FaultKind { name: "net.refuse", needs: &[], takes: &["for"], meaning: "Connects are refused (a RST)." },
     FaultKind {
@@ -337,6 +344,7 @@ fn action(kind: &str, keys: &mut Keys<'_, '_, '_, '_>) -> Option<FaultAction> {
         }
         "net.forget" => FaultAction::NetForget { older_than: keys.positive("older_than"), app: keys.app() },
         "net.reset" => FaultAction::NetReset { older_than: keys.positive("older_than"), app: keys.app() },
+        "net.message" => keys.message()?,
         "net.refuse" => FaultAction::NetRefuse { lasts: keys.lasts() },
         "net.lose_connects" => FaultAction::NetLoseConnects { lasts: keys.lasts() },
         "net.accept_silence" => FaultAction::NetAcceptSilence { lasts: keys.lasts() },
@@ -443,6 +451,41 @@ impl Keys<'_, '_, '_, '_> {
         let call = self.reader.need("call", |v, log| v.choice(log, &calls));
         let lasts = self.lasts();
         Some(FaultAction::Manager { call: call?, how: how?, lasts })
+    }
+
+    /// A message, and what befalls its connection there.
+    fn message(&mut self) -> Option<FaultAction> {
+        const MOST: u32 = 1_000_000;
+        let reader = &mut *self.reader;
+        let connection = reader.need("connection", |v, log| v.count(log, 1..=MOST));
+        let to_server = reader.need("direction", |v, log| v.choice(log, &[("to-server", true), ("to-app", false)]));
+        let message = reader.need("message", |v, log| v.count(log, 1..=MOST));
+        let after = reader.read("moment", |v, log| v.choice(log, &[("before", false), ("after", true)]));
+        let by = reader.read_at("by", |v, log| v.positive(log));
+        let delay = AtMessage::Delay(Duration::ZERO);
+        let whats = [AtMessage::Cut, AtMessage::Silence, delay, AtMessage::Terminate].map(|what| (what.as_str(), what));
+        let what = match (reader.need("what", |v, log| v.choice(log, &whats))?, by) {
+            (AtMessage::Delay(_), Some(by)) => AtMessage::Delay(by.value),
+            (AtMessage::Delay(_), None) => {
+                let missing = Diagnostic::new("scenario::missing_key", reader.span.clone(), "`by` is missing");
+                reader.log.push(missing.label("how long is the delay?"));
+                return None;
+            }
+            (what, by) => {
+                if let Some(by) = by {
+                    let wrong = Diagnostic::new("scenario::bad_value", by.span, "`by` is for `what = \"delay\"`");
+                    reader.log.push(wrong.label("nothing is delayed here"));
+                }
+                what
+            }
+        };
+        let place = MessagePlace {
+            connection: connection?,
+            to_server: to_server?,
+            message: message?,
+            after: after.unwrap_or(false),
+        };
+        Some(FaultAction::NetMessage { place, what })
     }
 
     fn lasts(&mut self) -> Option<Duration> {

@@ -145,6 +145,7 @@ fn top(log: &Log<'_>, document: &DeTable<'_>, names: &Names<'_>) -> Option<Scena
     });
     let story = top.need("story", |v, log| Some(v.words(log)?.trim().to_owned()));
     let seeds = top.read("seeds", seeds).unwrap_or_else(|| vec![1, 2, 3, 4]);
+    let interleave = top.read("interleave", |v, log| v.integer(log, 0..=LARGEST));
     let pools = top.read("pools", |v, log| v.list(log, |v| expect::pool(v, log, names))).unwrap_or_default();
     let server = server::server(top.take("server"), log);
     let standby = top.read("standby", server::standby);
@@ -175,6 +176,7 @@ fn top(log: &Log<'_>, document: &DeTable<'_>, names: &Names<'_>) -> Option<Scena
         title: title?,
         story: story?,
         seeds,
+        interleave,
         server,
         standby,
         network,
@@ -187,10 +189,11 @@ fn top(log: &Log<'_>, document: &DeTable<'_>, names: &Names<'_>) -> Option<Scena
     })
 }
 
+/// TOML's integers are signed.
+const LARGEST: u64 = i64::MAX as u64;
+
 /// `[1, 2, 3]` or `"1..=8"`.
 pub(super) fn seeds(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Vec<u64>> {
-    /// TOML's integers are signed.
-    const LARGEST: u64 = i64::MAX as u64;
     const MOST: u64 = 10_000;
     let wrong = |label: String| {
         log.push(

@@ -43,6 +43,8 @@ fn step(step: &Step) -> String {
         Cancel::After(time) => format!("after {}", print_duration(*time)),
         Cancel::AtPoll(poll) => format!("at poll {poll}"),
         Cancel::AtWake(wake) => format!("at wake {wake}"),
+        Cancel::AtPollOf { actor, poll } => format!("at poll {poll} of actor {actor}"),
+        Cancel::AtWakeOf { actor, wake } => format!("at wake {wake} of actor {actor}"),
         Cancel::EveryPoll => "at every poll".to_owned(),
     });
     let text = match &step.action {

@@ -6,6 +6,7 @@ use crate::strategy::parts::lasts;
 use crate::strategy::scenario::{plain_network, plain_server};
 
 pub(super) fn environment(cuts: &mut Cuts<'_>) {
+    cuts.add(|s| s.interleave = None);
     cuts.add(|s| s.network = plain_network());
     cuts.add(|s| s.network.client = plain_network().client);
     cuts.add(|s| s.network.jitter = plain_network().jitter);

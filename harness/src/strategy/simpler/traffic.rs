@@ -69,6 +69,14 @@ fn simpler_step(step: &Step) -> Vec<Step> {
             let instead = std::iter::once(None).chain(wakes).chain(polls);
             found.extend(instead.map(|cancel| Step { action: step.action.clone(), cancel }));
         }
+        Some(Cancel::AtPollOf { poll, .. }) => {
+            let instead = [None, Some(Cancel::AtPoll(poll))];
+            found.extend(instead.map(|cancel| Step { action: step.action.clone(), cancel }));
+        }
+        Some(Cancel::AtWakeOf { wake, .. }) => {
+            let instead = [None, Some(Cancel::AtWake(wake))];
+            found.extend(instead.map(|cancel| Step { action: step.action.clone(), cancel }));
+        }
         Some(_) => found.push(Step { action: step.action.clone(), cancel: None }),
     }
     match &step.action {

@@ -38,6 +38,9 @@ pub fn lacks(scenario: &Scenario) -> Vec<String> {
     for fault in &scenario.faults {
         match &fault.action {
             FaultAction::ServerSlow { .. } => lacks("a real server that is slower for a while (server.slow)"),
+            FaultAction::NetMessage { .. } => {
+                lacks("a look at protocol messages, as the simulated world has (net.message)")
+            }
             FaultAction::ServerStop { .. }
             | FaultAction::ServerStart { .. }
             | FaultAction::ServerRestart { .. }

@@ -3,6 +3,7 @@
 //! A server's port is open while its postmaster lives: from StartingUp to Down, ShuttingDown included (its sessions are
 //! refused with 57P03 then, not their connects).
 
+mod messages;
 mod world;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use poolproof_sim::postgres::event::{Lifecycle, Observer, Pid, ServerEvent};
 use poolproof_sim::postgres::server::Server;
 use tokio::time::Instant;
 
+use self::messages::{MessageStream, Messages};
 use super::servers;
 pub use super::servers::PORT;
 use super::tasks::Tasks;
@@ -91,6 +93,8 @@ pub struct SimWorld {
     hosts: Mutex<BTreeMap<String, Host>>,
     others: Mutex<BTreeMap<String, Host>>,
     flows: Arc<Flows>,
+    /// What befalls connections at their messages.
+    messages: Arc<Messages>,
 }
 
 /// The clients' ends of the flows to the servers, found by what a server knows: the backend.
@@ -132,7 +136,9 @@ impl SimWorld {
         }
         let standby = sites.pop_if(|site| site.name == ServerName::Standby);
         let primary = sites.pop().expect("a scenario has a primary");
+        let servers = std::iter::once(&primary).chain(&standby).map(|site| site.server.clone()).collect();
         let world = Arc::new(SimWorld {
+            messages: Arc::new(Messages::new(scenario, seed, servers)),
             scenario: Arc::clone(scenario),
             net,
             primary,
@@ -308,6 +314,8 @@ pub struct HostDialer {
     options: SocketOptions,
     alive: Arc<AtomicBool>,
     flows: Arc<Flows>,
+    /// Those of the apps; `None` for who is none of them.
+    messages: Option<Arc<Messages>>,
 }
 
 impl HostDialer {
@@ -320,6 +328,7 @@ impl HostDialer {
             options: socket_options(&world.scenario.network.client),
             alive,
             flows: Arc::clone(&world.flows),
+            messages: None,
         }
     }
 
@@ -337,8 +346,12 @@ impl HostDialer {
 impl Dialer for HostDialer {
     fn dial(&self) -> Dialling<'_> {
         Box::pin(async {
+            let dial = self.messages.as_ref().and_then(Messages::dial);
             let stream = self.stream().await?;
-            Ok(Box::new(stream) as Box<dyn Socket>)
+            Ok(match dial {
+                Some(dial) => Box::new(MessageStream::new(stream, dial)) as Box<dyn Socket>,
+                None => Box::new(stream),
+            })
         })
     }
 }

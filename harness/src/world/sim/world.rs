@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use poolproof_sim::net::{self, FlowFilter, Host, SocketOptions};
 use poolproof_sim::postgres::event::{Lifecycle, Pid, SessionReport};
 
+use super::messages::Messages;
 use super::{Flows, HostDialer, NAME, PORT, SimWorld, link, socket_options};
 use crate::pool::connector::{Dialer, Dialling, Socket};
 use crate::pool::resource::Script;
-use crate::scenario::model::{Direction, Scenario, ServerName, StopMode};
+use crate::scenario::model::{AtMessage, Direction, MessagePlace, Scenario, ServerName, StopMode};
 use crate::world::tasks::Tasks;
 use crate::world::{Backend, Done, LinkChange, Machine, PortMode, Undoing, World, sentence, servers};
 
@@ -148,6 +149,15 @@ impl World for SimWorld {
         }
     }
 
+    fn at_message(&self, place: MessagePlace, what: AtMessage, told: Box<dyn Fn(bool) + Send>) -> Done {
+        self.messages.arm(place, what, told);
+        Ok(())
+    }
+
+    fn faults_are_over(&self) {
+        self.messages.disarm();
+    }
+
     fn set_ports(&self, mode: PortMode) {
         let mode = match mode {
             PortMode::Open => net::PortMode::Open,
@@ -173,6 +183,7 @@ impl World for SimWorld {
             host: self.respawn(app, seat),
             options: socket_options(&self.scenario.network.client),
             flows: Arc::clone(&self.flows),
+            messages: Arc::clone(&self.messages),
         })
     }
 
@@ -195,12 +206,13 @@ struct Place {
     host: Host,
     options: SocketOptions,
     flows: Arc<Flows>,
+    messages: Arc<Messages>,
 }
 
 impl Machine for Place {
     fn dialer(&self, alive: Arc<AtomicBool>) -> Arc<dyn Dialer> {
         let (host, options, flows) = (self.host.clone(), self.options, Arc::clone(&self.flows));
-        Arc::new(HostDialer { host, options, alive, flows })
+        Arc::new(HostDialer { host, options, alive, flows, messages: Some(Arc::clone(&self.messages)) })
     }
 
     fn kill_sockets(&self) {

@@ -39,6 +39,7 @@ pub fn lacks(scenario: &Scenario) -> Vec<String> {
 
 const BANDWIDTH: &str = "turmoil's links have no bandwidth";
 const FLOWS: &str = "turmoil's links know hosts, not flows: one can't be forgotten on the way while others live";
+const MESSAGES: &str = "only the simulated world looks at protocol messages";
 const HANGUP: &str =
     "turmoil tells of a FIN only when all before it was read: client_connection_check_interval finds nothing";
 
@@ -46,6 +47,7 @@ fn lack(scenario: &Scenario, at: Duration, action: &FaultAction) -> Option<Strin
     let to_the_end = scenario.expect.until.saturating_sub(at);
     match action {
         FaultAction::NetBandwidth { .. } => Some(BANDWIDTH.to_owned()),
+        FaultAction::NetMessage { .. } => Some(MESSAGES.to_owned()),
         FaultAction::NetForget { .. } | FaultAction::NetIdleFlowTimeout { .. } => Some(FLOWS.to_owned()),
         FaultAction::NetLatency { latency, .. } if *latency < TICK => {
             Some("turmoil moves messages once a tick of 1 ms: a shorter latency can't be had".to_owned())
