@@ -12,7 +12,7 @@ use super::files;
 use super::outcome::word;
 use super::pairs::{Pair, Pairs, Plan, pools_of};
 use super::terminal::{lines, style_of, styled};
-use crate::agreement::{self, Agreement, Difference, Known};
+use crate::agreement::{self, Agreement, Difference, Known, RealTerms};
 use crate::verdict::{Outcome, RunReport};
 use crate::world::Place;
 
@@ -86,13 +86,14 @@ pub(super) fn agree(engine: &Engine, args: &AgreeArgs) -> Result<Code> {
 
 fn compare<'a>(sim: &'a Pair<'a>, other: &'a Pair<'a>, known: &[Known]) -> Compared<'a> {
     let reports = |pair: &Pair<'_>| pair.runs.iter().map(|told| told.report.clone()).collect::<Vec<RunReport>>();
-    let scale = match &other.place {
-        Place::Postgres(real) => real.time_scale,
-        Place::Sim | Place::Turmoil => 1.0,
+    let real = match &other.place {
+        Place::Postgres(real) => Some(RealTerms::new(&other.file.scenario, real.time_scale)),
+        Place::Sim | Place::Turmoil => None,
     };
-    let agreement = agreement::compare(&reports(sim), &reports(other), scale);
+    let agreement = agreement::compare(&reports(sim), &reports(other), real);
     let reason = |difference: &Difference| {
-        let (world, scenario, pool) = (other.place.name(), other.file.name(), other.adapter.name());
+        let (world, pool) = (other.place.name(), other.adapter.name());
+        let scenario = other.file.path.file_stem().unwrap_or_default().to_string_lossy();
         known.iter().find(|known| known.is_about(world, &scenario, pool, difference)).map(|known| known.reason.clone())
     };
     let known = match &agreement {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use poolproof::agreement::{self, Agreement};
+use poolproof::agreement::{self, Agreement, RealTerms};
 use poolproof::pool::by_name;
 use poolproof::run::{RunSpec, run};
 use poolproof::scenario;
@@ -89,11 +89,12 @@ fn agrees(name: &'static str, pool: &str, servers: Arc<Servers>, compared: &Atom
     let sim: Vec<_> = SEEDS.map(|seed| run(&spec(scenario.clone(), seed), None).report).collect();
     let place = Place::Postgres(RealTime { url: None, time_scale: SCALE });
     let real = run_on(&spec(place.scenario(&scenario).into_owned(), 1), SCALE, servers, None);
-    let differences = match agreement::compare(&sim, std::slice::from_ref(&real.report), SCALE) {
-        Agreement::Agrees => Vec::new(),
-        Agreement::Unsupported(why) => return Err(format!("unsupported: {}", why.join(", ")).into()),
-        Agreement::Differs(differences) => differences,
-    };
+    let differences =
+        match agreement::compare(&sim, std::slice::from_ref(&real.report), Some(RealTerms::new(&scenario, SCALE))) {
+            Agreement::Agrees => Vec::new(),
+            Agreement::Unsupported(why) => return Err(format!("unsupported: {}", why.join(", ")).into()),
+            Agreement::Differs(differences) => differences,
+        };
     let known = agreement::known();
     let is_known = |difference: &_| known.iter().any(|known| known.is_about("postgres", name, pool, difference));
     let unknown: Vec<String> =
