@@ -38,7 +38,7 @@ const LOCAL: [&str; 8] = [
     "thread_churn",
 ];
 /// In containers.
-const DOCKER: [&str; 2] = ["server_restart_fast", "stuck_transaction"];
+const DOCKER: [&str; 2] = ["connect_refused", "stuck_transaction"];
 const POOLS: [&str; 2] = ["bb8", "deadpool"];
 
 fn main() -> ExitCode {
