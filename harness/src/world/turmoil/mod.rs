@@ -17,7 +17,7 @@
 //! | refused, lost, unanswered connects | no listener; one that does not accept; one whose streams nobody reads |
 //! | kill of a process | its streams are closed |
 //! | power loss of an app's machine | its streams are kept, and neither read nor closed |
-//! | RST of a middlebox | turmoil has none: both programs are told by their sockets ([`flow`]) |
+//! | RST of a middlebox | turmoil has none: both programs are told by their sockets (`flow`) |
 //! | latency | `set_link_latency`; jitter is distributed as turmoil does |
 //! | name re-pointed | by our own table: turmoil's names mean one host for ever |
 //! | all else | [`lacks`] says why not |

@@ -8,7 +8,7 @@
 //! What is another network's than the simulated one, and why:
 //!
 //! - Nothing is retransmitted: what waited for a healing arrives at once, not when a timer fires.
-//! - The loopback acknowledges for a peer that is silent. What the kernels' timers would do is done by [`silence`]'s arithmetic: the
+//! - The loopback acknowledges for a peer that is silent. What the kernels' timers would do is done by `silence`'s arithmetic: the
 //!   app's stream fails with `TimedOut`; the server gets a RST.
 //! - Sockets buffer on both sides of the proxy, about 128 kB more than one connection would.
 //! - Elsewhere than on Linux a lost SYN is a connect that succeeds and stays silent.
