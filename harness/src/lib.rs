@@ -143,6 +143,7 @@ pub mod run;
 pub mod scenario;
 mod search;
 pub mod serve;
+mod signals;
 pub mod strategy;
 pub mod suite;
 pub mod trace;

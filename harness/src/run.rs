@@ -168,7 +168,7 @@ pub async fn drive_in(
     let recorder = Recorder::new(options);
     observer.set(recorder.clone());
     for server in world.servers() {
-        recorder.server_event(sentence::name(*server), ServerEvent::Lifecycle(world.lifecycle(*server)));
+        recorder.server_event(sentence::name(*server), ServerEvent::Lifecycle(world.control().lifecycle(*server)));
     }
     let panics = recorder.clone();
     poolproof_sim::runtime::on_panic(move |text| {
@@ -228,7 +228,7 @@ pub struct Driven {
 /// Runs a query of the scenario's expectations; a sentence if it does not return what it must.
 async fn wrong_sql(world: &dyn World, check: &SqlCheck) -> Option<String> {
     let SqlCheck { query, equals } = check;
-    match world.query(query).await {
+    match world.control().query(query).await {
         Err(error) => Some(format!("`{query}` must return {equals}, and fails: {error}")),
         Ok(rows) => match rows.as_slice() {
             [row] if row.len() == 1 => {
@@ -334,7 +334,10 @@ fn record_status(recorder: &Recorder, processes: &[Arc<ProcessContext>]) {
 /// What actors ask the world.
 fn hooks(world: &Arc<dyn World>) -> WorldHooks {
     let (sessions, streams) = (Arc::clone(world), Arc::clone(world));
-    WorldHooks { session: Box::new(move |pid| sessions.session(pid)), unread: Box::new(move |pid| streams.unread(pid)) }
+    WorldHooks {
+        session: Box::new(move |pid| sessions.control().session(pid)),
+        unread: Box::new(move |pid| streams.unread(pid)),
+    }
 }
 
 #[cfg(test)]

@@ -55,10 +55,10 @@ pub(super) fn agree(engine: &Engine, args: &AgreeArgs) -> Result<Code> {
         return Err(Failure::sentence("the simulated world agrees with itself: --world postgres or --world turmoil"));
     }
     let _kept = place.open()?;
-    let files = files::read_all(engine, &args.paths)?;
+    let files = files::read_all(engine, &args.chosen.paths)?;
     let (mut sim, mut other) = (Pairs::at(Place::Sim), Pairs::at(place.clone()));
     for file in &files {
-        for adapter in pools_of(engine, &args.pools.names, file)? {
+        for adapter in pools_of(engine, &args.chosen.pools.names, file)? {
             let first = file.scenario.seeds.first().copied().unwrap_or(1);
             let mut seeds = file.scenario.seeds.clone();
             seeds.extend((1..=SEEDS).filter(|seed| !file.scenario.seeds.contains(seed)));
@@ -86,10 +86,8 @@ pub(super) fn agree(engine: &Engine, args: &AgreeArgs) -> Result<Code> {
 
 fn compare<'a>(sim: &'a Pair<'a>, other: &'a Pair<'a>, known: &[Known]) -> Compared<'a> {
     let reports = |pair: &Pair<'_>| pair.runs.iter().map(|told| told.report.clone()).collect::<Vec<RunReport>>();
-    let real = match &other.place {
-        Place::Postgres(real) => Some(RealTerms::new(&other.file.scenario, real.time_scale)),
-        Place::Sim | Place::Turmoil => None,
-    };
+    let place = &other.place;
+    let real = (!place.is_virtual()).then(|| RealTerms::new(&other.file.scenario, place.time_scale()));
     let agreement = agreement::compare(&reports(sim), &reports(other), real);
     let reason = |difference: &Difference| {
         let (world, pool) = (other.place.name(), other.adapter.name());
@@ -178,9 +176,8 @@ fn print_table(out: &mut impl Write, compared: &[Compared<'_>], place: &Place) -
         let number =
             |pair: &Pair<'_>| pair.greatest("peak_connections").map_or("-".to_owned(), |peak| peak.to_string());
         let seconds = |pair: &Pair<'_>| {
-            let scale = if let Place::Postgres(real) = &pair.place { real.time_scale } else { 1.0 };
             let first = pair.greatest("recovery.first_success");
-            first.map_or("-".to_owned(), |seconds| format!("{:.1} s", seconds / scale))
+            first.map_or("-".to_owned(), |seconds| format!("{:.1} s", seconds / pair.place.time_scale()))
         };
         table.add_row([
             one.word().as_str().to_owned(),

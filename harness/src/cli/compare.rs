@@ -98,9 +98,9 @@ fn recovery<S: serde::Serializer>(recovery: &Option<Came>, serializer: S) -> std
 }
 
 pub(super) fn compare(engine: &Engine, args: &CompareArgs) -> Result<Code> {
-    let files = files::read_all(engine, &args.runs.paths)?;
-    let adapters = pools(engine, &args.runs.pools.names)?;
-    let asked = !args.runs.pools.names.is_empty();
+    let files = files::read_all(engine, &args.runs.chosen.paths)?;
+    let adapters = pools(engine, &args.runs.chosen.pools.names)?;
+    let asked = !args.runs.chosen.pools.names.is_empty();
     let (chosen, left_out): (Vec<&ScenarioFile>, Vec<&ScenarioFile>) =
         files.iter().partition(|file| asked || is_about(file, &adapters));
     if chosen.is_empty() {

@@ -11,6 +11,7 @@ use super::error::{Failure, Result};
 use crate::pool::PUBLISHED;
 use crate::scenario::model::Scenario;
 use crate::scenario::{Checked, Names, Report, built_in, check};
+use crate::signals::before_the_end;
 
 /// A scenario file that was read.
 #[derive(Debug, Clone)]
@@ -136,47 +137,14 @@ fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From now on Ctrl-C and SIGTERM remove what is not whole, and end the process.
-fn clean_up_after_signals() {
-    static STARTED: Once = Once::new();
-    STARTED.call_once(|| {
-        let (ready, is_ready) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-            // Without it files may be left behind, and nothing else.
-            if let Ok(code) = runtime.and_then(|runtime| runtime.block_on(signalled(ready))) {
-                // Held to the end: nobody begins another.
-                let unfinished = unfinished();
-                for path in &*unfinished {
-                    let _gone_already = fs::remove_file(path);
-                }
-                std::process::exit(code);
-            }
-        });
-        // Before that a signal would end the process at once. There is no more to wait for when the thread has given up.
-        let _ready_or_given_up = is_ready.recv();
-    });
-}
-
-/// Waits for a signal that asks to end; the exit code that a shell would give for it. Tells when signals are caught.
-async fn signalled(ready: std::sync::mpsc::Sender<()>) -> io::Result<i32> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        drop(ready);
-        Ok(tokio::select! {
-            _ = interrupt.recv() => 130,
-            _ = terminate.recv() => 143,
-        })
+/// Removes what is not whole; nobody begins another any more.
+fn remove_unfinished() {
+    let unfinished = unfinished();
+    for path in &*unfinished {
+        let _gone_already = fs::remove_file(path);
     }
-    #[cfg(not(unix))]
-    {
-        let caught = tokio::signal::ctrl_c();
-        drop(ready);
-        caught.await?;
-        Ok(130)
-    }
+    // Held until the process is gone.
+    std::mem::forget(unfinished);
 }
 
 /// A file that takes its place only when it is whole: until then it has another name, beside it. What is there and is no
@@ -201,7 +169,8 @@ impl Whole {
         hidden.push(name);
         hidden.push(format!(".{}.tmp", std::process::id()));
         let temporary = target.with_file_name(hidden);
-        clean_up_after_signals();
+        static HEARD: Once = Once::new();
+        HEARD.call_once(|| before_the_end(remove_unfinished));
         let created = {
             let mut unfinished = unfinished();
             unfinished.insert(temporary.clone());

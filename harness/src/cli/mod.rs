@@ -109,16 +109,23 @@ struct RunArgs {
 /// What is run: scenarios with pools, over seeds.
 #[derive(Debug, Args)]
 struct Runs {
-    /// Scenario files, and folders with them
-    #[arg(default_value = "scenarios")]
-    paths: Vec<PathBuf>,
     #[command(flatten)]
-    pools: Pools,
+    chosen: Chosen,
     #[command(flatten)]
     seeds: Seeds,
     /// Runs at once [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
+}
+
+/// Scenarios with pools.
+#[derive(Debug, Args)]
+struct Chosen {
+    /// Scenario files, and folders with them
+    #[arg(default_value = "scenarios")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pools: Pools,
 }
 
 #[derive(Debug, Args)]
@@ -164,11 +171,8 @@ Examples:
   poolproof agree scenarios/faults --world postgres --time-scale 0.2
   poolproof agree scenarios/faults --pool bb8 --world turmoil")]
 struct AgreeArgs {
-    /// Scenario files, and folders with them
-    #[arg(default_value = "scenarios")]
-    paths: Vec<PathBuf>,
     #[command(flatten)]
-    pools: Pools,
+    chosen: Chosen,
     /// Runs at once in the other world [default: one for each core, or four where they mostly wait]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,

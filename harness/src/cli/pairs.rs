@@ -223,19 +223,19 @@ pub(super) fn pools(engine: &Engine, names: &[String]) -> Result<Vec<Arc<dyn Ada
     Ok(chosen)
 }
 
+/// Of a run that may stand still for so many seconds, and have so many MiB; 0 is no limit.
+pub(super) fn limits(stall_after: u64, memory: u64) -> Limits {
+    let stall = Duration::from_secs(stall_after);
+    Limits { stall, total: stall * 20, memory: (memory > 0).then_some(memory << 20) }
+}
+
 pub(super) fn options(engine: &Engine, plan: &Plan<'_>) -> Options {
     let RunLimits { stall_after, memory } = *plan.limits;
-    let stall = Duration::from_secs(stall_after);
     let default = Options::default();
     // In real time runs mostly wait; and what they started must be stopped by whoever hears Ctrl-C.
     let (place, jobs) = match plan.place {
         Place::Sim | Place::Turmoil => ((engine.workers)(), default.jobs),
         Place::Postgres(_) => (Workers::Here, default.jobs * REAL_AT_ONCE),
     };
-    Options {
-        jobs: plan.jobs.map_or(jobs, usize::from),
-        place,
-        limits: Limits { stall, total: stall * 20, memory: (memory > 0).then_some(memory << 20) },
-        ..default
-    }
+    Options { jobs: plan.jobs.map_or(jobs, usize::from), place, limits: limits(stall_after, memory), ..default }
 }

@@ -18,12 +18,12 @@ use crate::trace::figures::NAMES;
 use crate::verdict::{Outcome, Verdict};
 
 pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
-    let files = files::read_all(engine, &args.runs.paths)?;
+    let files = files::read_all(engine, &args.runs.chosen.paths)?;
     let place = args.world.place()?;
     let _kept = place.open()?;
     let mut pairs = Pairs::at(place.clone());
     for file in &files {
-        for adapter in pools_of(engine, &args.runs.pools.names, file)? {
+        for adapter in pools_of(engine, &args.runs.chosen.pools.names, file)? {
             pairs.add(file, adapter, &args.runs.seeds);
         }
     }

@@ -9,19 +9,18 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::engine::Engine;
 use super::error::{Code, Failure, Result};
-use super::pairs::pools;
+use super::pairs::{limits, pools};
 use super::terminal::{lines, progress};
 use super::{SearchArgs, files};
 use crate::campaign::Options;
 use crate::pool::Adapter;
 use crate::pool::reference::Plant;
 use crate::search::campaign::{News, Plan, Summary, search as carry_out};
-use crate::search::interrupt::stop_on_signals;
 use crate::search::neighbours::{Every, Neighbours, Wanted};
 use crate::search::source::{Random, Source};
 use crate::search::state::Subject;
 use crate::search::{marks, table};
-use crate::worker::Limits;
+use crate::signals::asked_to_end;
 
 /// What is searched when neither a number of runs nor a time is given.
 const RUNS: u64 = 10_000;
@@ -71,7 +70,7 @@ pub(super) fn search(engine: &Engine, args: &SearchArgs) -> Result<Code> {
         shrink_runs: args.shrink_runs,
         first_only: args.first,
     };
-    let stop = stop_on_signals();
+    let stop = asked_to_end();
     let source: Box<dyn Source> = match (&neighbours, from) {
         (Some(wanted), Some(file)) => {
             let all = Neighbours::of(&file, wanted, name, &plan.options).map_err(Failure::Sentence)?;
@@ -120,12 +119,11 @@ fn default_state(pool: &str, file: Option<&Path>) -> PathBuf {
 }
 
 fn options(engine: &Engine, args: &SearchArgs) -> Options {
-    let stall = Duration::from_secs(args.stall_after);
     let default = Options::default();
     Options {
         jobs: args.jobs.map_or(default.jobs, usize::from),
         place: (engine.workers)(),
-        limits: Limits { stall, total: stall * 20, memory: (args.memory > 0).then_some(args.memory << 20) },
+        limits: limits(args.stall_after, args.memory),
         // A run here takes about a millisecond: a new process would cost more than the runs that it does.
         runs_per_worker: if cfg!(tokio_unstable) { 4096 } else { default.runs_per_worker },
     }
@@ -254,7 +252,7 @@ fn print_table(engine: &Engine, args: &SearchArgs, options: Options) -> Result<C
     let searches = names.len() * seeds.len() * 2;
     let filled = table::Table { pools: pools(engine, &names)?, seeds, runs, jobs, options };
     let bar = progress(searches);
-    let stop = stop_on_signals();
+    let stop = asked_to_end();
     let rows = filled.fill(&stop, &|| bar.inc(1)).map_err(Failure::Sentence)?;
     bar.finish_and_clear();
     let mut table = Table::new();

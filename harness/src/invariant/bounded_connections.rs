@@ -92,13 +92,13 @@ impl BoundedConnections {
 
     fn settle(&mut self, now: Duration, view: &View, out: &mut Violations) {
         for (id, at) in std::mem::take(&mut self.over) {
-            let Some(pool) = view.pool(id) else { continue };
-            let connections = held(pool, view);
-            let bound = self.bound(pool, at, view);
             if at.as_millis() == now.as_millis() {
                 self.over.push((id, at));
                 continue;
             }
+            let Some(pool) = view.pool(id) else { continue };
+            let connections = held(pool, view);
+            let bound = self.bound(pool, at, view);
             if now.saturating_sub(at) < self.lateness {
                 // It must be so all the while.
                 self.over.extend((connections > bound).then_some((id, at)));

@@ -19,7 +19,6 @@ mod step_kinds;
 mod steps;
 mod units;
 
-pub(crate) use parse::DEFAULT_KEEPALIVE;
 pub use parse::{Checked, FAULTS, FaultKind, Names, check, parse, parse_with};
 pub use print::{action_text, comparison, fault_name, print};
 pub use report::{Diagnostic, Report, Severity};

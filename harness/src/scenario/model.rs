@@ -286,3 +286,49 @@ pub enum Order {
     /// The one returned last.
     Lifo,
 }
+
+impl Default for Server {
+    fn default() -> Self {
+        Server {
+            version: 15,
+            max_connections: 100,
+            superuser_reserved_connections: 3,
+            auth: Auth::Trust,
+            settings: IndexMap::new(),
+            roles: IndexMap::new(),
+            database_connection_limit: None,
+            sql: String::new(),
+            costs: Vec::new(),
+            startup_time: Duration::from_millis(200),
+            recovery_time: Duration::from_millis(500),
+            fork_time: Duration::from_millis(2),
+        }
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Network {
+            latency: Duration::from_millis(1),
+            jitter: Duration::ZERO,
+            bandwidth: None,
+            idle_flow_timeout: None,
+            dns_ttl: Duration::ZERO,
+            client: SocketOptions::default(),
+        }
+    }
+}
+
+/// As tokio-postgres has them.
+impl Default for SocketOptions {
+    fn default() -> Self {
+        SocketOptions { keepalive: Some(Keepalive::DEFAULT), user_timeout: None, connect_timeout: None }
+    }
+}
+
+impl Keepalive {
+    /// libpq and tokio-postgres switch keepalives on; tokio-postgres sets `tcp_keepalive_time` to two hours, which is also
+    /// Linux's default, and leaves `_intvl` and `_probes` at Linux's 75 s and 9 (tcp(7)).
+    pub const DEFAULT: Keepalive =
+        Keepalive { idle: Duration::from_secs(7200), interval: Duration::from_secs(75), count: 9 };
+}

@@ -10,7 +10,6 @@ use super::model::{
     Fault, FaultAction, FigureUnit, Keepalive, Misbehaviour, Network, Operator, Order, PoolSettings, Processes, Queue,
     Reset, Role, Scenario, Server, ServerName, Standby, StopMode,
 };
-use super::parse::DEFAULT_KEEPALIVE;
 use super::units::{print_bandwidth, print_duration};
 
 mod traffic;
@@ -176,16 +175,18 @@ fn seeds(seeds: &[u64]) -> String {
 
 fn server(file: &mut File, server: &Server) {
     file.header("[server]");
-    file.number_unless("version", server.version, 15);
-    file.number_unless("max_connections", server.max_connections, 100);
-    file.number_unless("superuser_reserved_connections", server.superuser_reserved_connections, 3);
+    let default = Server::default();
+    file.number_unless("version", server.version, default.version);
+    file.number_unless("max_connections", server.max_connections, default.max_connections);
+    let reserved = default.superuser_reserved_connections;
+    file.number_unless("superuser_reserved_connections", server.superuser_reserved_connections, reserved);
     if server.auth == Auth::ScramSha256 {
         file.line("auth", "\"scram-sha-256\"");
     }
     file.number_if("database_connection_limit", server.database_connection_limit);
-    file.duration_unless("startup_time", server.startup_time, Duration::from_millis(200));
-    file.duration_unless("recovery_time", server.recovery_time, Duration::from_millis(500));
-    file.duration_unless("fork_time", server.fork_time, Duration::from_millis(2));
+    file.duration_unless("startup_time", server.startup_time, default.startup_time);
+    file.duration_unless("recovery_time", server.recovery_time, default.recovery_time);
+    file.duration_unless("fork_time", server.fork_time, default.fork_time);
     if !server.sql.is_empty() {
         file.string("sql", &server.sql);
     }
@@ -227,23 +228,21 @@ fn print_standby(file: &mut File, standby: &Standby) {
 
 fn network(file: &mut File, network: &Network) {
     file.header("[network]");
-    file.duration_unless("latency", network.latency, Duration::from_millis(1));
-    file.duration_unless("jitter", network.jitter, Duration::ZERO);
+    let default = Network::default();
+    file.duration_unless("latency", network.latency, default.latency);
+    file.duration_unless("jitter", network.jitter, default.jitter);
     if let Some(bandwidth) = network.bandwidth {
         file.line("bandwidth", &quoted(&print_bandwidth(bandwidth)));
     }
     file.duration_if("idle_flow_timeout", network.idle_flow_timeout);
-    file.duration_unless("dns_ttl", network.dns_ttl, Duration::ZERO);
+    file.duration_unless("dns_ttl", network.dns_ttl, default.dns_ttl);
     let client = &network.client;
-    if client.keepalive.as_ref() == Some(&DEFAULT_KEEPALIVE)
-        && client.user_timeout.is_none()
-        && client.connect_timeout.is_none()
-    {
+    if *client == default.client {
         return;
     }
     file.header("[network.client]");
     match &client.keepalive {
-        Some(keepalive) if *keepalive == DEFAULT_KEEPALIVE => {}
+        keepalive if *keepalive == default.client.keepalive => {}
         Some(Keepalive { idle, interval, count }) => {
             let (idle, interval) = (quoted_duration(*idle), quoted_duration(*interval));
             file.line("keepalive", &format!("{{ idle = {idle}, interval = {interval}, count = {count} }}"));

@@ -345,11 +345,7 @@ impl<'a> Shared<'a> {
         let Some(scenario) = small else { return Ok(()) };
         let recipe = Recipe::Given(Arc::from(print(&scenario)));
         let answer = seat.run(0, &self.trial(vec![recipe], Aim::Tell { key: suspect.key.clone() }))?;
-        let (story, seen) = match answer {
-            Answer::Told(story, seen) => (story, seen),
-            Answer::Lost(seen) => (Vec::new(), *seen),
-            Answer::Looked(_) | Answer::First(..) | Answer::Counted(_) => return Ok(()),
-        };
+        let Some((story, seen)) = answer.told() else { return Ok(()) };
         let Some(breach) = seen.breaches.iter().find(|breach| breach.mechanism.key() == suspect.key) else {
             return Ok(());
         };

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::trial::{Aim, Answer, Recipe, Trial, read};
+use super::trial::{Aim, Recipe, Trial, read};
 use crate::campaign::Seat;
 use crate::pool::Adapter;
 use crate::scenario::{built_in, print};
@@ -42,11 +42,7 @@ pub(super) fn of(pool: &dyn Adapter, seat: &mut Seat<'_>) -> io::Result<Vec<Know
             one.seeds = vec![*seed];
             let inputs = vec![Recipe::Given(Arc::from(print(&one)))];
             let trial = Trial { pool: pool.name().to_owned(), inputs, aim: Aim::Tell { key: String::new() } };
-            let seen = match seat.run(0, &trial)? {
-                Answer::Told(_, seen) => seen,
-                Answer::Lost(seen) => *seen,
-                Answer::Looked(_) | Answer::First(..) | Answer::Counted(_) => continue,
-            };
+            let Some((_, seen)) = seat.run(0, &trial)?.told() else { continue };
             let mechanisms = seen.breaches.iter().map(|breach| &breach.mechanism);
             let of_the_bug = mechanisms.filter(|mechanism| declared.contains(&mechanism.invariant.as_str()));
             keys.extend(of_the_bug.map(super::mechanism::Mechanism::key));

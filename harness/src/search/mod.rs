@@ -10,7 +10,6 @@
 pub(crate) mod campaign;
 pub(crate) mod findings;
 mod found;
-pub(crate) mod interrupt;
 mod known;
 pub(crate) mod marks;
 mod mechanism;

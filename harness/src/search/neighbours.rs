@@ -299,19 +299,7 @@ fn fitting(base: &Scenario) -> Vec<FaultAction> {
         FaultAction::NetPartition { app: None, direction: Direction::Both, lasts: Some(FOR_A_WHILE) },
         FaultAction::ServerTerminate { server, filter: filter.clone() },
     ];
-    let ends = |fault: &Fault| {
-        matches!(
-            fault.action,
-            FaultAction::ServerStop { .. }
-                | FaultAction::ServerStart { .. }
-                | FaultAction::ServerRestart { .. }
-                | FaultAction::ServerCrashBackend { .. }
-                | FaultAction::ServerKill { .. }
-                | FaultAction::ServerPowerLoss { .. }
-                | FaultAction::ServerPromote
-        )
-    };
-    if !base.faults.iter().any(ends) {
+    if !base.faults.iter().any(|fault| fault.action.is_of_a_servers_life()) {
         all.push(FaultAction::ServerCrashBackend { server, filter });
         all.push(FaultAction::ServerRestart { server, mode: StopMode::Fast, down_for: BRIEFLY });
     }

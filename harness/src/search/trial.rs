@@ -147,6 +147,17 @@ pub(crate) enum Answer {
     Lost(Box<Seen>),
 }
 
+impl Answer {
+    /// What a run that was to be told came to, and what happens in it; nothing is told of a lost one.
+    pub(super) fn told(self) -> Option<(Vec<String>, Seen)> {
+        match self {
+            Answer::Told(story, seen) => Some((story, seen)),
+            Answer::Lost(seen) => Some((Vec::new(), *seen)),
+            Answer::Looked(_) | Answer::First(..) | Answer::Counted(_) => None,
+        }
+    }
+}
+
 /// The places of a run at which neighbours of its scenario may differ from it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Places {

@@ -10,12 +10,13 @@ use super::stage::Stage;
 use super::swarm::{Feature, Swarm};
 use super::{fault, pool, workload};
 use crate::pool::Capabilities;
-use crate::scenario::model::{
-    App, Auth, Expect, Keepalive, Network, PoolSettings, Processes, Scenario, Server, SocketOptions,
-};
+use crate::scenario::model::{App, Expect, Keepalive, Network, PoolSettings, Processes, Scenario, Server};
 
 /// The names of workloads, in their order.
 const WORKLOADS: [&str; 5] = ["first", "second", "third", "fourth", "fifth"];
+
+/// How long a scenario's callers and servers may take to heal.
+pub(crate) const HEALING: Duration = Duration::from_secs(120);
 
 /// One scenario with these features, for a pool that can do this.
 pub(crate) fn scenario(dice: &mut Dice, swarm: Swarm, capabilities: &Capabilities) -> Scenario {
@@ -59,7 +60,7 @@ pub(crate) fn scenario(dice: &mut Dice, swarm: Swarm, capabilities: &Capabilitie
         apps,
         workloads,
         faults,
-        expect: expect(stage.until),
+        expect: Expect::ending(stage.until, HEALING),
     };
     mend(&mut scenario, capabilities);
     if stage.swarm.has(Feature::Interleave) {
@@ -68,43 +69,8 @@ pub(crate) fn scenario(dice: &mut Dice, swarm: Swarm, capabilities: &Capabilitie
     scenario
 }
 
-/// Nothing but an end.
-pub(crate) fn expect(until: Duration) -> Expect {
-    Expect {
-        until,
-        healing: Duration::from_secs(120),
-        bounds: Vec::new(),
-        excuses: Vec::new(),
-        known: Vec::new(),
-        violations: Vec::new(),
-        errors: Vec::new(),
-        sql: Vec::new(),
-        needs: Vec::new(),
-        figures: IndexMap::new(),
-        lateness: Duration::ZERO,
-    }
-}
-
-/// The default server.
-pub(super) fn plain_server() -> Server {
-    Server {
-        version: 15,
-        max_connections: 100,
-        superuser_reserved_connections: 3,
-        auth: Auth::Trust,
-        settings: IndexMap::new(),
-        roles: IndexMap::new(),
-        database_connection_limit: None,
-        sql: String::new(),
-        costs: Vec::new(),
-        startup_time: Duration::from_millis(200),
-        recovery_time: Duration::from_millis(500),
-        fork_time: Duration::from_millis(2),
-    }
-}
-
 fn server(dice: &mut Dice, stage: &Stage, apps: &IndexMap<String, App>) -> Server {
-    let mut server = plain_server();
+    let mut server = Server::default();
     if stage.swarm.has(Feature::SlowFork) {
         server.fork_time = dice.millis(&[20, 50, 200, 500]);
     }
@@ -122,24 +88,8 @@ fn server(dice: &mut Dice, stage: &Stage, apps: &IndexMap<String, App>) -> Serve
     server
 }
 
-/// The default network.
-pub(super) fn plain_network() -> Network {
-    Network {
-        latency: Duration::from_millis(1),
-        jitter: Duration::ZERO,
-        bandwidth: None,
-        idle_flow_timeout: None,
-        dns_ttl: Duration::ZERO,
-        client: SocketOptions {
-            keepalive: Some(crate::scenario::DEFAULT_KEEPALIVE),
-            user_timeout: None,
-            connect_timeout: None,
-        },
-    }
-}
-
 fn network(dice: &mut Dice, stage: &Stage) -> Network {
-    let mut network = plain_network();
+    let mut network = Network::default();
     if stage.swarm.has(Feature::Latency) {
         network.latency = dice.millis(&[5, 20, 50]);
         network.jitter = dice.millis(&[0, 1, 10]);

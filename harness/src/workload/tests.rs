@@ -14,7 +14,7 @@ use super::{PLANNED_PANIC, Probe, Traffic};
 use crate::pool::testing::{TestServer, settle};
 use crate::pool::{Adapter, Capabilities, Connector, Lease, Pool, PoolError, by_name};
 use crate::scenario::model::{
-    Action, App, Arrive, Auth, Cancel, Expect, Network, OnError, PoolSettings, Processes as Count, Scenario, Server,
+    Action, App, Arrive, Cancel, Expect, Network, OnError, PoolSettings, Processes as Count, Scenario, Server,
     SocketOptions, Step, Workload,
 };
 use crate::trace::What;
@@ -74,46 +74,22 @@ fn scenario(processes: u32, max_size: u32, workloads: Vec<(&str, Workload)>) -> 
         seeds: vec![1],
         interleave: None,
         server: Server {
-            version: 15,
-            max_connections: 100,
-            superuser_reserved_connections: 3,
-            auth: Auth::Trust,
-            settings: IndexMap::new(),
-            roles: IndexMap::new(),
-            database_connection_limit: None,
-            sql: String::new(),
-            costs: Vec::new(),
             startup_time: Duration::ZERO,
             recovery_time: Duration::ZERO,
             fork_time: Duration::ZERO,
+            ..Server::default()
         },
         standby: None,
         network: Network {
-            latency: ms(1),
-            jitter: Duration::ZERO,
-            bandwidth: None,
-            idle_flow_timeout: None,
-            dns_ttl: Duration::ZERO,
-            client: SocketOptions { keepalive: None, user_timeout: None, connect_timeout: None },
+            client: SocketOptions { keepalive: None, ..SocketOptions::default() },
+            ..Network::default()
         },
         pools: Vec::new(),
         queues: IndexMap::new(),
         apps: IndexMap::from([("web".to_owned(), app)]),
         workloads: workloads.into_iter().map(|(name, workload)| (name.to_owned(), workload)).collect(),
         faults: Vec::new(),
-        expect: Expect {
-            until: Duration::from_secs(60),
-            healing: Duration::from_secs(60),
-            bounds: Vec::new(),
-            excuses: Vec::new(),
-            known: Vec::new(),
-            violations: Vec::new(),
-            errors: Vec::new(),
-            sql: Vec::new(),
-            needs: Vec::new(),
-            figures: IndexMap::new(),
-            lateness: Duration::ZERO,
-        },
+        expect: Expect::ending(Duration::from_secs(60), Duration::from_secs(60)),
     }
 }
 

@@ -152,12 +152,12 @@ impl Target {
         let told = self.teller.of(fault);
         match action {
             FaultAction::ServerStop { server, mode } => {
-                if world.lifecycle(*server) == Lifecycle::Down {
+                if world.control().lifecycle(*server) == Lifecycle::Down {
                     told.effect(format!("pg_ctl stop fails: {} is down", sentence::name(*server)));
                     return None;
                 }
                 let (world, server, mode) = (Arc::clone(world), *server, *mode);
-                world.tasks().clone().spawn(async move { told.done(world.stop(server, mode).await) });
+                world.tasks().clone().spawn(async move { told.done(world.control().stop(server, mode).await) });
                 None
             }
             FaultAction::ServerStart { server } => {
@@ -167,7 +167,7 @@ impl Target {
             FaultAction::ServerRestart { server, mode, down_for } => {
                 let (world, server, mode, down_for) = (Arc::clone(world), *server, *mode, *down_for);
                 world.tasks().clone().spawn(async move {
-                    told.done(world.stop(server, mode).await);
+                    told.done(world.control().stop(server, mode).await);
                     tokio::time::sleep(down_for).await;
                     told.start(&*world, server).await;
                 });
@@ -176,12 +176,12 @@ impl Target {
             FaultAction::ServerCrashBackend { server, filter } => {
                 let one = BackendFilter { count: filter.count.or(Some(1)), ..filter.clone() };
                 for backend in self.select(&told, *server, &one).await {
-                    told.done(world.kill_backend(*server, backend.pid).await);
+                    told.done(world.control().kill_backend(*server, backend.pid).await);
                 }
                 None
             }
             FaultAction::ServerKill { server, down_for } => {
-                if world.lifecycle(*server) == Lifecycle::Down {
+                if world.control().lifecycle(*server) == Lifecycle::Down {
                     told.effect(format!("{} was down already", sentence::name(*server)));
                 }
                 told.done(world.kill(*server).await);
@@ -194,30 +194,30 @@ impl Target {
                 None
             }
             FaultAction::ServerSlow { server, by, lasts } => {
-                told.done(world.slow_down(*server, *by).await);
+                told.done(world.control().slow_down(*server, *by).await);
                 Some((Undo::Slow(*server), *lasts))
             }
             FaultAction::ServerTerminate { server, filter } => {
                 for backend in self.select(&told, *server, filter).await {
-                    told.done(world.terminate(*server, backend.pid).await);
+                    told.done(world.control().terminate(*server, backend.pid).await);
                 }
                 None
             }
             FaultAction::ServerCancel { server, filter } => {
                 for backend in self.select(&told, *server, filter).await {
-                    told.done(world.cancel(*server, backend.pid).await);
+                    told.done(world.control().cancel(*server, backend.pid).await);
                 }
                 None
             }
             FaultAction::ServerPromote => {
-                if let Err(why) = world.promote().await {
+                if let Err(why) = world.control().promote().await {
                     told.effect(format!("pg_ctl promote fails: {why}"));
                 }
                 None
             }
             FaultAction::ServerSet { server, setting, value } => {
                 // The scenario's checks asked a server of the same version already.
-                if let Err(error) = world.reload(*server, setting, value).await {
+                if let Err(error) = world.control().reload(*server, setting, value).await {
                     told.mistake(format!("the reload changes nothing: {error}"));
                 }
                 None
@@ -287,7 +287,7 @@ impl Target {
                 None
             }
             FaultAction::NetRefuse { lasts } => Some((self.ports(PortMode::Refuse), *lasts)),
-            FaultAction::NetLoseConnects { lasts } => Some((self.ports(PortMode::LoseConnects), *lasts)),
+            FaultAction::NetLoseConnects { lasts } => Some((self.ports(PortMode::LoseSyn), *lasts)),
             FaultAction::NetAcceptSilence { lasts } => Some((self.ports(PortMode::AcceptSilence), *lasts)),
             FaultAction::NetIdleFlowTimeout { timeout, lasts } => {
                 world.set_idle_flow_timeout(Some(*timeout));
@@ -321,7 +321,7 @@ impl Target {
     pub async fn end(&self, fault: usize, undo: Undo) {
         let world = &self.world;
         match undo {
-            Undo::Slow(server) => self.teller.of(fault).done(world.slow_down(server, Duration::ZERO).await),
+            Undo::Slow(server) => self.teller.of(fault).done(world.control().slow_down(server, Duration::ZERO).await),
             Undo::Link => world.change_link(LinkChange::Restored),
             Undo::Heal(heal) => heal(),
             Undo::Ports => world.set_ports(PortMode::Open),
@@ -344,14 +344,14 @@ impl Target {
         for name in self.world.servers() {
             let (world, teller) = (Arc::clone(&self.world), self.teller.clone());
             world.tasks().clone().spawn(async move {
-                if world.lifecycle(*name) == Lifecycle::ShuttingDown {
+                if world.control().lifecycle(*name) == Lifecycle::ShuttingDown {
                     let text = format!("{} is stopped fast, to be started again", sentence::name(*name));
                     teller.tell(What::FaultEffect { fault: None, text: text.into() });
-                    let _down_or_on_its_way = world.stop(*name, StopMode::Fast).await;
+                    let _down_or_on_its_way = world.control().stop(*name, StopMode::Fast).await;
                 }
                 // It may run already, or be on its way.
                 let _ = world.start(*name).await;
-                world.running(*name).await;
+                world.control().running(*name).await;
             });
         }
     }
@@ -397,7 +397,7 @@ impl Target {
 
     /// The client backends that the filter means, the oldest first.
     async fn select(&self, told: &OfFault, server: ServerName, filter: &BackendFilter) -> Vec<Backend> {
-        let mut backends = match self.world.backends(server).await {
+        let mut backends = match self.world.control().backends(server).await {
             Ok(backends) => backends,
             Err(why) => {
                 told.mistake(why);

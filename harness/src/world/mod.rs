@@ -20,6 +20,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use poolproof_sim::net::Link;
 use poolproof_sim::postgres::event::{Lifecycle, Pid, SessionReport};
 use tokio_postgres::Config;
 
@@ -27,6 +28,7 @@ use crate::pool::connector::Dialer;
 use crate::pool::resource::Script;
 use crate::scenario::model::{AtMessage, Direction, MessagePlace, Scenario, ServerName, StopMode};
 pub use place::{Place, RealTime};
+pub use poolproof_sim::net::PortMode;
 pub use sim::SimWorld;
 use tasks::Tasks;
 
@@ -36,19 +38,6 @@ pub type Done = Result<(), String>;
 
 /// Takes a change of a world back.
 pub type Undoing = Box<dyn FnOnce() + Send>;
-
-/// What a server's port does to connects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PortMode {
-    /// They are answered.
-    Open,
-    /// They are refused.
-    Refuse,
-    /// They are lost.
-    LoseConnects,
-    /// They are accepted by the kernel; then nothing comes.
-    AcceptSilence,
-}
 
 /// Changes of the link between apps and servers, over what the scenario's `[network]` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +55,35 @@ pub enum LinkChange {
     Restored,
 }
 
+impl LinkChange {
+    /// The link after it.
+    #[must_use]
+    pub fn of(self, now: Link, scenario: &Scenario) -> Link {
+        match self {
+            LinkChange::Latency { latency, jitter } => Link { latency, jitter, ..now },
+            LinkChange::Bandwidth(bytes) => Link { bandwidth: Some(bytes), ..now },
+            LinkChange::Restored => link(scenario),
+        }
+    }
+}
+
+/// The link as the scenario has it.
+#[must_use]
+pub fn link(scenario: &Scenario) -> Link {
+    let network = &scenario.network;
+    Link { latency: network.latency, jitter: network.jitter, bandwidth: network.bandwidth }
+}
+
+/// The name of the machine of a seat.
+fn machine_name(app: &str, seat: u32) -> String {
+    format!("{app}-{}", seat + 1)
+}
+
+/// Whether the machine of this name is of an app; `None` means all apps.
+fn is_machine_of(name: &str, app: Option<&str>) -> bool {
+    app.is_none_or(|app| name.strip_prefix(app).is_some_and(|rest| rest.starts_with('-')))
+}
+
 /// A row of `pg_stat_activity`, as far as faults choose by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
@@ -79,62 +97,17 @@ pub struct Backend {
     pub age: Duration,
 }
 
-/// A place where a scenario runs.
+/// What is asked of the servers of a world themselves, wherever they are served.
 #[async_trait]
-pub trait World: Send + Sync + 'static {
-    /// The scenario that made it.
-    fn scenario(&self) -> &Arc<Scenario>;
-
-    /// Its own tasks, counted.
-    fn tasks(&self) -> &Tasks;
-
-    /// How many tasks of the runtime are the world's own beside [`World::tasks`].
-    fn other_tasks(&self) -> usize;
-
-    /// What befalls the managers of pools of resources.
-    fn script(&self) -> &Arc<Script>;
-
-    /// How long a wait of the harness itself is in this world: a duration of a scenario's time.
-    fn patience(&self, time: Duration) -> Duration {
-        time
-    }
-
-    /// Its servers, the primary first.
-    fn servers(&self) -> &'static [ServerName] {
-        if self.scenario().standby.is_some() {
-            &[ServerName::Primary, ServerName::Standby]
-        } else {
-            &[ServerName::Primary]
-        }
-    }
-
+pub trait Control: Send + Sync + 'static {
     /// What a server is doing.
     fn lifecycle(&self, server: ServerName) -> Lifecycle;
 
     /// Waits until a server takes sessions.
     async fn running(&self, server: ServerName);
 
-    /// Waits until every server takes sessions.
-    async fn ready(&self) {
-        for server in self.servers() {
-            self.running(*server).await;
-        }
-    }
-
-    /// `pg_ctl start`, without waiting for it; the host gets power if it has none.
-    ///
-    /// # Errors
-    /// Why it does not start: what it is doing, if that is anything.
-    async fn start(&self, server: ServerName) -> Done;
-
     /// `pg_ctl stop`, until the server is down.
     async fn stop(&self, server: ServerName, mode: StopMode) -> Done;
-
-    /// SIGKILL for the server and all its backends: the kernel closes their sockets.
-    async fn kill(&self, server: ServerName) -> Done;
-
-    /// The server's host is gone, and tells nobody.
-    async fn power_loss(&self, server: ServerName) -> Done;
 
     /// From now on each statement takes so much longer.
     async fn slow_down(&self, server: ServerName, by: Duration) -> Done;
@@ -171,6 +144,61 @@ pub trait World: Send + Sync + 'static {
     /// # Errors
     /// The server's.
     async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, String>;
+
+    /// What a backend's session is like, as far as the world knows.
+    fn session(&self, pid: Pid) -> Option<SessionReport>;
+}
+
+/// A place where a scenario runs.
+#[async_trait]
+pub trait World: Send + Sync + 'static {
+    /// The scenario that made it.
+    fn scenario(&self) -> &Arc<Scenario>;
+
+    /// Its own tasks, counted.
+    fn tasks(&self) -> &Tasks;
+
+    /// How many tasks of the runtime are the world's own beside [`World::tasks`].
+    fn other_tasks(&self) -> usize;
+
+    /// What befalls the managers of pools of resources.
+    fn script(&self) -> &Arc<Script>;
+
+    /// How long a wait of the harness itself is in this world: a duration of a scenario's time.
+    fn patience(&self, time: Duration) -> Duration {
+        time
+    }
+
+    /// Its servers, the primary first.
+    fn servers(&self) -> &'static [ServerName] {
+        if self.scenario().standby.is_some() {
+            &[ServerName::Primary, ServerName::Standby]
+        } else {
+            &[ServerName::Primary]
+        }
+    }
+
+    /// The servers themselves.
+    fn control(&self) -> &dyn Control;
+
+    /// Waits until every server takes sessions.
+    async fn ready(&self) {
+        for server in self.servers() {
+            self.control().running(*server).await;
+        }
+    }
+
+    /// `pg_ctl start`, without waiting for it; the host gets power if it has none.
+    ///
+    /// # Errors
+    /// Why it does not start: what it is doing, if that is anything.
+    async fn start(&self, server: ServerName) -> Done;
+
+    /// SIGKILL for the server and all its backends: the kernel closes their sockets.
+    async fn kill(&self, server: ServerName) -> Done;
+
+    /// The server's host is gone, and tells nobody.
+    async fn power_loss(&self, server: ServerName) -> Done;
 
     /// The way to one server from a machine that is none of the apps'.
     fn visitor(&self, server: ServerName, machine: &str) -> Arc<dyn Dialer>;
@@ -213,21 +241,22 @@ pub trait World: Send + Sync + 'static {
     /// The machine of a seat, for a process that starts there now: with power, if it had none.
     fn machine(&self, app: &str, seat: u32) -> Arc<dyn Machine>;
 
-    /// What a backend's session is like, as far as the world knows.
-    fn session(&self, pid: Pid) -> Option<SessionReport>;
-
     /// Bytes that the client's end of a backend's connection has received and not yet read.
     fn unread(&self, pid: Pid) -> u64;
 
+    /// A role's password, where it needs one.
+    fn password(&self, role: &str) -> Option<String> {
+        self.scenario().server.roles.get(role)?.password.clone()
+    }
+
     /// What a client of this name tells the driver.
     fn driver_config(&self, application: &str, user: &str) -> Config {
-        let scenario = self.scenario();
         let mut config = Config::new();
         config.user(user).dbname("app").application_name(application);
-        if let Some(password) = scenario.server.roles.get(user).and_then(|role| role.password.as_ref()) {
+        if let Some(password) = self.password(user) {
             config.password(password);
         }
-        if let Some(timeout) = scenario.network.client.connect_timeout {
+        if let Some(timeout) = self.scenario().network.client.connect_timeout {
             config.connect_timeout(timeout);
         }
         config

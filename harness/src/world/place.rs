@@ -50,6 +50,15 @@ impl Place {
         !matches!(self, Place::Postgres(_))
     }
 
+    /// How much of a scenario's time a run takes there.
+    #[must_use]
+    pub fn time_scale(&self) -> f64 {
+        match self {
+            Place::Sim | Place::Turmoil => 1.0,
+            Place::Postgres(real) => real.time_scale,
+        }
+    }
+
     /// The scenario as it is run and judged there.
     #[must_use]
     pub fn scenario<'s>(&self, scenario: &'s Scenario) -> Cow<'s, Scenario> {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use poolproof_sim::postgres::config as pg;
 use poolproof_sim::postgres::error::PgError;
-use poolproof_sim::postgres::event::{Lifecycle, Observer, Pid};
+use poolproof_sim::postgres::event::{Lifecycle, Observer, Pid, SessionReport};
 use poolproof_sim::postgres::server::{BackendInfo, Server};
 use tokio::time::Instant;
 
-use super::{Backend, Done};
+use super::{Backend, Control, Done};
 use crate::scenario::model::{Scenario, ServerName, StopMode};
 use crate::scenario::rehearsal::config;
 
@@ -51,54 +52,109 @@ pub fn make(
     Ok(servers)
 }
 
-/// Waits until the server takes sessions.
-pub async fn running(server: &Server) {
-    let mut lifecycle = server.lifecycle_watch();
-    while *lifecycle.borrow_and_update() != Lifecycle::Running {
-        if lifecycle.changed().await.is_err() {
-            return;
+/// The servers of a world, controlled as they are simulated.
+pub struct Simulated {
+    servers: Vec<(ServerName, Server)>,
+    /// When they were made: the base of their durations.
+    made: Instant,
+}
+
+impl Simulated {
+    /// Of these servers, the primary first, which are made now.
+    #[must_use]
+    pub fn new(servers: Vec<(ServerName, Server)>) -> Simulated {
+        Simulated { servers, made: Instant::now() }
+    }
+
+    /// The server of this name. The scenario's checks saw to it that a standby exists where one is named.
+    fn server(&self, name: ServerName) -> &Server {
+        let found = self.servers.iter().find(|(known, _)| *known == name);
+        &found.unwrap_or(&self.servers[0]).1
+    }
+}
+
+#[async_trait]
+impl Control for Simulated {
+    fn lifecycle(&self, server: ServerName) -> Lifecycle {
+        self.server(server).lifecycle()
+    }
+
+    async fn running(&self, server: ServerName) {
+        let mut lifecycle = self.server(server).lifecycle_watch();
+        while *lifecycle.borrow_and_update() != Lifecycle::Running {
+            if lifecycle.changed().await.is_err() {
+                return;
+            }
         }
     }
-}
 
-/// `pg_ctl stop`, until the server is down.
-pub async fn stop(server: &Server, mode: StopMode) {
-    let mode = match mode {
-        StopMode::Smart => pg::StopMode::Smart,
-        StopMode::Fast => pg::StopMode::Fast,
-        StopMode::Immediate => pg::StopMode::Immediate,
-    };
-    server.stop(mode).await;
-}
-
-/// The client backends of a server, the oldest first. `made` is when the servers were made.
-#[must_use]
-pub fn backends(server: &Server, made: Instant) -> Vec<Backend> {
-    // Those of a dead server are on their way out.
-    let mut backends = if server.lifecycle() == Lifecycle::Down { Vec::new() } else { server.backends() };
-    backends.sort_by_key(|backend| (backend.backend_start, backend.pid));
-    let row = |backend: BackendInfo| Backend {
-        pid: backend.pid,
-        state: backend.state.as_str(),
-        age: made.elapsed().saturating_sub(backend.backend_start),
-        application_name: backend.application_name,
-    };
-    backends.into_iter().map(row).collect()
-}
-
-/// `pg_ctl promote` for the standby, if there is one.
-///
-/// # Errors
-/// Why it does not become a primary.
-pub fn promote(standby: Option<&Server>) -> Done {
-    let Some(standby) = standby else { return Err("there is no standby".to_owned()) };
-    if standby.promote() {
-        return Ok(());
+    async fn stop(&self, server: ServerName, mode: StopMode) -> Done {
+        let mode = match mode {
+            StopMode::Smart => pg::StopMode::Smart,
+            StopMode::Fast => pg::StopMode::Fast,
+            StopMode::Immediate => pg::StopMode::Immediate,
+        };
+        self.server(server).stop(mode).await;
+        Ok(())
     }
-    Err(match standby.lifecycle() {
-        Lifecycle::Down => "standby is down".to_owned(),
-        _ => "standby is a primary already".to_owned(),
-    })
+
+    async fn slow_down(&self, server: ServerName, by: Duration) -> Done {
+        self.server(server).slow_down(by);
+        Ok(())
+    }
+
+    async fn backends(&self, server: ServerName) -> Result<Vec<Backend>, String> {
+        let server = self.server(server);
+        // Those of a dead server are on their way out.
+        let mut backends = if server.lifecycle() == Lifecycle::Down { Vec::new() } else { server.backends() };
+        backends.sort_by_key(|backend| (backend.backend_start, backend.pid));
+        let row = |backend: BackendInfo| Backend {
+            pid: backend.pid,
+            state: backend.state.as_str(),
+            age: self.made.elapsed().saturating_sub(backend.backend_start),
+            application_name: backend.application_name,
+        };
+        Ok(backends.into_iter().map(row).collect())
+    }
+
+    async fn kill_backend(&self, server: ServerName, pid: Pid) -> Done {
+        self.server(server).kill_backend(pid);
+        Ok(())
+    }
+
+    async fn terminate(&self, server: ServerName, pid: Pid) -> Done {
+        self.server(server).terminate(pid);
+        Ok(())
+    }
+
+    async fn cancel(&self, server: ServerName, pid: Pid) -> Done {
+        self.server(server).cancel(pid);
+        Ok(())
+    }
+
+    async fn promote(&self) -> Done {
+        let standby = self.servers.iter().find(|(name, _)| *name == ServerName::Standby);
+        let Some((_, standby)) = standby else { return Err("there is no standby".to_owned()) };
+        if standby.promote() {
+            return Ok(());
+        }
+        Err(match standby.lifecycle() {
+            Lifecycle::Down => "standby is down".to_owned(),
+            _ => "standby is a primary already".to_owned(),
+        })
+    }
+
+    async fn reload(&self, server: ServerName, setting: &str, value: &str) -> Done {
+        self.server(server).reload(setting, value).map_err(|error| error.to_string())
+    }
+
+    async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, String> {
+        self.server(ServerName::Primary).query(sql).map_err(|error| error.to_string())
+    }
+
+    fn session(&self, pid: Pid) -> Option<SessionReport> {
+        self.servers.iter().find_map(|(_, server)| server.session_report(pid))
+    }
 }
 
 /// A bound on how long the servers may take to be ready: virtual time, a minute more than they say.

@@ -4,6 +4,9 @@
 //! time. Where there is no server the tests are told as ignored, with the reason; with `CI=true` that is a failure. All scenarios
 //! are compared by `poolproof agree`.
 
+#[path = "../common/skipped.rs"]
+mod skipped;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,6 +21,8 @@ use poolproof::world::postgres::Servers;
 use poolproof::world::postgres::run_on;
 use poolproof::world::postgres::server::{Kind, Wanted};
 use poolproof::world::{Place, RealTime};
+
+use skipped::skipped;
 
 /// How much of the scenarios' time the real runs take.
 const SCALE: f64 = 0.5;
@@ -58,7 +63,7 @@ fn main() -> ExitCode {
             let (name, compared) = (format!("{name}::{scenario}::{pool}"), Arc::clone(&compared));
             trials.push(match servers.clone() {
                 Ok(servers) => Trial::test(name, move || agrees(scenario, pool, servers, &compared)),
-                Err(why) => ignored(name, why),
+                Err(why) => skipped(name, why),
             });
         }
     }
@@ -69,14 +74,6 @@ fn main() -> ExitCode {
         println!("agreement: {compared} pairs of scenario and pool compared, on {}", places.join(" and on "));
     }
     conclusion.exit_code()
-}
-
-/// Where nothing may be skipped, that is a failure.
-fn ignored(name: String, why: String) -> Trial {
-    if std::env::var("CI").is_ok_and(|ci| ci == "true") {
-        return Trial::test(name, move || Err(why.into()));
-    }
-    Trial::test(name, || Ok(())).with_kind(why).with_ignored_flag(true)
 }
 
 fn agrees(name: &'static str, pool: &str, servers: Arc<Servers>, compared: &AtomicUsize) -> Result<(), Failed> {

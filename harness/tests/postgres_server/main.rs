@@ -8,6 +8,8 @@ mod control;
 mod left_behind;
 mod life;
 mod setup;
+#[path = "../common/skipped.rs"]
+mod skipped;
 mod standby;
 mod url;
 
@@ -19,6 +21,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use poolproof::scenario;
 use poolproof::world::postgres::server::{Kind, Server, Setup, Source, Wanted};
 use tokio_postgres::{Client, Config, NoTls};
+
+use skipped::skipped;
 
 /// What a test says.
 type Result<T = ()> = std::result::Result<T, Failed>;
@@ -87,8 +91,7 @@ fn main() -> ExitCode {
 fn trial(name: String, run: Test, kind: Kind, source: &std::result::Result<Arc<Source>, String>) -> Trial {
     match source.clone() {
         Ok(source) => Trial::test(name, move || run(&Place { source, kind })),
-        Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => Trial::test(name, move || Err(why.into())),
-        Err(why) => Trial::test(name, || Ok(())).with_kind(why).with_ignored_flag(true),
+        Err(why) => skipped(name, why),
     }
 }
 

@@ -31,6 +31,26 @@ pub struct Expect {
     pub lateness: Duration,
 }
 
+impl Expect {
+    /// Nothing but an end of the faults and of the healing.
+    #[must_use]
+    pub fn ending(until: Duration, healing: Duration) -> Expect {
+        Expect {
+            until,
+            healing,
+            bounds: Vec::new(),
+            excuses: Vec::new(),
+            known: Vec::new(),
+            violations: Vec::new(),
+            errors: Vec::new(),
+            sql: Vec::new(),
+            needs: Vec::new(),
+            figures: IndexMap::new(),
+            lateness: Duration::ZERO,
+        }
+    }
+}
+
 /// A bound of an invariant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bound {

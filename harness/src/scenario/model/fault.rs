@@ -57,6 +57,23 @@ pub enum Direction {
     ToApp,
 }
 
+impl FaultAction {
+    /// Whether it is about a server's life: a start, a stop, a death, a promotion.
+    #[must_use]
+    pub fn is_of_a_servers_life(&self) -> bool {
+        matches!(
+            self,
+            FaultAction::ServerStop { .. }
+                | FaultAction::ServerStart { .. }
+                | FaultAction::ServerRestart { .. }
+                | FaultAction::ServerCrashBackend { .. }
+                | FaultAction::ServerKill { .. }
+                | FaultAction::ServerPowerLoss { .. }
+                | FaultAction::ServerPromote
+        )
+    }
+}
+
 /// A method of the manager of a pool of resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ManagerCall {

@@ -20,7 +20,6 @@ use super::{jobs, semantics};
 
 pub(super) use expect::{invariant, known_link, known_versions, pool};
 pub use fault::{FAULTS, FaultKind};
-pub(crate) use server::DEFAULT_KEEPALIVE;
 pub(super) use traffic::{Draft, DraftStep};
 
 /// The names that a file may use and that the parser can't know. An empty list isn't checked.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use toml::de::DeValue;
 
-use crate::scenario::model::{Auth, Cost, Keepalive, Network, Role, Server, SocketOptions, Standby};
+use crate::scenario::model::{Auth, Cost, Keepalive, Network, Role, Server, Standby};
 use crate::scenario::reader::{At, Log, Value};
 use crate::scenario::rehearsal::{self, Read};
 use crate::scenario::report::Diagnostic;
@@ -17,20 +17,7 @@ const MS: fn(u64) -> Duration = Duration::from_millis;
 
 /// The server; a part that can't be read keeps its default.
 pub(super) fn server(value: Option<Value<'_, '_>>, log: &Log<'_>) -> Server {
-    let mut server = Server {
-        version: 15,
-        max_connections: 100,
-        superuser_reserved_connections: 3,
-        auth: Auth::Trust,
-        settings: IndexMap::new(),
-        roles: IndexMap::new(),
-        database_connection_limit: None,
-        sql: String::new(),
-        costs: Vec::new(),
-        startup_time: MS(200),
-        recovery_time: MS(500),
-        fork_time: MS(2),
-    };
+    let mut server = Server::default();
     let mistakes = log.count();
     let Some(mut reader) = value.and_then(|v| v.table(log)) else {
         return server;
@@ -204,14 +191,7 @@ pub(super) fn standby(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Standby> {
 
 /// `[network]`
 pub(super) fn network(value: Option<Value<'_, '_>>, log: &Log<'_>) -> Network {
-    let mut network = Network {
-        latency: MS(1),
-        jitter: Duration::ZERO,
-        bandwidth: None,
-        idle_flow_timeout: None,
-        dns_ttl: Duration::ZERO,
-        client: SocketOptions { keepalive: Some(DEFAULT_KEEPALIVE), user_timeout: None, connect_timeout: None },
-    };
+    let mut network = Network::default();
     let Some(mut reader) = value.and_then(|v| v.table(log)) else {
         return network;
     };
@@ -238,18 +218,13 @@ pub(super) fn network(value: Option<Value<'_, '_>>, log: &Log<'_>) -> Network {
     network
 }
 
-/// libpq and tokio-postgres switch keepalives on; tokio-postgres sets `tcp_keepalive_time` to two hours, which is also
-/// Linux's default, and leaves `_intvl` and `_probes` at Linux's 75 s and 9 (tcp(7)).
-pub(crate) const DEFAULT_KEEPALIVE: Keepalive =
-    Keepalive { idle: Duration::from_secs(7200), interval: Duration::from_secs(75), count: 9 };
-
 /// `false`, or the timers.
 fn keepalive(value: &Value<'_, '_>, log: &Log<'_>) -> Option<Option<Keepalive>> {
     if let DeValue::Boolean(on) = value.raw {
-        return Some(on.then_some(DEFAULT_KEEPALIVE));
+        return Some(on.then_some(Keepalive::DEFAULT));
     }
     let mut reader = value.table(log)?;
-    let mut keepalive = DEFAULT_KEEPALIVE;
+    let mut keepalive = Keepalive::DEFAULT;
     if let Some(idle) = reader.read("idle", |v, log| v.positive(log)) {
         keepalive.idle = idle;
     }

@@ -2,23 +2,23 @@
 
 use super::Cuts;
 use crate::scenario::model::{Direction, FaultAction, PoolSettings, Reset, StopMode};
+use crate::scenario::model::{Network, Server};
 use crate::strategy::parts::lasts;
-use crate::strategy::scenario::{plain_network, plain_server};
 
 pub(super) fn environment(cuts: &mut Cuts<'_>) {
     cuts.add(|s| s.interleave = None);
-    cuts.add(|s| s.network = plain_network());
-    cuts.add(|s| s.network.client = plain_network().client);
-    cuts.add(|s| s.network.jitter = plain_network().jitter);
-    cuts.add(|s| s.network.latency = plain_network().latency);
-    cuts.add(|s| s.network.client.keepalive = plain_network().client.keepalive);
+    cuts.add(|s| s.network = Network::default());
+    cuts.add(|s| s.network.client = Network::default().client);
+    cuts.add(|s| s.network.jitter = Network::default().jitter);
+    cuts.add(|s| s.network.latency = Network::default().latency);
+    cuts.add(|s| s.network.client.keepalive = Network::default().client.keepalive);
     cuts.add(|s| s.network.client.user_timeout = None);
     cuts.add(|s| s.network.client.connect_timeout = None);
     cuts.add(|s| s.network.idle_flow_timeout = None);
-    cuts.add(|s| s.server = plain_server());
+    cuts.add(|s| s.server = Server::default());
     cuts.add(|s| s.server.sql.clear());
-    cuts.add(|s| s.server.max_connections = plain_server().max_connections);
-    cuts.add(|s| s.server.fork_time = plain_server().fork_time);
+    cuts.add(|s| s.server.max_connections = Server::default().max_connections);
+    cuts.add(|s| s.server.fork_time = Server::default().fork_time);
     cuts.add(|s| s.server.settings.clear());
     cuts.add(|s| s.server.costs.clear());
     cuts.add(|s| s.standby = None);

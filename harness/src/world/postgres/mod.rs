@@ -75,19 +75,7 @@ pub fn lacks(scenario: &Scenario) -> Vec<String> {
 /// What needs control of a server that is known by its URL only.
 #[must_use]
 pub(crate) fn lacks_control(scenario: &Scenario) -> Vec<String> {
-    let needs = |action: &FaultAction| {
-        matches!(
-            action,
-            FaultAction::ServerStop { .. }
-                | FaultAction::ServerStart { .. }
-                | FaultAction::ServerRestart { .. }
-                | FaultAction::ServerCrashBackend { .. }
-                | FaultAction::ServerKill { .. }
-                | FaultAction::ServerPowerLoss { .. }
-                | FaultAction::ServerPromote
-                | FaultAction::ServerSet { .. }
-        )
-    };
+    let needs = |action: &FaultAction| action.is_of_a_servers_life() || matches!(action, FaultAction::ServerSet { .. });
     let faults = scenario.faults.iter().filter(|fault| needs(&fault.action));
     let mut reasons: Vec<String> =
         faults.map(|fault| format!("control of the server ({})", fault_name(&fault.action))).collect();

@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use poolproof_sim::net::{self, Link, SocketOptions};
+use poolproof_sim::net::{Link, SocketOptions};
 use poolproof_sim::postgres::event::{Lifecycle, Observer, Pid, ServerEvent, SessionReport};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::AbortHandle;
-use tokio_postgres::Config;
 
 use super::proxy::sampler::{Asks, Sampler};
 use super::proxy::{Proxy, Seat};
@@ -22,7 +21,9 @@ use crate::pool::resource::Script;
 use crate::scenario::model::{Direction, Scenario, ServerName, StopMode};
 use crate::world::sim::socket_options;
 use crate::world::tasks::Tasks;
-use crate::world::{Backend, Done, LinkChange, Machine, PortMode, Undoing, World, sentence};
+use crate::world::{
+    Backend, Control, Done, LinkChange, Machine, PortMode, Undoing, World, is_machine_of, link, machine_name, sentence,
+};
 
 /// The name that apps dial. It is no server's.
 const NAME: &str = "database";
@@ -215,10 +216,7 @@ impl PostgresWorld {
 
     /// The names of the seats of an app, or of all apps.
     fn seats_of(&self, app: Option<&str>) -> Vec<String> {
-        let seats = self.seats.lock();
-        let of_app =
-            |name: &&String| app.is_none_or(|app| name.strip_prefix(app).is_some_and(|rest| rest.starts_with('-')));
-        seats.keys().filter(of_app).cloned().collect()
+        self.seats.lock().keys().filter(|name| is_machine_of(name, app)).cloned().collect()
     }
 }
 
@@ -228,12 +226,6 @@ fn checks_clients(scenario: &Scenario) -> bool {
     interval.is_some_and(|interval| {
         !interval.trim_start_matches('0').is_empty() && interval.starts_with(|c: char| c.is_ascii_digit())
     })
-}
-
-/// The link as the scenario has it.
-fn link(scenario: &Scenario) -> Link {
-    let network = &scenario.network;
-    Link { latency: network.latency, jitter: network.jitter, bandwidth: network.bandwidth }
 }
 
 /// Asks a server past the proxy.
@@ -255,27 +247,7 @@ fn text(error: &ServerError) -> String {
 }
 
 #[async_trait]
-impl World for PostgresWorld {
-    fn scenario(&self) -> &Arc<Scenario> {
-        &self.scenario
-    }
-
-    fn tasks(&self) -> &Tasks {
-        &self.tasks
-    }
-
-    fn other_tasks(&self) -> usize {
-        0
-    }
-
-    fn script(&self) -> &Arc<Script> {
-        &self.script
-    }
-
-    fn patience(&self, time: Duration) -> Duration {
-        time.mul_f64(self.scale).max(LEAST_PATIENCE.min(time))
-    }
-
+impl Control for PostgresWorld {
     fn lifecycle(&self, server: ServerName) -> Lifecycle {
         self.server(server).lifecycle()
     }
@@ -285,37 +257,12 @@ impl World for PostgresWorld {
         let _it_is_gone = lifecycle.wait_for(|state| *state == Lifecycle::Running).await;
     }
 
-    async fn start(&self, server: ServerName) -> Done {
-        let started = self.with(server, |server| async move { server.start().await }).await;
-        match started {
-            Ok(()) => {
-                self.proxy.set_powered(sentence::name(server), true);
-                Ok(())
-            }
-            Err(ServerError::State(state)) => Err(format!("{} is {}", sentence::name(server), state.as_str())),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
     async fn stop(&self, server: ServerName, mode: StopMode) -> Done {
         match self.with(server, move |server| async move { server.stop(mode).await }).await {
             // It went down in the same moment.
             Ok(()) | Err(ServerError::State(Lifecycle::Down)) => Ok(()),
             Err(error) => Err(error.to_string()),
         }
-    }
-
-    async fn kill(&self, server: ServerName) -> Done {
-        match self.with(server, |server| async move { server.kill().await }).await {
-            Ok(()) | Err(ServerError::State(Lifecycle::Down)) => Ok(()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    async fn power_loss(&self, server: ServerName) -> Done {
-        // First the silence: the kernel would close the sockets of what is killed.
-        self.proxy.set_powered(sentence::name(server), false);
-        self.kill(server).await
     }
 
     async fn slow_down(&self, _server: ServerName, _by: Duration) -> Done {
@@ -383,6 +330,62 @@ impl World for PostgresWorld {
             .map_err(|error| text(&error))
     }
 
+    fn session(&self, pid: Pid) -> Option<SessionReport> {
+        self.proxy.session(pid)
+    }
+}
+
+#[async_trait]
+impl World for PostgresWorld {
+    fn scenario(&self) -> &Arc<Scenario> {
+        &self.scenario
+    }
+
+    fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    fn other_tasks(&self) -> usize {
+        0
+    }
+
+    fn script(&self) -> &Arc<Script> {
+        &self.script
+    }
+
+    fn patience(&self, time: Duration) -> Duration {
+        time.mul_f64(self.scale).max(LEAST_PATIENCE.min(time))
+    }
+
+    fn control(&self) -> &dyn Control {
+        self
+    }
+
+    async fn start(&self, server: ServerName) -> Done {
+        let started = self.with(server, |server| async move { server.start().await }).await;
+        match started {
+            Ok(()) => {
+                self.proxy.set_powered(sentence::name(server), true);
+                Ok(())
+            }
+            Err(ServerError::State(state)) => Err(format!("{} is {}", sentence::name(server), state.as_str())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn kill(&self, server: ServerName) -> Done {
+        match self.with(server, |server| async move { server.kill().await }).await {
+            Ok(()) | Err(ServerError::State(Lifecycle::Down)) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn power_loss(&self, server: ServerName) -> Done {
+        // First the silence: the kernel would close the sockets of what is killed.
+        self.proxy.set_powered(sentence::name(server), false);
+        self.kill(server).await
+    }
+
     fn visitor(&self, server: ServerName, machine: &str) -> Arc<dyn Dialer> {
         let options = SocketOptions::default();
         Arc::new(Way { seat: self.proxy.seat(machine), name: sentence::name(server), options, alive: None })
@@ -394,11 +397,7 @@ impl World for PostgresWorld {
 
     fn change_link(&self, change: LinkChange) {
         let now = *self.link.lock();
-        self.set_link(match change {
-            LinkChange::Latency { latency, jitter } => Link { latency, jitter, ..now },
-            LinkChange::Bandwidth(bytes) => Link { bandwidth: Some(bytes), ..now },
-            LinkChange::Restored => link(&self.scenario),
-        });
+        self.set_link(change.of(now, &self.scenario));
     }
 
     fn partition(&self, app: Option<&str>, direction: Direction) -> Undoing {
@@ -427,12 +426,6 @@ impl World for PostgresWorld {
     }
 
     fn set_ports(&self, mode: PortMode) {
-        let mode = match mode {
-            PortMode::Open => net::PortMode::Open,
-            PortMode::Refuse => net::PortMode::Refuse,
-            PortMode::LoseConnects => net::PortMode::LoseSyn,
-            PortMode::AcceptSilence => net::PortMode::AcceptSilence,
-        };
         for site in &self.sites {
             self.proxy.set_port_mode(sentence::name(site.name), mode);
         }
@@ -443,7 +436,7 @@ impl World for PostgresWorld {
     }
 
     fn machine(&self, app: &str, seat: u32) -> Arc<dyn Machine> {
-        let name = format!("{app}-{}", seat + 1);
+        let name = machine_name(app, seat);
         let mut seats = self.seats.lock();
         let seat = match seats.get(&name) {
             Some(seat) if seat.is_alive() => seat.clone(),
@@ -454,24 +447,12 @@ impl World for PostgresWorld {
         Arc::new(Place { seat, options: socket_options(&self.scenario.network.client) })
     }
 
-    fn session(&self, pid: Pid) -> Option<SessionReport> {
-        self.proxy.session(pid)
-    }
-
     fn unread(&self, pid: Pid) -> u64 {
         self.proxy.unread(pid)
     }
 
-    fn driver_config(&self, application: &str, user: &str) -> Config {
-        let mut config = Config::new();
-        config.user(user).dbname("app").application_name(application);
-        if let Some(password) = self.server(ServerName::Primary).password(user) {
-            config.password(password);
-        }
-        if let Some(timeout) = self.scenario.network.client.connect_timeout {
-            config.connect_timeout(timeout);
-        }
-        config
+    fn password(&self, role: &str) -> Option<String> {
+        self.server(ServerName::Primary).password(role).map(str::to_owned)
     }
 }
 

@@ -18,12 +18,12 @@ use poolproof_sim::net::{Host, Keepalive, Link, Net, SocketOptions, Stream, Stre
 use poolproof_sim::postgres::error::PgError;
 use poolproof_sim::postgres::event::{Lifecycle, Observer, Pid, ServerEvent};
 use poolproof_sim::postgres::server::Server;
-use tokio::time::Instant;
 
 use self::messages::{MessageStream, Messages};
-use super::servers;
 pub use super::servers::PORT;
+use super::servers::{self, Simulated};
 use super::tasks::Tasks;
+use super::{is_machine_of, link, machine_name};
 use crate::pool::connector::{Dialer, Dialling, Socket};
 use crate::pool::resource::Script;
 use crate::scenario::model::{self, Scenario, ServerName};
@@ -86,8 +86,7 @@ pub struct SimWorld {
     pub tasks: Tasks,
     /// What befalls the managers of pools of resources.
     pub script: Arc<Script>,
-    /// When it was made: the base of the server's durations.
-    made: Instant,
+    control: Simulated,
     link: Mutex<Link>,
     idle_flow_timeout: Mutex<Option<Duration>>,
     hosts: Mutex<BTreeMap<String, Host>>,
@@ -111,23 +110,19 @@ struct Peer {
     stream: Option<StreamHandle>,
 }
 
-/// The machine of a seat.
-fn host_name(app: &str, seat: u32) -> String {
-    format!("{app}-{}", seat + 1)
-}
-
 impl SimWorld {
     /// Builds the world; its servers are started, and not yet running.
     ///
     /// # Errors
     /// The server's refusal of its settings or of the scenario's `sql`.
     pub fn new(scenario: &Arc<Scenario>, seed: u64, observer: Arc<dyn Observer>) -> Result<Arc<SimWorld>, PgError> {
-        let made = Instant::now();
         let flows = Arc::new(Flows::default());
         let observer: Arc<dyn Observer> = Arc::new(FlowObserver { flows: Arc::clone(&flows), next: observer });
         let net = Net::new(seed);
         let mut sites = Vec::new();
-        for (name, server) in servers::make(scenario, seed, &observer)? {
+        let servers = servers::make(scenario, seed, &observer)?;
+        let control = Simulated::new(servers.clone());
+        for (name, server) in servers {
             let host = net.add_host(servers::host(name));
             if name == ServerName::Primary {
                 net.set_name(NAME, &host);
@@ -145,7 +140,7 @@ impl SimWorld {
             standby,
             tasks: Tasks::default(),
             script: Arc::default(),
-            made,
+            control,
             link: Mutex::new(link(scenario)),
             idle_flow_timeout: Mutex::new(scenario.network.idle_flow_timeout),
             hosts: Mutex::default(),
@@ -176,7 +171,7 @@ impl SimWorld {
 
     /// The machine of a seat: the same for each process that sits there.
     pub fn host(&self, app: &str, seat: u32) -> Host {
-        let name = host_name(app, seat);
+        let name = machine_name(app, seat);
         let mut hosts = self.hosts.lock();
         let host = hosts.entry(name).or_insert_with_key(|name| {
             let host = self.net.add_host(name);
@@ -189,7 +184,7 @@ impl SimWorld {
 
     /// A new process in a seat: the machine's next incarnation, with power if it had none.
     pub fn respawn(&self, app: &str, seat: u32) -> Host {
-        let name = host_name(app, seat);
+        let name = machine_name(app, seat);
         let mut hosts = self.hosts.lock();
         match hosts.get_mut(&name) {
             Some(host) if !host.is_alive() => {
@@ -224,12 +219,7 @@ impl SimWorld {
     /// The hosts of an app's processes, or of all apps'.
     #[must_use]
     pub fn hosts(&self, app: Option<&str>) -> Vec<Host> {
-        self.hosts
-            .lock()
-            .iter()
-            .filter(|(name, _)| app.is_none_or(|app| name.strip_prefix(app).is_some_and(|rest| rest.starts_with('-'))))
-            .map(|(_, host)| host.clone())
-            .collect()
+        self.hosts.lock().iter().filter(|(name, _)| is_machine_of(name, app)).map(|(_, host)| host.clone()).collect()
     }
 }
 
@@ -272,12 +262,6 @@ async fn keep_port(site: Arc<Site>, tasks: Tasks) {
             }
         }
     }
-}
-
-/// The link as the scenario has it.
-fn link(scenario: &Scenario) -> Link {
-    let network = &scenario.network;
-    Link { latency: network.latency, jitter: network.jitter, bandwidth: network.bandwidth }
 }
 
 /// Keeps the backends' addresses, and passes events on.

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use poolproof_sim::net::{self, FlowFilter, Host, SocketOptions};
-use poolproof_sim::postgres::event::{Lifecycle, Pid, SessionReport};
+use poolproof_sim::postgres::event::Pid;
 
 use super::messages::Messages;
-use super::{Flows, HostDialer, NAME, PORT, SimWorld, link, socket_options};
+use super::{Flows, HostDialer, NAME, PORT, SimWorld, socket_options};
 use crate::pool::connector::{Dialer, Dialling, Socket};
 use crate::pool::resource::Script;
-use crate::scenario::model::{AtMessage, Direction, MessagePlace, Scenario, ServerName, StopMode};
+use crate::scenario::model::{AtMessage, Direction, MessagePlace, Scenario, ServerName};
 use crate::world::tasks::Tasks;
-use crate::world::{Backend, Done, LinkChange, Machine, PortMode, Undoing, World, sentence, servers};
+use crate::world::{Control, Done, LinkChange, Machine, PortMode, Undoing, World, sentence, servers};
 
 #[async_trait]
 impl World for SimWorld {
@@ -34,21 +34,12 @@ impl World for SimWorld {
         &self.script
     }
 
-    fn lifecycle(&self, server: ServerName) -> Lifecycle {
-        self.site(server).server.lifecycle()
-    }
-
-    async fn running(&self, server: ServerName) {
-        servers::running(&self.site(server).server).await;
+    fn control(&self) -> &dyn Control {
+        &self.control
     }
 
     async fn start(&self, server: ServerName) -> Done {
         self.site(server).start().map_err(|state| format!("{} is {}", sentence::name(server), state.as_str()))
-    }
-
-    async fn stop(&self, server: ServerName, mode: StopMode) -> Done {
-        servers::stop(&self.site(server).server, mode).await;
-        Ok(())
     }
 
     async fn kill(&self, server: ServerName) -> Done {
@@ -66,42 +57,6 @@ impl World for SimWorld {
         Ok(())
     }
 
-    async fn slow_down(&self, server: ServerName, by: Duration) -> Done {
-        self.site(server).server.slow_down(by);
-        Ok(())
-    }
-
-    async fn backends(&self, server: ServerName) -> Result<Vec<Backend>, String> {
-        Ok(servers::backends(&self.site(server).server, self.made))
-    }
-
-    async fn kill_backend(&self, server: ServerName, pid: Pid) -> Done {
-        self.site(server).server.kill_backend(pid);
-        Ok(())
-    }
-
-    async fn terminate(&self, server: ServerName, pid: Pid) -> Done {
-        self.site(server).server.terminate(pid);
-        Ok(())
-    }
-
-    async fn cancel(&self, server: ServerName, pid: Pid) -> Done {
-        self.site(server).server.cancel(pid);
-        Ok(())
-    }
-
-    async fn promote(&self) -> Done {
-        servers::promote(self.standby.as_ref().map(|standby| &standby.server))
-    }
-
-    async fn reload(&self, server: ServerName, setting: &str, value: &str) -> Done {
-        self.site(server).server.reload(setting, value).map_err(|error| error.to_string())
-    }
-
-    async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, String> {
-        self.primary.server.query(sql).map_err(|error| error.to_string())
-    }
-
     fn visitor(&self, server: ServerName, machine: &str) -> Arc<dyn Dialer> {
         Arc::new(Visitor { host: self.other_host(machine), name: servers::host(server) })
     }
@@ -112,11 +67,7 @@ impl World for SimWorld {
 
     fn change_link(&self, change: LinkChange) {
         let now = *self.link.lock();
-        self.set_link(match change {
-            LinkChange::Latency { latency, jitter } => net::Link { latency, jitter, ..now },
-            LinkChange::Bandwidth(bytes) => net::Link { bandwidth: Some(bytes), ..now },
-            LinkChange::Restored => link(&self.scenario),
-        });
+        self.set_link(change.of(now, &self.scenario));
     }
 
     fn partition(&self, app: Option<&str>, direction: Direction) -> Undoing {
@@ -159,12 +110,6 @@ impl World for SimWorld {
     }
 
     fn set_ports(&self, mode: PortMode) {
-        let mode = match mode {
-            PortMode::Open => net::PortMode::Open,
-            PortMode::Refuse => net::PortMode::Refuse,
-            PortMode::LoseConnects => net::PortMode::LoseSyn,
-            PortMode::AcceptSilence => net::PortMode::AcceptSilence,
-        };
         for site in self.sites() {
             self.net.set_port_mode(&site.host(), PORT, mode);
         }
@@ -185,10 +130,6 @@ impl World for SimWorld {
             flows: Arc::clone(&self.flows),
             messages: Arc::clone(&self.messages),
         })
-    }
-
-    fn session(&self, pid: Pid) -> Option<SessionReport> {
-        self.sites().find_map(|site| site.server.session_report(pid))
     }
 
     fn unread(&self, pid: Pid) -> u64 {

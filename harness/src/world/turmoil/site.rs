@@ -106,7 +106,7 @@ impl Site {
                 PortMode::Open => up,
                 PortMode::Refuse => false,
                 // Nobody accepts: a SYN waits, as one does that is lost and sent again.
-                PortMode::LoseConnects | PortMode::AcceptSilence => true,
+                PortMode::LoseSyn | PortMode::AcceptSilence => true,
             };
             if !listens {
                 listener = None;
@@ -123,7 +123,7 @@ impl Site {
                     Ok(()) => continue,
                     Err(_) => return,
                 },
-                accepted = accept(listener.as_ref().filter(|_| mode != PortMode::LoseConnects)) => accepted,
+                accepted = accept(listener.as_ref().filter(|_| mode != PortMode::LoseSyn)) => accepted,
             };
             let Ok((stream, peer)) = accepted else { continue };
             if mode == PortMode::AcceptSilence {

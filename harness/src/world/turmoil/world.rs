@@ -8,9 +8,8 @@ use std::time::Duration;
 use ::turmoil::net::TcpStream;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use poolproof_sim::postgres::event::{Lifecycle, Observer, Pid, ServerEvent, SessionReport};
+use poolproof_sim::postgres::event::{Observer, Pid, ServerEvent};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::flow::{Ends, Seat};
 use super::machine::{Name, Place, Shared, Visitor};
@@ -18,10 +17,11 @@ use super::site::Site;
 use super::{Doors, LinkOrders};
 use crate::pool::connector::Dialer;
 use crate::pool::resource::Script;
-use crate::scenario::model::{Direction, Scenario, ServerName, StopMode};
+use crate::scenario::model::{Direction, Scenario, ServerName};
 use crate::trace::recorder::IntMap;
+use crate::world::servers::{self, Simulated};
 use crate::world::tasks::Tasks;
-use crate::world::{Backend, Done, LinkChange, Machine, PortMode, Undoing, World, servers};
+use crate::world::{Control, Done, LinkChange, Machine, PortMode, Undoing, World};
 
 /// The world of one run.
 pub(super) struct TurmoilWorld {
@@ -29,8 +29,7 @@ pub(super) struct TurmoilWorld {
     sites: Vec<Arc<Site>>,
     tasks: Tasks,
     script: Arc<Script>,
-    /// When it was made: the base of the server's durations.
-    made: Instant,
+    control: Simulated,
     name: Arc<Name>,
     seats: Mutex<BTreeMap<(String, u32), Arc<Shared>>>,
     clients: Arc<Ends>,
@@ -77,17 +76,16 @@ impl TurmoilWorld {
         doors: &Doors,
         orders: LinkOrders,
     ) -> Result<Arc<TurmoilWorld>, String> {
-        let made = Instant::now();
         let peers = Arc::new(Peers::default());
         let observer: Arc<dyn Observer> = Arc::new(PeerObserver { peers: Arc::clone(&peers), next: observer });
         let servers = servers::make(scenario, seed, &observer).map_err(|error| error.to_string())?;
-        let sites: Vec<_> = servers.into_iter().map(|(name, server)| Site::new(name, server)).collect();
+        let sites: Vec<_> = servers.iter().map(|(name, server)| Site::new(*name, server.clone())).collect();
         let world = Arc::new(TurmoilWorld {
             scenario: Arc::clone(scenario),
             sites,
             tasks: Tasks::default(),
             script: Arc::default(),
-            made,
+            control: Simulated::new(servers),
             name: Arc::new(Name::new(scenario.network.dns_ttl)),
             seats: Mutex::default(),
             clients: Arc::default(),
@@ -131,21 +129,12 @@ impl World for TurmoilWorld {
         &self.script
     }
 
-    fn lifecycle(&self, server: ServerName) -> Lifecycle {
-        self.site(server).server.lifecycle()
-    }
-
-    async fn running(&self, server: ServerName) {
-        servers::running(&self.site(server).server).await;
+    fn control(&self) -> &dyn Control {
+        &self.control
     }
 
     async fn start(&self, server: ServerName) -> Done {
         self.site(server).start()
-    }
-
-    async fn stop(&self, server: ServerName, mode: StopMode) -> Done {
-        servers::stop(&self.site(server).server, mode).await;
-        Ok(())
     }
 
     async fn kill(&self, server: ServerName) -> Done {
@@ -156,43 +145,6 @@ impl World for TurmoilWorld {
     async fn power_loss(&self, server: ServerName) -> Done {
         self.site(server).power_loss();
         Ok(())
-    }
-
-    async fn slow_down(&self, server: ServerName, by: Duration) -> Done {
-        self.site(server).server.slow_down(by);
-        Ok(())
-    }
-
-    async fn backends(&self, server: ServerName) -> Result<Vec<Backend>, String> {
-        Ok(servers::backends(&self.site(server).server, self.made))
-    }
-
-    async fn kill_backend(&self, server: ServerName, pid: Pid) -> Done {
-        self.site(server).server.kill_backend(pid);
-        Ok(())
-    }
-
-    async fn terminate(&self, server: ServerName, pid: Pid) -> Done {
-        self.site(server).server.terminate(pid);
-        Ok(())
-    }
-
-    async fn cancel(&self, server: ServerName, pid: Pid) -> Done {
-        self.site(server).server.cancel(pid);
-        Ok(())
-    }
-
-    async fn promote(&self) -> Done {
-        let standby = self.sites.iter().find(|site| site.name == ServerName::Standby);
-        servers::promote(standby.map(|site| &site.server))
-    }
-
-    async fn reload(&self, server: ServerName, setting: &str, value: &str) -> Done {
-        self.site(server).server.reload(setting, value).map_err(|error| error.to_string())
-    }
-
-    async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, String> {
-        self.site(ServerName::Primary).server.query(sql).map_err(|error| error.to_string())
     }
 
     fn visitor(&self, server: ServerName, _machine: &str) -> Arc<dyn Dialer> {
@@ -246,10 +198,6 @@ impl World for TurmoilWorld {
             .entry((app.to_owned(), seat))
             .or_insert_with(|| Arc::new(Shared::new(&self.name, &self.clients, &self.lost)));
         Arc::new(Place { seat: Seat { app: app.into(), seat }, shared: Arc::clone(shared) })
-    }
-
-    fn session(&self, pid: Pid) -> Option<SessionReport> {
-        self.sites.iter().find_map(|site| site.server.session_report(pid))
     }
 
     fn unread(&self, pid: Pid) -> u64 {

@@ -13,10 +13,10 @@ use std::sync::{Arc, Once, Weak};
 
 use parking_lot::Mutex;
 use tempfile::TempDir;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::{ServerError, failed};
 use super::processes::started_at;
+use crate::signals::before_the_end;
 
 /// How each folder's name begins.
 pub(super) const PREFIX: &str = "poolproof-";
@@ -47,7 +47,7 @@ struct Started {
 }
 
 static CURRENT: Mutex<Weak<Folder>> = Mutex::new(Weak::new());
-static SIGNALS: Once = Once::new();
+static HEARD: Once = Once::new();
 
 impl Folder {
     /// This process's, made if there is none.
@@ -70,7 +70,7 @@ impl Folder {
         let folder = Arc::new(Folder { path, _owner: owner, next: AtomicU32::new(1), started: Mutex::default() });
         *current = Arc::downgrade(&folder);
         drop(current);
-        SIGNALS.call_once(watch_signals);
+        HEARD.call_once(|| before_the_end(close_current));
         Ok(folder)
     }
 
@@ -112,29 +112,10 @@ impl Folder {
     }
 }
 
-/// What is asked to end, ends what it started first. Whoever handles these signals otherwise has until then.
-fn watch_signals() {
-    let watched = std::thread::Builder::new().name("poolproof-signals".to_owned()).spawn(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut hang_up = signal(SignalKind::hangup())?;
-            let kind = tokio::select! {
-                _ = interrupt.recv() => SignalKind::interrupt(),
-                _ = terminate.recv() => SignalKind::terminate(),
-                _ = hang_up.recv() => SignalKind::hangup(),
-            };
-            let folder = CURRENT.lock().upgrade();
-            if let Some(folder) = folder {
-                folder.close();
-            }
-            // As the shell tells a death by a signal.
-            std::process::exit(128 + kind.as_raw_value())
-        })
-    });
-    let watched: std::io::Result<std::thread::JoinHandle<std::io::Result<()>>> = watched;
-    if let Err(error) = watched {
-        eprintln!("poolproof: signals are not watched, so Ctrl-C may leave servers behind: {error}");
+/// What was started ends before the process does.
+fn close_current() {
+    let folder = CURRENT.lock().upgrade();
+    if let Some(folder) = folder {
+        folder.close();
     }
 }

@@ -1,7 +1,5 @@
 //! What a scenario asks of its server, in the words of a real one: settings, `pg_hba.conf`, roles, databases, data.
 
-use std::time::Duration;
-
 use super::log::PREFIX;
 use super::session::{DATABASE, ROLE, identifier, literal};
 use crate::scenario::model::{Auth, Role, Scenario, Server};
@@ -96,12 +94,13 @@ impl Setup {
     #[must_use]
     pub fn approximate(&self) -> Vec<String> {
         let server = &self.server;
+        let default = Server::default();
         let times = [
-            ("startup_time", server.startup_time, 200),
-            ("recovery_time", server.recovery_time, 500),
-            ("fork_time", server.fork_time, 2),
+            ("startup_time", server.startup_time, default.startup_time),
+            ("recovery_time", server.recovery_time, default.recovery_time),
+            ("fork_time", server.fork_time, default.fork_time),
         ];
-        let asked = times.into_iter().filter(|(_, asked, default)| *asked != Duration::from_millis(*default));
+        let asked = times.into_iter().filter(|(_, asked, default)| asked != default);
         asked.map(|(name, ..)| format!("the real server's own time instead of server.{name}")).collect()
     }
 
