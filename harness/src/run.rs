@@ -414,6 +414,80 @@ steps = ["acquire", "sql SELECT 1", "release"]
     }
 
     #[test]
+    fn a_reset_under_way_is_not_held_against_a_pool_that_is_shrunk() {
+        // Two seconds, on a server that is slow; somebody asks in vain meanwhile.
+        let text = r#"
+title = "A test"
+story = "A test."
+[app.web]
+pool = { max_size = 2, reset_on_return = "rollback", acquire_timeout = "1s" }
+[workload.long]
+app = "web"
+arrive = { at = ["100ms"] }
+steps = ["acquire", "hold 10s", "release"]
+[workload.short]
+app = "web"
+arrive = { at = ["100ms"] }
+steps = ["acquire", "hold 900ms", "release"]
+[workload.shrinks]
+app = "web"
+arrive = { at = ["1100ms"] }
+steps = ["resize 1"]
+[workload.asks]
+app = "web"
+arrive = { at = ["1500ms"] }
+steps = ["acquire"]
+[[fault]]
+at = "500ms"
+do = "server.slow"
+by = "5s"
+for = "4s"
+[expect]
+until = "20s"
+"#;
+        let (report, [resized]) = ran(text, ["pool_resized"]);
+        assert_eq!((report.verdict, resized), (Verdict::Pass, 1));
+    }
+
+    #[test]
+    fn a_close_that_was_cancelled_is_not_held_against_a_pool() {
+        let run = |steps: &str| {
+            let text = format!(
+                "{WEB}[workload.closes]\napp = \"web\"\narrive = {{ at = [\"2s\"] }}\nsteps = [{steps}]\n\
+                 [expect]\nuntil = \"1m\"\n"
+            );
+            let (report, [cancelled]) = ran(&text, ["pool_close_cancelled"]);
+            assert_eq!((report.verdict, cancelled), (Verdict::Pass, 1), "{steps}");
+        };
+        // The run closes it once more, a minute later.
+        run("\"cancel at poll 2: close pool\"");
+        // Nobody does.
+        run("\"new pool\", \"hold 1s\", \"cancel at poll 2: close pool\", \"hold 40s\", \"drop pool\"");
+    }
+
+    #[test]
+    fn a_server_without_a_slot_to_spare_is_not_asked_for_min_idle_all_the_time() {
+        let text = r#"
+title = "A test"
+story = "A test."
+[server]
+max_connections = 4
+[app.web]
+pool = { max_size = 4, min_idle = 4, acquire_timeout = "5s" }
+[workload.request]
+app = "web"
+arrive = { every = "45ms" }
+steps = ["acquire", "sql SELECT 1", "invalidate"]
+[expect]
+until = "20s"
+"#;
+        // There is one slot. Each caller has its connection closed, and another is dialled for the next.
+        let (report, [dials, failed]) = ran(text, ["dial", "dial_failed"]);
+        assert_eq!(report.verdict, Verdict::Pass);
+        assert!(dials - failed > 200 && failed < 200, "{dials} dials, {failed} of which failed");
+    }
+
+    #[test]
     fn a_restart_that_is_due_after_the_healing_does_not_happen() {
         let fault = "[[fault]]\nat = \"9s\"\ndo = \"app.kill\"\napp = \"web\"\nprocess = 1\nrestart_after = \"20s\"\n\
                      [expect]\nuntil = \"10s\"\nhealing = \"10s\"\n";

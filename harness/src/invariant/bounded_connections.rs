@@ -4,16 +4,19 @@
 //! A connection that was taken out of the pool is not the pool's any more. One whose flow may be silently dead may have
 //! been given up by the pool, though its socket stays until TCP gives up: the driver keeps it for the answer that is due.
 //! It does not count until it is [proven](View::is_proven) alive; its backend, if there is one, is an orphan. A pool that was shrunk keeps what is leased
-//! until it is returned: the old bound holds until the bound given in time has passed, and longer for what was leased when
-//! it was shrunk. What it lends again counts.
+//! until it is returned: the old bound holds until the bound given in time has passed, and longer for what was *under way*
+//! when it was shrunk: leased, being dialled, or in the pool's own hands, in a check or a reset. A statement that runs can't be taken back: the socket of
+//! a connection that is given up stays until it is answered, and who was granted a connection before gets it. What the pool lends
+//! again counts.
 //! Connections closed and dialled within one millisecond have no order, so the count is taken when the millisecond is
 //! over; in real time, where the end of a connection is seen a little later than it is closed, when that is over, too.
 
 use std::time::Duration;
 
 use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who, seconds};
-use crate::trace::event::{Event, PoolId, What};
-use crate::trace::view::{ConnView, PoolView, View};
+use crate::pool::TIMER_SLACK;
+use crate::trace::event::{Acquired, ConnId, Event, PoolId, What};
+use crate::trace::view::{Class, ConnView, PoolView, View};
 
 /// Name and meaning.
 pub const META: Meta = Meta {
@@ -29,10 +32,21 @@ pub struct BoundedConnections {
     judged: bool,
     shrink: Duration,
     lateness: Duration,
+    on_its_way: Duration,
+    // What was under way when its pool was resized, and has not been lent again since.
+    under_way: Vec<UnderWay>,
     // Pools over their bound in this millisecond.
     over: Vec<(PoolId, Duration)>,
     // Resizes that were told of.
     told: Vec<(PoolId, Duration)>,
+}
+
+#[derive(Clone, Copy)]
+struct UnderWay {
+    conn: ConnId,
+    pool: PoolId,
+    /// It was leased then, or has been since: the next lease is another one.
+    lent: bool,
 }
 
 impl BoundedConnections {
@@ -43,6 +57,8 @@ impl BoundedConnections {
             judged: terms.capabilities.max_size,
             shrink: terms.within(META.name, terms.grace()),
             lateness: terms.lateness,
+            on_its_way: terms.round_trip + TIMER_SLACK,
+            under_way: Vec::new(),
             over: Vec::new(),
             told: Vec::new(),
         }
@@ -51,19 +67,47 @@ impl BoundedConnections {
     fn bound(&self, pool: &PoolView, now: Duration, view: &View) -> u32 {
         match pool.resized_at {
             Some(at) if now <= at + self.shrink => pool.max_size.max(pool.max_size_before),
-            Some(at) => pool.max_size.max(self.leased_before(at, pool, now, view)),
+            Some(_) => pool.max_size.max(self.still_under_way(pool, now, view)),
             None => pool.max_size,
         }
     }
 
-    /// Connections that are out since before the resize, and those of them that came back just now: they are being closed.
-    fn leased_before(&self, resized: Duration, pool: &PoolView, now: Duration, view: &View) -> u32 {
+    /// Connections that are under way since before the resize, and those of them that no longer are, since just now: they are
+    /// being closed.
+    fn still_under_way(&self, pool: &PoolView, now: Duration, view: &View) -> u32 {
         let just_now = now.saturating_sub(self.shrink);
-        let is_out = |conn: &ConnView| {
-            conn.leased_at.is_some_and(|leased| leased <= resized)
-                && (conn.lease.is_some() || conn.released.is_some_and(|(released, _)| released >= just_now))
+        let is_still = |id: ConnId, conn: &ConnView| {
+            let rests = view.class(id) == Class::Idle && conn.idle_since < just_now;
+            self.under_way.iter().any(|known| known.conn == id) && !rests
         };
-        u32::try_from(view.conns_of(pool).filter(|(_, conn)| is_out(conn)).count()).unwrap_or(u32::MAX)
+        let still = view.conns_of(pool).filter(|(id, conn)| is_still(*id, conn));
+        u32::try_from(still.count()).unwrap_or(u32::MAX)
+    }
+
+    /// A pool is resized: what of it is under way?
+    fn resized(&mut self, id: PoolId, now: Duration, view: &View) {
+        let Some(pool) = view.pool(id) else { return };
+        // What is on its way between the pool and the server can't be told from what rests: that which somebody may have been granted
+        // just now, and that which came back or was answered just now.
+        let may_be_on_its_way =
+            |conn: &ConnView| pool.waiting > 0 || now.saturating_sub(conn.idle_since) <= self.on_its_way;
+        let under_way = view.conns_of(pool).filter_map(|(conn_id, conn)| {
+            let is = match view.class(conn_id) {
+                Class::Leased | Class::Busy | Class::Dialling => true,
+                Class::Idle => may_be_on_its_way(conn),
+                _ => false,
+            };
+            // Where nobody waits, nobody has been granted anything.
+            is.then_some(UnderWay { conn: conn_id, pool: id, lent: conn.lease.is_some() || pool.waiting == 0 })
+        });
+        let under_way: Vec<UnderWay> = under_way.collect();
+        self.under_way.retain(|known| known.pool != id);
+        self.under_way.extend(under_way);
+    }
+
+    /// A connection is lent: once to those who had been granted it before the resize.
+    fn lent(&mut self, conn: ConnId) {
+        self.under_way.retain_mut(|known| known.conn != conn || !std::mem::replace(&mut known.lent, true));
     }
 
     /// What a shrunk pool should have closed by now, and did not.
@@ -161,7 +205,18 @@ impl Judge for BoundedConnections {
             // Nothing needs to happen in a pool that keeps what it should close: it is looked at between the phases.
             What::Phase(_) => self.all_shrunk(event.at, view, out),
             // Or it is lent again and again, until the pool is grown.
-            What::AcquireEnd { pool, .. } | What::PoolResized { pool, .. } => self.shrunk(pool, event.at, view, out),
+            What::AcquireEnd { pool, ref result, .. } => {
+                self.shrunk(pool, event.at, view, out);
+                if let Acquired::Lease { conn, .. } = result
+                    && !self.under_way.is_empty()
+                {
+                    self.lent(*conn);
+                }
+            }
+            What::PoolResized { pool, .. } => {
+                self.shrunk(pool, event.at, view, out);
+                self.resized(pool, event.at, view);
+            }
             _ => {}
         }
     }
@@ -197,8 +252,10 @@ impl Judge for BoundedConnections {
 mod tests {
     use super::super::testing::*;
     use super::META;
+    use crate::pool::PoolErrorKind;
     use crate::scenario::model::FaultAction;
     use crate::trace::event::{Phase, PoolId, SqlResult, What};
+    use poolproof_sim::postgres::event::BackendState;
 
     #[test]
     fn a_third_connection_of_a_pool_of_two() {
@@ -295,6 +352,56 @@ mod tests {
         case.at(10).asks(1).asks(2).open(1).open(2).gets(1, 1).gets(2, 2);
         case.at(20).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
         case.at(30).releases(1, 1).releases(2, 2).at(20_000).phase(Phase::Healing).violates(META.name, 1);
+    }
+
+    /// A pool of two that is shrunk to one at 30 ms. One connection is leased; the other came back at 20 ms, and is being reset if
+    /// `in_hand`.
+    fn shrunk(in_hand: bool) -> Case {
+        let mut case = Case::new();
+        case.at(1)
+            .asks(1)
+            .asks(2)
+            .open(1)
+            .open(2)
+            .gets(1, 1)
+            .gets(2, 2)
+            .at(if in_hand { 20 } else { 2 })
+            .releases(2, 2);
+        if in_hand {
+            case.at(21).state(2, BackendState::Active);
+        }
+        case.at(30).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
+        case
+    }
+
+    #[test]
+    fn a_shrunk_pool_can_not_take_a_statement_back() {
+        // The reset goes on for two seconds; somebody asks meanwhile, and just after it.
+        let slow_reset = || {
+            let mut case = shrunk(true);
+            case.at(1_900).asks(3).fails(3, PoolErrorKind::Timeout).at(2_100).state(2, BackendState::Idle);
+            case.at(2_101).asks(4);
+            case
+        };
+        slow_reset().fails(4, PoolErrorKind::Timeout).closed(2).at(20_000).phase(Phase::Healing).is_innocent();
+        // It is to be closed then, neither kept nor lent.
+        let mut kept = slow_reset();
+        kept.fails(4, PoolErrorKind::Timeout).at(20_000).phase(Phase::Healing).violates(META.name, 1);
+        slow_reset().gets(4, 2).at(20_000).phase(Phase::Healing).violates(META.name, 1);
+        // What rested is not under way because it is checked later.
+        let mut case = shrunk(false);
+        case.at(1_900).state(2, BackendState::Active).asks(3).fails(3, PoolErrorKind::Timeout).violates(META.name, 1);
+    }
+
+    #[test]
+    fn who_was_granted_a_connection_before_the_shrink_gets_it() {
+        // A check is under way, and a dial.
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).releases(1, 1).at(100).asks(2).state(1, BackendState::Active);
+        case.asks(3).dial(2).at(101).happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
+        case.at(102).state(1, BackendState::Idle).gets(2, 1).at(103).connected(2).gets(3, 2);
+        case.at(5_000).asks(4).fails(4, PoolErrorKind::Timeout).at(9_000).releases(3, 2).closed(2);
+        case.at(9_001).releases(2, 1).at(20_000).phase(Phase::Healing).is_innocent();
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! statement would run inside it. Leftover session state (settings, temporary tables, LISTEN, advisory locks, portals,
 //! prepared statements that are not a driver's own) is judged where `reset_on_return` is `discard` and the pool can do
 //! it; what the connection had at its first hand-out is the pool's own doing and counts as clean. Unread bytes may have
-//! arrived just now: they count once the server has been silent for longer than the bytes can have been on their way.
+//! arrived just now: they count once the server has been silent, and nobody had the lease, for longer than the bytes can have been
+//! on their way.
 
 use std::time::Duration;
 
@@ -109,9 +110,11 @@ impl Judge for CleanHandOut {
         let mut tell = |sentence: String| {
             out.add(&META, || Violation::new(&META, event.at, Who::Actor(*actor), sentence).on(*id, view));
         };
+        // A driver closes its prepared statements on its own, at the lease's end at the latest; no state tells of that.
+        let asked = conn.heard_at.max(conn.released.map_or(Duration::ZERO, |(released, _)| released));
         if let Some(dirt) = dirt {
             tell(format!("when it was handed out, {dirt}{former}"));
-        } else if *unread > 0 && event.at.saturating_sub(conn.heard_at) > self.on_its_way {
+        } else if *unread > 0 && event.at.saturating_sub(asked) > self.on_its_way {
             tell(format!("when it was handed out, {unread} bytes of an earlier answer were unread"));
         }
         if !promised {
@@ -194,5 +197,16 @@ mod tests {
         };
         unread(21).is_innocent();
         unread(500).violates(META.name, 1);
+        // The answer to what the driver sent when a prepared statement was dropped, long after the server was heard of.
+        let closes = |at| {
+            let mut case = Case::new();
+            case.at(10).asks(1).open(1).gets(1, 1).at(500).releases(1, 1).at(at).asks(2);
+            let result =
+                Acquired::Lease { conn: ConnId(1), pid: 1, session: Some(session(BackendState::Idle)), unread: 11 };
+            case.happens(What::AcquireEnd { actor: ActorId(2), pool: PoolId(1), result });
+            case
+        };
+        closes(502).is_innocent();
+        closes(900).violates(META.name, 1);
     }
 }

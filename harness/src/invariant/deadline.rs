@@ -3,7 +3,8 @@
 //! Whatever happens inside an acquire is inside its timeout: the wait, the dial, the check of `test_on_acquire`. A pool
 //! without an acquire timeout, or settings without one, are not judged by it. The actor's own deadline is poolproof's
 //! own timer: an acquire that it ends is judged by the pool's timeout only. Close waits for leases in many pools, so its
-//! bound counts from the last lease's end, and a close that waits for a leaked lease is not judged.
+//! bound counts from the last lease's end, and a close that waits for a leaked lease is not judged. Nor is one that was
+//! cancelled: nobody waits for it, and a later close has its own time.
 
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ impl Deadline {
 
     fn close_took(&self, id: PoolId, now: Duration, ended: bool, view: &View, out: &mut Violations) {
         let Some(pool) = view.pool(id) else { return };
-        let Some(closing) = pool.closing_at else {
+        let Some(&closing) = pool.closes.first() else {
             return;
         };
         if pool.in_use() > 0 {
@@ -194,6 +195,29 @@ mod tests {
         case.at(10).happens(What::PoolClosing { pool: PoolId(1) }).at(12).happens(What::PoolClosed { pool: PoolId(1) });
         case.at(60_000).happens(What::PoolClosing { pool: PoolId(1) });
         case.happens(What::PoolClosed { pool: PoolId(1) }).is_innocent();
+    }
+
+    #[test]
+    fn a_cancelled_close_is_nobodys() {
+        let cancelled = || {
+            let mut case = Case::new();
+            case.at(10).happens(What::PoolClosing { pool: PoolId(1) });
+            case.at(20).happens(What::PoolCloseCancelled { pool: PoolId(1) }).at(60_000);
+            case
+        };
+        // Neither is it held against the pool, nor does the next one have it on its account.
+        cancelled().happens(What::PoolDropped { pool: PoolId(1) }).is_innocent();
+        cancelled().is_innocent();
+        let closing = What::PoolClosing { pool: PoolId(1) };
+        cancelled().happens(closing.clone()).happens(What::PoolClosed { pool: PoolId(1) }).is_innocent();
+        // The next one has its own bound, and so has another that went on.
+        let mut case = cancelled();
+        case.happens(closing.clone()).at(100_000).happens(What::PoolClosed { pool: PoolId(1) });
+        case.violates(META.name, 1);
+        let mut case = Case::new();
+        case.at(10).happens(closing.clone()).at(15).happens(closing);
+        case.at(20).happens(What::PoolCloseCancelled { pool: PoolId(1) });
+        case.at(60_000).happens(What::PoolDropped { pool: PoolId(1) }).violates(META.name, 1);
     }
 
     #[test]

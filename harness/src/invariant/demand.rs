@@ -7,7 +7,7 @@
 //!   connection that it may have: what retries without a pause does.
 //! - *Churn*: a connection that is closed without a reason, and replaced. A reason is: broken, gone or unproven at the
 //!   server, idle or old enough (a quarter early, since pools spread their lifetimes), a failed statement or a dirty
-//!   lease on it, a check before the hand-out that was given up with its acquire (its answer is still due), a closing pool or one that has more than its bound since it was shrunk, more idle ones than `max_idle`, a
+//!   lease on it, a check or a reset before the hand-out that was given up with its acquire (its answer is still due), a closing pool or one that has more than its bound since it was shrunk, more idle ones than `max_idle`, a
 //!   faulty world. In a minute at most `max_size`
 //!   of them are allowed. It is not judged with pools that document that they keep none.
 
@@ -17,6 +17,7 @@ use poolproof_sim::postgres::event::BackendState;
 
 use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who};
 use crate::pool::TIMER_SLACK;
+use crate::scenario::model::Reset;
 use crate::trace::event::{Acquired, ConnId, Event, PoolId, What};
 use crate::trace::recorder::IntMap;
 use crate::trace::view::{Class, ClientEnd, ConnView, PoolView, View};
@@ -172,10 +173,11 @@ impl Demand {
             || pool.settings.idle_timeout.is_some_and(|limit| idle >= quarter_early(limit))
     }
 
-    /// Whether a check of it may have been under way that nobody waits for any more: it answered something since its last
+    /// Whether a check of it, or a reset, may have been under way that nobody waits for any more: it answered something since its last
     /// lease just now, or an acquire was given up just now. In the same millisecond the close may come before the acquire's end.
     fn was_being_checked(&self, conn: &ConnView, pool: &PoolView, now: Duration) -> bool {
-        if !pool.settings.test_on_acquire {
+        // Some pools reset what was returned when somebody wants it.
+        if !pool.settings.test_on_acquire && pool.settings.reset_on_return == Reset::None {
             return false;
         }
         let just_now = |at: Duration| now.saturating_sub(at) <= self.on_its_way;
@@ -224,6 +226,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::pool::PoolErrorKind;
+    use crate::scenario::model::Reset;
     use crate::trace::event::{Acquired, ActorId, PoolId, What};
     use poolproof_sim::postgres::event::Lifecycle;
 
@@ -266,9 +269,10 @@ mod tests {
 
     #[test]
     fn a_check_that_was_given_up_with_its_acquire() {
-        let run = |test_on_acquire: bool| {
+        let run = |test_on_acquire: bool, reset_on_return: Reset| {
             let mut scenario = scenario();
-            scenario.apps["web"].pool.test_on_acquire = test_on_acquire;
+            let pool = &mut scenario.apps["web"].pool;
+            (pool.test_on_acquire, pool.reset_on_return) = (test_on_acquire, reset_on_return);
             let mut case = Case::of(&scenario);
             for n in 1..8 {
                 let result = Acquired::Cancelled;
@@ -277,8 +281,9 @@ mod tests {
             }
             case
         };
-        run(true).is_innocent();
-        run(false).violates(META.name, 1);
+        run(true, Reset::None).is_innocent();
+        run(false, Reset::Rollback).is_innocent();
+        run(false, Reset::None).violates(META.name, 1);
     }
 
     #[test]

@@ -47,8 +47,8 @@ struct Written {
     pending: bool,
     /// A COMMIT of such writes was acknowledged without a commit.
     unkept: bool,
-    /// An abandoned statement has committed already.
-    abandoned_committed: bool,
+    /// An abandoned statement has committed already: how many were in flight then.
+    abandoned_committed: u32,
     /// The holder has begun a transaction of its own, or ended one.
     own: bool,
     /// The holder who was told that it wrote something, in a transaction that it has not begun.
@@ -100,7 +100,7 @@ impl Effects {
             return;
         }
         // An abandoned or cancelled statement runs to its end at the server, whoever holds the connection by now.
-        if conn.in_flight && !std::mem::replace(&mut written.abandoned_committed, true) {
+        if conn.in_flight > 0 && std::mem::replace(&mut written.abandoned_committed, conn.in_flight) != conn.in_flight {
             return;
         }
         if conn.leaked {
@@ -175,7 +175,7 @@ impl Judge for Effects {
                     // A statement whose actor is gone is told by its tag alone: nobody has asked whether it was committed.
                     let at_rest = view.conn(*conn).is_some_and(|conn| conn.state == Some(BackendState::Idle));
                     let pending = written.pending && !at_rest;
-                    *written = Written { unkept: false, abandoned_committed: false, pending, ..*written };
+                    *written = Written { unkept: false, abandoned_committed: 0, pending, ..*written };
                 }
             }
             What::AcquireEnd { result: Acquired::Lease { conn, .. }, .. } => {
@@ -312,6 +312,30 @@ mod tests {
         let mut case = sends("INSERT INTO t VALUES (1)");
         case.at(12).ends(1, ActorEnd::Abandoned).closed(1);
         case.at(500).commits(1).tag(1, "INSERT 0 1").gone(1, Gone::ClientClosed).is_innocent();
+    }
+
+    #[test]
+    fn two_abandoned_statements_run_to_their_ends_one_after_another() {
+        let run = |ends: &[u64]| {
+            let mut case = sends("INSERT INTO t VALUES (1)");
+            case.at(12).sql_ends(1, 1, SqlResult::Cancelled).releases(1, 1).asks(2).gets(2, 1);
+            case.at(13)
+                .sql(2, 1, "INSERT INTO t VALUES (2)")
+                .at(14)
+                .sql_ends(2, 1, SqlResult::Cancelled)
+                .releases(2, 1);
+            for at in ends {
+                case.at(*at)
+                    .state(1, BackendState::Active)
+                    .commits(1)
+                    .tag(1, "INSERT 0 1")
+                    .state(1, BackendState::Idle);
+            }
+            case
+        };
+        run(&[50, 60]).is_innocent();
+        // Each of them commits once.
+        run(&[50, 60, 70]).violates(META.name, 1);
     }
 
     #[test]

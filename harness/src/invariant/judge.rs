@@ -359,6 +359,7 @@ impl Kind {
             What::PoolResized { .. } => Kind::PoolResized,
             What::PoolClosing { .. }
             | What::PoolClosed { .. }
+            | What::PoolCloseCancelled { .. }
             | What::PoolDropped { .. }
             | What::PoolDisposed { .. }
             | What::PoolLost { .. } => Kind::PoolEnd,

@@ -230,6 +230,13 @@ mod tests {
     }
 
     #[test]
+    fn a_dead_process_dials_no_more() {
+        let mut case = Case::new();
+        case.at(10).asks(1).open(1).gets(1, 1).at(20).happens(What::ProcessEnd { process: ProcessId(1) }).dial(2);
+        case.at(60_000).phase(Phase::End).is_innocent();
+    }
+
+    #[test]
     fn a_dial_stays_that_nobody_answers() {
         let run = |dropped: bool| {
             let mut case = Case::new();

@@ -56,11 +56,32 @@ pub const FILES: &[(&str, &str)] = files! {
     "lifecycle/resize_in_use.toml"
 };
 
-/// The paths of the files at or below this one; `None` when it doesn't lead into the crate.
+macro_rules! museum {
+    ($($name:literal)*) => { &[$((
+        concat!("museum/found/", $name),
+        include_str!(concat!("../../scenarios/museum/found/", $name)),
+    ),)*] };
+}
+
+/// What searches found in published pools, for `poolproof search` to recognise. Below [`FOLDER`] as well, but nobody else's suite:
+/// these are about those pools.
+pub const MUSEUM: &[(&str, &str)] = museum! {
+    "abandoned_statement.toml"
+    "background_dial.toml"
+    "dropped_in_an_outage.toml"
+    "failed_dial_tells_nobody.toml"
+    "given_up.toml"
+    "outage_with_a_queue.toml"
+    "own_dial.toml"
+};
+
+/// The paths of the files at or below this one; `None` when it doesn't lead into the crate. The [`MUSEUM`] is visited by its name
+/// only.
 #[must_use]
 pub fn find(path: &Path) -> Option<Vec<PathBuf>> {
     path.starts_with(FOLDER).then(|| {
-        let all = FILES.iter().map(|(name, _)| Path::new(FOLDER).join(name));
+        let museum = if path.starts_with(Path::new(FOLDER).join("museum")) { MUSEUM } else { &[] };
+        let all = FILES.iter().chain(museum).map(|(name, _)| Path::new(FOLDER).join(name));
         all.filter(|file| file.starts_with(path)).collect()
     })
 }
@@ -69,7 +90,7 @@ pub fn find(path: &Path) -> Option<Vec<PathBuf>> {
 #[must_use]
 pub fn text(path: &Path) -> Option<&'static str> {
     let inside = path.strip_prefix(FOLDER).ok()?;
-    FILES.iter().find(|(name, _)| Path::new(name) == inside).map(|(_, text)| *text)
+    FILES.iter().chain(MUSEUM).find(|(name, _)| Path::new(name) == inside).map(|(_, text)| *text)
 }
 
 #[cfg(test)]
@@ -94,13 +115,21 @@ mod tests {
             there.push(format!("manager/manager_{name}.toml"));
         }
         there.sort();
-        let shipped: Vec<&str> = FILES.iter().map(|(name, _)| *name).collect();
-        assert_eq!(shipped, there);
+        let names = |files: &[(&'static str, &str)]| files.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        assert_eq!(names(FILES), there);
+        let found = std::fs::read_dir(root.join("museum/found")).unwrap();
+        let mut found: Vec<String> =
+            found.map(|entry| format!("museum/found/{}", entry.unwrap().file_name().into_string().unwrap())).collect();
+        found.sort();
+        assert_eq!(names(MUSEUM), found);
     }
 
     #[test]
     fn paths_lead_to_files_and_folders() {
         assert_eq!(find(Path::new("built-in")).unwrap().len(), FILES.len());
+        let museum = find(Path::new("built-in/museum")).unwrap();
+        assert_eq!(museum.len(), MUSEUM.len());
+        assert!(museum.iter().all(|path| text(path).is_some()));
         let lifecycle = find(Path::new("built-in/lifecycle")).unwrap();
         assert!(!lifecycle.is_empty() && lifecycle.len() < FILES.len());
         assert_eq!(find(Path::new("built-in/nothing")).unwrap(), Vec::<PathBuf>::new());

@@ -1,4 +1,4 @@
-//! Known bugs of a pool: what the shipped scenarios declare, and how it looks in a run.
+//! Known bugs of a pool: what the shipped scenarios and the museum's declare, and how it looks in a run.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -24,7 +24,7 @@ pub(super) struct KnownBug {
 /// looks, not by its invariant alone.
 pub(super) fn of(pool: &dyn Adapter, seat: &mut Seat<'_>) -> io::Result<Vec<KnownBug>> {
     let mut all = Vec::new();
-    for (path, text) in built_in::FILES {
+    for (path, text) in built_in::FILES.iter().chain(built_in::MUSEUM) {
         let Ok(scenario) = read(text) else { continue };
         let declared: Vec<&str> = scenario
             .expect

@@ -172,6 +172,7 @@ fn involved(violation: &Violation, events: &[Event], scenario: Option<&Scenario>
             }
             What::PoolResized { pool: of, .. } => Some(("a resize", is_its(Some(*of)))),
             What::PoolClosing { pool: of } => Some(("a close", is_its(Some(*of)))),
+            What::PoolCloseCancelled { pool: of } => Some(("a cancelled close", is_its(Some(*of)))),
             What::PoolDropped { pool: of } => Some(("a dropped pool", is_its(Some(*of)))),
             What::Detached { conn, .. } => Some(("a detached connection", is_its(members.of_conn(*conn)))),
             What::Invalidated { conn, .. } => Some(("an invalidated connection", is_its(members.of_conn(*conn)))),

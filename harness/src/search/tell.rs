@@ -147,6 +147,7 @@ impl Teller {
                 format!("the pool is resized to {max_size}")
             }
             What::PoolClosing { pool } if self.is_its(Some(*pool)) => "the pool is being closed".to_owned(),
+            What::PoolCloseCancelled { pool } if self.is_its(Some(*pool)) => "the close is cancelled".to_owned(),
             What::PoolDropped { pool } if self.is_its(Some(*pool)) => "the pool is dropped".to_owned(),
             What::TaskPanicked { message } => {
                 format!("a task of the pool panics ({})", message.lines().next().unwrap_or_default())

@@ -130,10 +130,6 @@ fn time_for_a_dial(scenario: &mut Scenario) {
         // After a failed dial a pool may dial one after another.
         let all = dial * (pool.max_size.min(100) + 1);
         pool.acquire_timeout = pool.acquire_timeout.map(|timeout| timeout.max(all));
-        // Who keeps connections ready on a server without slots dials in vain each time one is used.
-        if server.max_connections < 50 {
-            pool.min_idle = 0;
-        }
     }
     let client = &mut network.client;
     client.connect_timeout = client.connect_timeout.map(|timeout| timeout.max(dial));

@@ -196,8 +196,7 @@ fn steps(dice: &mut Dice, scenario: &mut Scenario, stage: &Stage) {
             step.cancel = match step.cancel {
                 Some(Cancel::AtWake(wake)) if dice.chance(30) => Some(Cancel::AtPoll(wake + 1)),
                 Some(_) if dice.chance(50) => None,
-                // A close that nobody waits for has no end to be judged by.
-                _ if step.action != Action::ClosePool && can_wait(&step.action) => Some(workload::cancel(dice, stage)),
+                _ if can_wait(&step.action) => Some(workload::cancel(dice, stage)),
                 _ => None,
             };
         }

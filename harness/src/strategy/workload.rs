@@ -39,7 +39,7 @@ pub(super) fn workload(dice: &mut Dice, stage: &Stage, app: &str, first: bool) -
         Purpose::Request => request(dice, stage),
         Purpose::OwnPool => own_pool(dice, stage),
         Purpose::Resize => resize(dice, stage),
-        Purpose::Close => vec![plain(Action::ClosePool)],
+        Purpose::Close => vec![close(dice, stage)],
     };
     let arrive = match purpose {
         Purpose::Request => arrive(dice, stage, &steps),
@@ -200,10 +200,16 @@ fn own_pool(dice: &mut Dice, stage: &Stage) -> Vec<Step> {
         steps.push(plain(Action::Release));
     }
     if stage.capabilities.close && dice.chance(25) {
-        steps.push(plain(Action::ClosePool));
+        steps.push(close(dice, stage));
     }
     steps.push(plain(Action::DropPool));
     steps
+}
+
+/// A close, which its caller may not wait for.
+fn close(dice: &mut Dice, stage: &Stage) -> Step {
+    let cancelled = dice.chance(stage.strength(Feature::Cancel) * 20);
+    Step { action: Action::ClosePool, cancel: cancelled.then(|| cancel(dice, stage)) }
 }
 
 fn resize(dice: &mut Dice, stage: &Stage) -> Vec<Step> {

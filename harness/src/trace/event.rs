@@ -210,6 +210,11 @@ pub enum What {
         /// Which.
         pool: PoolId,
     },
+    /// Close was dropped before it returned: whoever called it waits no more.
+    PoolCloseCancelled {
+        /// Which.
+        pool: PoolId,
+    },
     /// The last handle to the pool was dropped by poolproof.
     PoolDropped {
         /// Which.

@@ -44,6 +44,7 @@ fn name(what: &What) -> &'static str {
         What::PoolDisposed { .. } => "pool_disposed",
         What::PoolClosing { .. } => "pool_closing",
         What::PoolClosed { .. } => "pool_closed",
+        What::PoolCloseCancelled { .. } => "pool_close_cancelled",
         What::PoolDropped { .. } => "pool_dropped",
         What::PoolLost { .. } => "pool_lost",
         What::PoolStatus { .. } => "pool_status",
@@ -124,6 +125,7 @@ fn fields<M: SerializeMap>(what: &What, map: &mut M) -> Result<(), M::Error> {
         }
         What::PoolClosing { pool }
         | What::PoolClosed { pool }
+        | What::PoolCloseCancelled { pool }
         | What::PoolDropped { pool }
         | What::PoolDisposed { pool } => map.serialize_entry("pool", &pool.0),
         What::PoolLost { actor, pool } | What::Deadlocked { actor, pool } => {

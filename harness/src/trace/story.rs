@@ -173,6 +173,9 @@ impl Story {
             }
             What::PoolClosing { .. } => self.fold(at, Worth::Turn, "pool".into(), "is being closed", view),
             What::PoolClosed { .. } => self.fold(at, Worth::Turn, "pool".into(), "is closed", view),
+            What::PoolCloseCancelled { .. } => {
+                self.fold(at, Worth::Turn, "pool".into(), "its close is cancelled", view);
+            }
             What::PoolDropped { .. } => self.fold(at, Worth::Detail, "pool".into(), "is dropped", view),
             What::DialFailed { message, code, .. } => {
                 let text = match code {

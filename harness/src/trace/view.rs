@@ -96,8 +96,8 @@ pub struct ConnView {
     /// Whether its pool has a reason to discard it: a failed statement, or a lease that ended in a transaction or in
     /// the middle of a statement.
     pub tainted: bool,
-    /// Whether a lease ended in the middle of a statement, and the server has not ended one since.
-    pub in_flight: bool,
+    /// How many statements were given up by those who had sent them, and not ended by the server since.
+    pub in_flight: u32,
     /// Whether its last lease sent a statement.
     pub used: bool,
     /// When its backend was last heard of.
@@ -132,8 +132,10 @@ pub struct PoolView {
     pub own: bool,
     /// When it was built.
     pub built_at: Duration,
-    /// When close was called.
+    /// When close was called first.
     pub closing_at: Option<Duration>,
+    /// When each close was called that somebody still waits for, the first of them first.
+    pub closes: Vec<Duration>,
     /// When close returned, the pool was dropped, or its process ended.
     pub ended_at: Option<Duration>,
     /// Acquires that wait.
@@ -560,7 +562,7 @@ impl View {
             What::SqlStart { actor, conn, text } => {
                 let (commits, follows_abandoned) = slot(&mut self.conns, conn.0).map_or((0, false), |conn| {
                     conn.used = true;
-                    (conn.commits, conn.in_flight)
+                    (conn.commits, conn.in_flight > 0)
                 });
                 let text = Arc::clone(text);
                 let epoch = self.epoch;
@@ -654,6 +656,13 @@ impl View {
             What::PoolClosing { pool } => {
                 if let Some(pool) = slot(&mut self.pools, pool.0) {
                     pool.closing_at.get_or_insert(at);
+                    pool.closes.push(at);
+                }
+            }
+            // Which of several callers it was is not told: it is taken for the first.
+            What::PoolCloseCancelled { pool } => {
+                if let Some(pool) = slot(&mut self.pools, pool.0).filter(|pool| !pool.closes.is_empty()) {
+                    pool.closes.remove(0);
                 }
             }
             What::PoolClosed { pool } | What::PoolDropped { pool } | What::PoolFailed { pool, .. } => {
@@ -749,7 +758,7 @@ impl View {
         };
         view.heard_at = now;
         if was == BackendState::Active && state != BackendState::Active {
-            view.in_flight = false;
+            view.in_flight = view.in_flight.saturating_sub(1);
         }
         if view.lease.is_some() {
             // The class of a held connection does not depend on its backend: nothing to count. This is the hot path.
@@ -894,7 +903,7 @@ impl View {
         }
         if *result != SqlResult::Ok {
             conn.tainted = true;
-            conn.in_flight |= *result == SqlResult::Cancelled;
+            conn.in_flight += u32::from(*result == SqlResult::Cancelled);
         }
     }
 
@@ -916,7 +925,7 @@ impl View {
                 return;
             }
             conn.released = Some((now, id));
-            conn.in_flight |= in_flight;
+            conn.in_flight += u32::from(in_flight);
             conn.tainted |= in_flight || conn.state != Some(BackendState::Idle);
         });
         if let Some(pool) = self.conn(conn).map(|conn| conn.pool)
@@ -957,7 +966,7 @@ impl View {
             released: None,
             idle_since: now,
             tainted: false,
-            in_flight: false,
+            in_flight: 0,
             used: false,
             heard_at: now,
             commits: 0,
@@ -970,6 +979,11 @@ impl View {
         put(&mut self.conns, id.0, fresh);
         if self.pool(pool).is_none() {
             put(&mut self.pools, pool.0, PoolView::unbuilt(now));
+        }
+        // A process that was killed sends nothing any more, whatever its tasks still begin in that instant.
+        let process = self.pool(pool).and_then(|pool| self.process(pool.process));
+        if process.is_some_and(|process| !process.alive) {
+            return;
         }
         if let Some(pool) = slot(&mut self.pools, pool.0) {
             pool.dials += 1;
@@ -1265,6 +1279,7 @@ impl PoolView {
             own: false,
             built_at: now,
             closing_at: None,
+            closes: Vec::new(),
             ended_at: None,
             waiting: 0,
             opened: 0,

@@ -552,9 +552,9 @@ impl Actor {
             return Err(Failed);
         }
         let (id, pool) = self.pool().ok_or(Failed)?;
-        self.recorder().record(What::PoolClosing { pool: id });
+        let mut open = OpenClose::start(self.recorder(), id);
         InPool::new(|| pool.close()).await;
-        self.recorder().record(What::PoolClosed { pool: id });
+        open.end();
         Ok(())
     }
 
@@ -721,6 +721,34 @@ impl Drop for OpenAcquire<'_> {
         if !self.ended {
             let given_up = self.recorder.gives_up();
             self.end(if given_up { Acquired::GivenUp } else { Acquired::Cancelled });
+        }
+    }
+}
+
+/// A close under way. Dropped before its end, nobody waits for it any more; after healing's end it goes on, as far as its
+/// judge is concerned.
+struct OpenClose<'a> {
+    recorder: &'a Recorder,
+    pool: PoolId,
+    ended: bool,
+}
+
+impl OpenClose<'_> {
+    fn start(recorder: &Recorder, pool: PoolId) -> OpenClose<'_> {
+        recorder.record(What::PoolClosing { pool });
+        OpenClose { recorder, pool, ended: false }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.recorder.record(What::PoolClosed { pool: self.pool });
+    }
+}
+
+impl Drop for OpenClose<'_> {
+    fn drop(&mut self) {
+        if !self.ended && !self.recorder.gives_up() {
+            self.recorder.record(What::PoolCloseCancelled { pool: self.pool });
         }
     }
 }

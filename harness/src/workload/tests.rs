@@ -193,6 +193,7 @@ fn words(event: &What) -> Option<String> {
         What::PoolDropped { pool } => format!("pool {} dropped", pool.0),
         What::PoolClosing { pool } => format!("pool {} closing", pool.0),
         What::PoolClosed { pool } => format!("pool {} closed", pool.0),
+        What::PoolCloseCancelled { pool } => format!("pool {} close cancelled", pool.0),
         What::PoolResized { pool, max_size } => format!("pool {} resized to {max_size}", pool.0),
         What::PoolStatus { pool, .. } => format!("pool {} status", pool.0),
         _ => return None,
@@ -392,6 +393,23 @@ async fn a_cancelled_step_is_no_error() {
             "1 Done"
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_close_has_its_end_in_the_trace() {
+    let close = |cancel| vec![acquire(), release(), Step { action: Action::ClosePool, cancel }];
+    let run = async |cancel| {
+        let scenario = scenario(1, 1, vec![("request", once(close(cancel)))]);
+        let stage = Stage::with(&scenario, by_name("reference").unwrap()).await;
+        stage.finish().await;
+        stage.story().split_off(4)
+    };
+    // It waits for the end of the connection, and is polled once more then.
+    assert_eq!(run(None).await, ["pool 1 closing", "pool 1 closed", "1 Done"]);
+    let cancelled = ["pool 1 closing", "pool 1 close cancelled", "1 cancels close pool", "1 Done"];
+    assert_eq!(run(Some(Cancel::AtPoll(2))).await, cancelled);
+    // Before its first poll nothing has begun.
+    assert_eq!(run(Some(Cancel::AtPoll(1))).await, ["1 cancels close pool", "1 Done"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,3 +76,22 @@ async fn a_hung_dial_keeps_its_place_unless_a_timeout_is_set() {
         assert_eq!(first.is_finished(), served);
     }
 }
+
+/// `Pool::timeout_get` (managed/pool.rs) looks for an idle object once, then awaits `Manager::create` itself: what comes back meanwhile
+/// is idle, and not for it.
+#[tokio::test(start_paused = true)]
+async fn waits_for_its_own_dial_beside_an_idle_connection() {
+    let manager = Manager::new();
+    let create = Some(Duration::from_secs(30));
+    let timeouts = Timeouts { create, ..Timeouts::default() };
+    let pool: Pool<Manager> =
+        Pool::builder(manager.clone()).max_size(2).timeouts(timeouts).runtime(Runtime::Tokio1).build().unwrap();
+    manager.set_dial(Answer::Never);
+    let (first, ()) = tokio::join!(pool.get(), async {
+        sleep(Duration::from_secs(1)).await;
+        manager.set_dial(Answer::After(Duration::from_millis(10)));
+        drop(pool.get().await.unwrap());
+    });
+    assert!(matches!(first.err(), Some(PoolError::Timeout(TimeoutType::Create))));
+    assert_eq!((manager.dials(), pool.status().size), (2, 1), "for 29 s one was idle");
+}

@@ -141,3 +141,18 @@ async fn a_larger_max_open_leaves_max_idle_where_it_is() {
     }
     assert_eq!((pool.get_max_idle_conns(), manager.dials()), (2, 4 + 9 * 2));
 }
+
+/// `Pool::get_timeout` (pool.rs) awaits its own `connect` before it looks at the channel of idle connections.
+#[tokio::test(start_paused = true)]
+async fn waits_for_its_own_dial_beside_an_idle_connection() {
+    let manager = Manager::new();
+    let pool = pool(&manager, 2);
+    manager.set_dial(Answer::Never);
+    let (first, ()) = tokio::join!(pool.get(), async {
+        sleep(Duration::from_secs(1)).await;
+        manager.set_dial(Answer::After(Duration::from_millis(10)));
+        drop(pool.get().await.unwrap());
+    });
+    assert_eq!(first.err(), Some(Text::from("get_timeout")));
+    assert_eq!((manager.dials(), pool.state().idle), (2, 1), "for 29 s one was idle");
+}

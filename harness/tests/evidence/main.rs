@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod abandoned_statement;
 #[cfg(feature = "bb8")]
 mod bb8_0_9_1;
 #[cfg(feature = "deadpool")]

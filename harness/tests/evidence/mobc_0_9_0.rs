@@ -89,3 +89,18 @@ async fn dials_while_a_connection_is_on_its_way_back() {
     drop(pool.get().await.unwrap());
     assert_eq!(manager.dials(), 2, "never was more than 1 wanted at once");
 }
+
+/// `open_new_connection` (lib.rs) is awaited by the get that found nothing idle: what comes back meanwhile is idle, and not for it.
+#[tokio::test(start_paused = true)]
+async fn waits_for_its_own_dial_beside_an_idle_connection() {
+    let manager = Manager::new();
+    let pool = Pool::builder().max_open(2).get_timeout(Some(Duration::from_secs(30))).build(manager.clone());
+    manager.set_dial(Answer::Never);
+    let (first, ()) = tokio::join!(pool.get(), async {
+        sleep(Duration::from_secs(1)).await;
+        manager.set_dial(Answer::After(Duration::from_millis(10)));
+        drop(pool.get().await.unwrap());
+    });
+    assert!(matches!(first.err(), Some(mobc::Error::Timeout)));
+    assert_eq!((manager.dials(), pool.state().await.idle), (2, 1), "for 29 s one was idle");
+}

@@ -260,3 +260,87 @@ async fn the_reaper_begins_idle_times_anew() {
         return timeout(Duration::from_secs(20), is_empty).await.unwrap();
     }
 }
+
+/// `PoolInner::acquire` (pool/inner.rs) looks for an idle connection once, then awaits `connect` itself: what comes back meanwhile is
+/// idle, and not for it.
+#[tokio::test]
+async fn waits_for_its_own_dial_beside_an_idle_connection() {
+    let (backends, server) = Backends::listen().await;
+    let options = PoolOptions::<Postgres>::new().max_connections(2).acquire_timeout(5 * WHILE);
+    let pool = options.connect_lazy_with(server);
+    *backends.startup.lock() = HOUR;
+    let (first, ()) = tokio::join!(pool.acquire(), async {
+        while backends.sessions.load(Ordering::SeqCst) == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        sleep(WHILE).await;
+        *backends.startup.lock() = Duration::ZERO;
+        lend_once(&pool).await;
+    });
+    assert!(matches!(first.err(), Some(Error::PoolTimedOut)));
+    assert_eq!(pool.num_idle(), 1);
+}
+
+/// `PoolInner::connect` (pool/inner.rs) begins with a pause of 10 ms in each acquire, and caps it at a fifth of the time that this acquire
+/// has left. In a queue each has little left when its turn to dial comes.
+#[tokio::test]
+async fn a_queue_in_an_outage_dials_in_a_storm() {
+    // The backend that refuses: it starts up, as PostgreSQL says then.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let dials = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&dials);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let len = socket.read_u32().await? as usize;
+                socket.read_exact(&mut vec![0; len - 4]).await?;
+                let body = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0";
+                let mut answer = vec![b'E'];
+                answer.extend_from_slice(&u32::try_from(body.len() + 4).unwrap().to_be_bytes());
+                answer.extend_from_slice(body);
+                socket.write_all(&answer).await
+            });
+        }
+    });
+    let server = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port).username("app");
+    let count = async |callers: u32| {
+        dials.store(0, Ordering::SeqCst);
+        let options = PoolOptions::<Postgres>::new().max_connections(1).acquire_timeout(Duration::from_secs(1));
+        let pool = options.connect_lazy_with(server.clone().ssl_mode(PgSslMode::Disable));
+        let mut all = Vec::new();
+        for _ in 0..callers {
+            let pool = pool.clone();
+            all.push(tokio::spawn(async move { pool.acquire().await.is_ok() }));
+            sleep(Duration::from_secs(1) / callers).await;
+        }
+        for caller in all {
+            assert!(!caller.await.unwrap());
+        }
+        dials.load(Ordering::SeqCst)
+    };
+    // Alone after 0, 10, 30, 70, 150, 310, 510, 710 and 910 ms. The first of fifty as well; of the others each has 20 ms.
+    let (alone, queue) = (count(1).await, count(50).await);
+    assert!(alone < 12 && queue > 30, "{alone}, {queue}");
+}
+
+/// `spawn_maintenance_tasks` (pool/inner.rs) of a pool without a timeout or lifetime dials up to `min_connections` in a task that no
+/// close ends, by `PoolInner::min_connections_maintenance` with a deadline of 300 s. `PoolInner::close` waits for its permit.
+#[tokio::test]
+async fn a_hung_dial_in_the_background_takes_a_place_and_stops_close() {
+    let (backends, server) = Backends::listen().await;
+    *backends.startup.lock() = HOUR;
+    let pool = options().min_connections(1).idle_timeout(None).max_lifetime(None).connect_lazy_with(server);
+    while backends.sessions.load(Ordering::SeqCst) == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    sleep(WHILE).await;
+    // New sessions would be answered from now on.
+    *backends.startup.lock() = Duration::ZERO;
+    for _ in 0..3 {
+        assert!(matches!(pool.acquire().await.err(), Some(Error::PoolTimedOut)));
+    }
+    assert_eq!(backends.sessions.load(Ordering::SeqCst), 1);
+    assert!(timeout(5 * WHILE, pool.close()).await.is_err());
+}

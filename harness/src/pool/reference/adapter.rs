@@ -46,7 +46,10 @@ const CAPABILITIES: Capabilities = Capabilities {
 
 const MAPPING: &[(&str, &str)] = &[
     ("max_size", "at most this many sockets and dials, those being closed included"),
-    ("min_idle", "dialled in the background; after a failure with pauses of 50 ms to 400 ms"),
+    (
+        "min_idle",
+        "dialled in the background; after a failure with pauses of 50 ms to 400 ms, which grow until it is reached",
+    ),
     ("acquire_timeout", "for the whole acquire, check included; bounds a dial, too (5 s at most)"),
     ("idle_timeout", "to the millisecond; spares no min_idle"),
     ("max_lifetime", "to the millisecond, shorter by up to a tenth for each connection"),

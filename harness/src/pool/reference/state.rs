@@ -146,6 +146,16 @@ enum Server {
     Probing { failures: u32 },
 }
 
+/// The dials for `min_idle`, which nobody waits for. A dial that succeeds says nothing of them: a server without a slot to spare
+/// takes the one that replaces another, and refuses the next. So their pauses grow until `min_idle` was reached.
+#[derive(Debug, Clone, Copy, Default)]
+struct Refill {
+    /// Failed dials since then, as far as each had a pause of its own.
+    failures: u32,
+    /// The pause runs.
+    paused: bool,
+}
+
 /// Whether the pool is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
@@ -163,6 +173,7 @@ pub(super) struct State {
     waiters: VecDeque<Waiter>,
     last_waiter: u64,
     server: Server,
+    refill: Refill,
     last_error: Option<Arc<str>>,
     /// Dials and resets under way.
     tasks: BTreeMap<SlotId, AbortHandle>,
@@ -193,7 +204,8 @@ pub(super) struct After {
     dial: Vec<SlotId>,
     restore: Vec<Conn>,
     abort: Vec<AbortHandle>,
-    retry_in: Option<Duration>,
+    /// A pause, and how much longer the one of `min_idle` is.
+    retry_in: Option<(Duration, Duration)>,
     wake_reaper: bool,
 }
 
@@ -219,6 +231,7 @@ impl Shared {
             waiters: VecDeque::new(),
             last_waiter: 0,
             server: Server::Up,
+            refill: Refill::default(),
             last_error: None,
             tasks: BTreeMap::new(),
             retry: None,
@@ -363,7 +376,8 @@ impl State {
         let coming = if shared.planted(Plant::DialStorm) { 0 } else { dialling + self.slots.count(Phase::Returning) };
         let idle = u32::try_from(self.idle.len()).unwrap_or(u32::MAX);
         let waiting = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
-        let wanted = waiting.saturating_add(shared.settings.min_idle.saturating_sub(idle));
+        let missing = if self.refill.paused { 0 } else { shared.settings.min_idle.saturating_sub(idle) };
+        let wanted = waiting.saturating_add(missing);
         let allowed = match self.server {
             _ if shared.planted(Plant::NoBackoff) => u32::MAX,
             Server::Up => u32::MAX,
@@ -438,6 +452,10 @@ impl State {
         self.last_error = None;
         let closed = self.life == Life::Closed && !shared.planted(Plant::CloseForgetsDials);
         self.put(conn, closed, shared, after);
+        // Those who wait get theirs in a moment.
+        if self.idle.len() >= self.waiters.len() + shared.settings.min_idle as usize {
+            self.refill = Refill::default();
+        }
     }
 
     /// A connection was reset.
@@ -515,16 +533,20 @@ impl State {
         if shared.planted(Plant::GivesUpOnServer) && failures >= 5 {
             return;
         }
-        let doubled = FIRST_PAUSE * 2u32.saturating_pow((failures - 1).min(20));
         let longest = if shared.planted(Plant::BackoffUnbounded) { Duration::MAX } else { LONGEST_PAUSE };
-        after.retry_in = Some(doubled.min(longest));
+        let pause = pause_after(failures).min(longest);
+        self.refill = Refill { failures: self.refill.failures + 1, paused: !shared.planted(Plant::NoBackoff) };
+        let of_refill = pause_after(self.refill.failures).min(LONGEST_PAUSE).max(pause);
+        after.retry_in = Some((pause, of_refill - pause));
     }
 
-    /// The pause after a failed dial is over.
-    fn pause_over(&mut self) {
-        self.retry = None;
+    /// The pause after a failed dial is over; the one of what nobody waits for, too, if nothing is left of it.
+    fn pause_over(&mut self, all: bool) {
         if let Server::Down { failures } = self.server {
             self.server = Server::Probing { failures };
+        }
+        if all {
+            self.refill.paused = false;
         }
     }
 
@@ -648,6 +670,11 @@ impl State {
     }
 }
 
+/// The pause after so many failures in a row.
+fn pause_after(failures: u32) -> Duration {
+    FIRST_PAUSE * 2u32.saturating_pow(failures.saturating_sub(1).min(20))
+}
+
 impl After {
     fn run(self, shared: &Arc<Shared>) {
         let After { close, dial, restore: returning, abort, retry_in, wake_reaper } = self;
@@ -674,13 +701,19 @@ impl After {
             let task = runtime.spawn(restore(Arc::clone(shared), conn));
             shared.register(id, task.abort_handle());
         }
-        if let Some(pause) = retry_in {
+        if let Some((pause, longer)) = retry_in {
             let retrying = Arc::clone(shared);
             let task = runtime.spawn(async move {
                 tokio::time::sleep(pause).await;
-                retrying.update(|state, _| state.pause_over());
+                retrying.update(|state, _| state.pause_over(longer.is_zero()));
+                if !longer.is_zero() {
+                    tokio::time::sleep(longer).await;
+                    retrying.update(|state, _| state.pause_over(true));
+                }
             });
-            shared.look(|state| state.retry = Some(task.abort_handle()));
+            // The one before has nothing left but the rest of a pause that is longer now.
+            let before = shared.look(|state| state.retry.replace(task.abort_handle()));
+            before.inspect(AbortHandle::abort);
         }
     }
 }
