@@ -11,6 +11,9 @@ HERE = Path(__file__).resolve().parent
 # Of a whole suite; a test has a minute.
 PATIENCE = 900
 ONE_TEST = 60
+# How often what is unexpected is tried again.
+TRIES = 2
+MANY = 40
 
 
 def run(suite, directory, port, tests=None):
@@ -47,9 +50,11 @@ def run(suite, directory, port, tests=None):
     return {line["test"]: line for line in lines}
 
 
-def steady(outcomes, expected, again):
-    """Runs once more, alone, what did other than expected: much of it watches the clock, and this machine may be busy."""
-    unexpected = [test for name, test in outcomes.items() if (test["outcome"] == "failed") != (name in expected)]
-    # So many are no accident.
-    if 0 < len(unexpected) <= 40:
-        outcomes |= again([test["id"] for test in unexpected])
+def steady(outcomes, wrong, again):
+    """Tries again, alone, what did other than expected: much of it watches the clock, and this machine may be busy."""
+    for _ in range(TRIES):
+        unexpected = [outcomes[name]["id"] for name in sorted(wrong()) if name in outcomes]
+        # So many are no accident.
+        if not 0 < len(unexpected) <= MANY:
+            return
+        outcomes |= again(unexpected)

@@ -242,7 +242,7 @@ fn rewrite_locking(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 }
 
 /// Words that begin a statement that PostgreSQL knows and this server does not.
-const UNSUPPORTED: [&str; 27] = [
+const UNSUPPORTED: [&str; 26] = [
     "ALTER",
     "ANALYZE",
     "ANALYSE",
@@ -259,7 +259,6 @@ const UNSUPPORTED: [&str; 27] = [
     "IMPORT",
     "LOAD",
     "MERGE",
-    "MOVE",
     "REASSIGN",
     "REFRESH",
     "REINDEX",
@@ -399,6 +398,17 @@ pub(super) fn parse_one(
         && !second.split(' ').any(|known| word.quote_style.is_none() && word.value.eq_ignore_ascii_case(known))
     {
         return Err(source.syntax_error_at(token));
+    }
+    // SELECT of no columns, which sqlparser takes only with FROM.
+    if let (1, "SELECT") = (tokens.len(), first.as_str()) {
+        let mut query = Parser::new(&PostgreSqlDialect {})
+            .try_with_sql("SELECT 1")
+            .and_then(|mut parser| parser.parse_query())
+            .map_err(|error| source.parser_error(&error, &tokens))?;
+        if let ast::SetExpr::Select(select) = &mut *query.body {
+            select.projection.clear();
+        }
+        return Ok(Command::Select(query));
     }
     let words: Vec<String> = tokens.iter().take(3).map(|token| token.token.to_string().to_ascii_uppercase()).collect();
     let tokens = rewrite_locking(tokens);

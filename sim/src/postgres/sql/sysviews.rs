@@ -27,10 +27,11 @@ pub(super) enum View {
     Index,
     Tables,
     PreparedStatements,
+    PreparedXacts,
     Cursors,
 }
 
-const NAMES: [(&str, View); 15] = [
+const NAMES: [(&str, View); 16] = [
     ("pg_stat_activity", View::StatActivity),
     ("pg_locks", View::Locks),
     ("pg_settings", View::Settings),
@@ -45,6 +46,7 @@ const NAMES: [(&str, View); 15] = [
     ("pg_index", View::Index),
     ("pg_tables", View::Tables),
     ("pg_prepared_statements", View::PreparedStatements),
+    ("pg_prepared_xacts", View::PreparedXacts),
     ("pg_cursors", View::Cursors),
 ];
 
@@ -188,6 +190,9 @@ impl View {
             ],
             View::Tables => &[("schemaname", Name), ("tablename", Name), ("tableowner", Name), ("hasindexes", Bool)],
             View::PreparedStatements => &[("name", Text), ("statement", Text), ("from_sql", Bool)],
+            View::PreparedXacts => {
+                &[("transaction", Xid), ("gid", Text), ("prepared", Timestamptz), ("owner", Name), ("database", Name)]
+            }
             View::Cursors => &[("name", Text), ("is_holdable", Bool)],
         }
     }
@@ -276,7 +281,8 @@ impl View {
                     ]
                 })
                 .collect(),
-            View::Range | View::Enum => Vec::new(),
+            // Two-phase commit is not supported: no transaction is prepared.
+            View::Range | View::Enum | View::PreparedXacts => Vec::new(),
             View::Attribute => visible(engine, session).flat_map(attributes).collect(),
             View::Index => visible(engine, session).flat_map(indexes).collect(),
             View::Tables => visible(engine, session)
