@@ -29,7 +29,6 @@ class Outcomes:
         if report.when == "teardown":
             fixtures = set(getattr(item, "fixturenames", ()))
             line = {
-                "id": item.nodeid,
                 "test": DATABASE.sub("", item.nodeid),
                 "outcome": self.outcome,
                 "message": self.message,

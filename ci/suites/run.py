@@ -17,7 +17,7 @@ MANY = 40
 
 
 def run(suite, directory, port, tests=None):
-    """What became of each test: its name to `outcome`, `message`, `server`, `id`. `tests` are ids, instead of all."""
+    """What became of each test: its name to `outcome`, `message`, `server`. `tests` are names, instead of all."""
 
     def filled(text):
         return text.replace("{port}", str(port))
@@ -28,6 +28,8 @@ def run(suite, directory, port, tests=None):
         environment["SUITES_OUTCOMES"] = str(outcomes)
         environment["PYTHONPATH"] = str(HERE.parent)
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        # SQLAlchemy takes the isolation level of its tests out of a set.
+        environment["PYTHONHASHSEED"] = "0"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "suites.outcomes", "--timeout", str(ONE_TEST)]
         command += ["-o", f"cache_dir={scratch}/cache", "--tb", "short"]
         command += [filled(argument) for argument in suite["arguments"]]
@@ -53,7 +55,7 @@ def run(suite, directory, port, tests=None):
 def steady(outcomes, wrong, again):
     """Tries again, alone, what did other than expected: much of it watches the clock, and this machine may be busy."""
     for _ in range(TRIES):
-        unexpected = [outcomes[name]["id"] for name in sorted(wrong()) if name in outcomes]
+        unexpected = [name for name in sorted(wrong()) if name in outcomes]
         # So many are no accident.
         if not 0 < len(unexpected) <= MANY:
             return

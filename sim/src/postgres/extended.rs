@@ -207,7 +207,8 @@ impl<S: Socket> Connection<S> {
         let description =
             self.engine(|engine, session, _| engine.describe(session, &statement, &parse.type_oids))??;
         let Description { parameters, columns } = description;
-        let prepared = Prepared { statement, parameters, columns, from_sql: false };
+        let prepared_us = self.engine(|_, session, _| session.statement_us())?;
+        let prepared = Prepared { statement, parameters, columns, from_sql: false, prepared_us };
         if name.is_empty() {
             self.portals.unnamed_statement = Some(prepared);
         } else {

@@ -340,18 +340,21 @@ impl Regex {
 
 /// `regexp_replace(text, pattern, replacement, flags)`
 pub(super) fn replace(text: &str, pattern: &str, replacement: &str, flags: &str) -> Result<String, PgError> {
-    let (mut all, mut fold) = (false, false);
+    let (mut all, mut fold, mut other) = (false, false, false);
     for flag in flags.chars() {
         match flag {
             'g' => all = true,
             'i' => fold = true,
             'c' => fold = false,
-            'b' | 'e' | 'm' | 'n' | 'p' | 'q' | 's' | 't' | 'w' | 'x' => return Err(unsupported("this option")),
+            'b' | 'e' | 'm' | 'n' | 'p' | 'q' | 's' | 't' | 'w' | 'x' => other = true,
             _ => {
                 let message = format!("invalid regular expression option: \"{flag}\"");
                 return Err(PgError::error(SqlState::INVALID_PARAMETER_VALUE, message));
             }
         }
+    }
+    if other {
+        return Err(unsupported("such options"));
     }
     let regex = Regex::new(pattern, fold)?;
     if regex.ascii && !(text.is_ascii() && pattern.is_ascii()) {

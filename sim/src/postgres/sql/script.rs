@@ -69,6 +69,7 @@ impl Statement {
     pub fn allowed_in_failed(&self) -> bool {
         match &self.command {
             Command::Utility(Utility::Transaction(command)) => command.allowed_in_failed(),
+            Command::Utility(Utility::PrepareTransaction) => true,
             _ => false,
         }
     }
@@ -97,6 +98,14 @@ impl<'a> Source<'a> {
             offset += line.chars().count() + 1;
         }
         None
+    }
+
+    /// The position of what stands after something in parentheses that ends there.
+    pub(super) fn behind(&self, location: Location) -> Option<u32> {
+        let end = self.position(location)?;
+        let rest = self.text.chars().skip(end as usize - 1);
+        let between = rest.take_while(|next| next.is_whitespace() || *next == ')').count();
+        u32::try_from(end as usize + between).ok()
     }
 
     fn slice(&self, span: Span) -> String {

@@ -38,6 +38,8 @@ pub struct Prepared {
     pub columns: Option<Arc<[Column]>>,
     /// Made by SQL PREPARE, not by Parse.
     pub from_sql: bool,
+    /// When the statement or message began that made it, in microseconds as [`Value::Timestamptz`](super::Value).
+    pub prepared_us: i64,
 }
 
 /// A SAVEPOINT: where everything stood.
@@ -265,6 +267,11 @@ impl Session {
     #[must_use]
     pub fn transaction_start(&self) -> Option<Duration> {
         (self.block != Block::Idle).then_some(self.transaction.start)
+    }
+
+    /// When the statement that runs began.
+    pub(in super::super) fn statement_us(&self) -> i64 {
+        self.transaction.statement_us
     }
 
     /// The columns of a cursor of DECLARE.

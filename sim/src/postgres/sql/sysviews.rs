@@ -77,7 +77,9 @@ impl View {
     }
 
     pub(super) fn columns(self) -> &'static [(&'static str, Type)] {
-        use Type::{Bool, Char, Inet, Int2, Int2Array, Int4, Name, Oid, Text, TextArray, Timestamptz, Xid};
+        use Type::{
+            Bool, Char, Inet, Int2, Int2Array, Int4, Name, Oid, RegtypeArray, Text, TextArray, Timestamptz, Xid,
+        };
         match self {
             View::StatActivity => &[
                 ("datid", Oid),
@@ -189,7 +191,13 @@ impl View {
                 ("indkey", Int2Array),
             ],
             View::Tables => &[("schemaname", Name), ("tablename", Name), ("tableowner", Name), ("hasindexes", Bool)],
-            View::PreparedStatements => &[("name", Text), ("statement", Text), ("from_sql", Bool)],
+            View::PreparedStatements => &[
+                ("name", Text),
+                ("statement", Text),
+                ("prepare_time", Timestamptz),
+                ("parameter_types", RegtypeArray),
+                ("from_sql", Bool),
+            ],
             View::PreparedXacts => {
                 &[("transaction", Xid), ("gid", Text), ("prepared", Timestamptz), ("owner", Name), ("database", Name)]
             }
@@ -299,7 +307,9 @@ impl View {
                 .iter()
                 .map(|(name, prepared)| {
                     let statement = Value::Text(prepared.statement.text.clone());
-                    vec![text(name.as_str()), statement, Value::Bool(prepared.from_sql)]
+                    let types = prepared.parameters.iter().map(|kind| number(kind.oid())).collect();
+                    let (time, from_sql) = (Value::Timestamptz(prepared.prepared_us), Value::Bool(prepared.from_sql));
+                    vec![text(name.as_str()), statement, time, Value::Array(types), from_sql]
                 })
                 .collect(),
             View::Cursors => session

@@ -1,6 +1,6 @@
 //! Expressions.
 
-use sqlparser::ast::{self, BinaryOperator, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator};
+use sqlparser::ast::{self, BinaryOperator, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned, UnaryOperator};
 use sqlparser::tokenizer::Span;
 use std::sync::Arc;
 
@@ -453,7 +453,8 @@ impl Binder<'_> {
             return Err(PgError::unsupported("comparing a row with what is no list of values"));
         };
         if left.len() != right.len() {
-            return Err(PgError::error(SqlState::SYNTAX_ERROR, "unequal number of entries in row expressions"));
+            let error = PgError::error(SqlState::SYNTAX_ERROR, "unequal number of entries in row expressions");
+            return Err(at(error, left.last().and_then(|last| self.source.behind(last.span().end))));
         }
         let mut all = Vec::new();
         for (left, right) in left.iter().zip(right) {

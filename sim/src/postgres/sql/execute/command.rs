@@ -196,7 +196,9 @@ impl Engine {
                 }
                 let hints: Vec<u32> = types.iter().map(|kind| kind.oid()).collect();
                 let Description { parameters, columns } = self.describe_statement(session, statement, &hints)?;
-                let prepared = Prepared { statement: statement.clone(), parameters, columns, from_sql: true };
+                let prepared_us = session.statement_us();
+                let statement = statement.clone();
+                let prepared = Prepared { statement, parameters, columns, from_sql: true, prepared_us };
                 session.prepared.insert(name.clone(), prepared);
                 tag("PREPARE")
             }
