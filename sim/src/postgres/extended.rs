@@ -207,7 +207,8 @@ impl<S: Socket> Connection<S> {
         let description =
             self.engine(|engine, session, _| engine.describe(session, &statement, &parse.type_oids))??;
         let Description { parameters, columns } = description;
-        let prepared = Prepared { statement, parameters, columns, from_sql: false };
+        let prepared_us = self.engine(|_, session, _| session.statement_us())?;
+        let prepared = Prepared { statement, parameters, columns, from_sql: false, prepared_us };
         if name.is_empty() {
             self.portals.unnamed_statement = Some(prepared);
         } else {
@@ -246,6 +247,13 @@ impl<S: Socket> Connection<S> {
         Ok(Found::Statement(found.ok_or_else(|| no_statement(name))?))
     }
 
+    /// Whether a portal's name is that of a cursor of DECLARE, which is a portal, too.
+    fn is_cursor(&mut self, name: &str) -> Result<bool, Stop> {
+        Ok(!name.is_empty()
+            && !self.portals.named.contains_key(name)
+            && self.engine(|_, session, _| session.cursor_columns(name).is_some())?)
+    }
+
     /// `exec_bind_message`
     pub(super) async fn bind(&mut self, bind: Bind) -> Result<(), Stop> {
         let portal_name = bind.portal_name.unwrap_or_default();
@@ -276,7 +284,7 @@ impl<S: Socket> Connection<S> {
         }
         let allowed = statement.as_ref().is_some_and(|statement| statement.allowed_in_failed());
         self.refuse_in_failed(allowed && count == 0)?;
-        if !portal_name.is_empty() && self.portals.named.contains_key(&portal_name) {
+        if !portal_name.is_empty() && (self.portals.named.contains_key(&portal_name) || self.is_cursor(&portal_name)?) {
             return Err(
                 PgError::error(SqlState::DUPLICATE_CURSOR, format!("cursor \"{portal_name}\" already exists")).into()
             );
@@ -339,6 +347,13 @@ impl<S: Socket> Connection<S> {
                     }
                 }
             }
+            b'P' if self.is_cursor(name)? => {
+                self.begin_transaction()?;
+                self.refuse_in_failed(false)?;
+                let columns = self.engine(|_, session, _| session.cursor_columns(name))?;
+                wire::row_description(&mut self.link.output, &columns.unwrap_or_default(), &Formats::Text);
+                return Ok(());
+            }
             b'P' => {
                 self.begin_transaction()?;
                 let portal = self.portals.get(name)?;
@@ -377,6 +392,9 @@ impl<S: Socket> Connection<S> {
     /// `exec_execute_message`
     pub(super) async fn execute(&mut self, execute: Execute) -> Result<(), Stop> {
         let name = execute.name.unwrap_or_default();
+        if self.is_cursor(&name)? {
+            return Err(PgError::unsupported("Execute of a cursor of DECLARE").into());
+        }
         let portal = self.portals.get(&name)?;
         let Some(statement) = portal.statement.clone() else {
             wire::bare(&mut self.link.output, Bare::EmptyQueryResponse);
@@ -483,7 +501,10 @@ impl<S: Socket> Connection<S> {
                     name => drop(self.engine(|_, session, _| session.prepared.remove(name))?),
                 }
             }
-            b'P' => self.portals.close(&name),
+            b'P' => {
+                self.portals.close(&name);
+                self.engine(|_, session, _| session.close_cursor(&name))?;
+            }
             other => return Err(violation(format!("invalid CLOSE message subtype {other}")).into()),
         }
         wire::bare(&mut self.link.output, Bare::CloseComplete);

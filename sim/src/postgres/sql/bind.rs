@@ -5,6 +5,7 @@
 mod expr;
 mod modify;
 mod query;
+mod set_returning;
 
 pub(super) use query::visit;
 

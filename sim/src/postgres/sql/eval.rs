@@ -669,6 +669,10 @@ impl Context<'_> {
                     text(if function == F::Lpad { format!("{padding}{}", s(0)) } else { format!("{}{padding}", s(0)) })
                 }
             }
+            F::RegexpReplace => {
+                let flags = if values.len() > 3 { s(3) } else { "" };
+                text(super::regex::replace(s(0), s(1), s(2), flags)?)
+            }
             F::SplitPart => {
                 let parts: Vec<&str> = if s(1).is_empty() { vec![s(0)] } else { s(0).split(s(1)).collect() };
                 let count = i64::try_from(parts.len()).unwrap_or(i64::MAX);

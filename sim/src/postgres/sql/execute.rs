@@ -26,6 +26,7 @@ use super::result::{Column, Description, Output, Rows, Step};
 use super::script::{Command, Statement, at};
 use super::session::{Doing, Prepared, Session};
 use super::types::Type;
+use super::utility::Utility;
 use super::value::Value;
 
 pub(super) use modify::Change;
@@ -140,6 +141,10 @@ impl Engine {
                 let plan = self.plan(session, statement, hints)?;
                 Ok(Description { parameters: plan.parameters.clone(), columns: plan.columns.clone() })
             }
+            // DECLARE is analysed with its query, whose parameters are its own.
+            Command::Utility(Utility::Declare { query, .. }) => {
+                Ok(Description { parameters: self.plan(session, query, hints)?.parameters.clone(), columns: None })
+            }
             Command::Utility(utility) => {
                 Ok(Description { parameters: Vec::new(), columns: self.utility_columns(session, utility)? })
             }
@@ -160,13 +165,13 @@ impl Engine {
         hints: &[u32],
         of_parse: bool,
     ) -> Result<bool, PgError> {
-        if !matches!(
-            statement.command,
-            Command::Select(_) | Command::Insert(_) | Command::Update(_) | Command::Delete(_)
-        ) {
-            return Ok(true);
-        }
-        let plan = self.plan(session, statement, hints)?;
+        let plan = match &statement.command {
+            Command::Select(_) | Command::Insert(_) | Command::Update(_) | Command::Delete(_) => {
+                self.plan(session, statement, hints)?
+            }
+            Command::Utility(Utility::Declare { query, .. }) => self.plan(session, query, hints)?,
+            _ => return Ok(true),
+        };
         match self.lock_in_analysis(session, &plan, of_parse) {
             Ok(()) => Ok(true),
             Err(Stop::Wait) => Ok(false),

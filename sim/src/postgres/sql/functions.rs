@@ -70,6 +70,7 @@ pub(super) enum Function {
     QuoteLiteral,
     Random,
     Repeat,
+    RegexpReplace,
     Replace,
     Reverse,
     Right,
@@ -196,6 +197,8 @@ functions! {
     Lower: "lower"(Text) -> Text;
     Upper: "upper"(Text) -> Text;
     Md5: "md5"(Text) -> Text;
+    RegexpReplace: "regexp_replace"(Text, Text, Text) -> Text;
+    RegexpReplace: "regexp_replace"(Text, Text, Text, Text) -> Text;
     Replace: "replace"(Text, Text, Text) -> Text;
     Repeat: "repeat"(Text, Int4) -> Text;
     Reverse: "reverse"(Text) -> Text;

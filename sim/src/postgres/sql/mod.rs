@@ -8,15 +8,17 @@
 //! | `host`, `result` | what the engine asks of, and gives to, the session layer |
 //! | `types`, `value`, `numeric`, `datetime` | values and their text and binary forms |
 //! | `script`, `utility` | a query text becomes statements |
+//! | `cursor` | cursors of DECLARE |
 //! | `engine`, `session` | the cluster, a backend's state, and the transaction frame |
 //! | `catalog`, `heap` | tables, row versions, indexes, undo and vacuum |
-//! | `plan`, `bind`, `eval`, `functions` | names and types resolved, expressions evaluated |
+//! | `plan`, `bind`, `eval`, `functions`, `regex` | names and types resolved, expressions evaluated |
 //! | `execute` | statements run, wait and take effect |
 //! | `sysviews` | `pg_catalog` |
 //! | `pg_catalog` | the names of all that a real one has |
 
 mod bind;
 mod catalog;
+mod cursor;
 mod datetime;
 mod engine;
 mod eval;
@@ -27,6 +29,7 @@ mod host;
 mod numeric;
 mod pg_catalog;
 mod plan;
+mod regex;
 mod result;
 mod script;
 mod session;

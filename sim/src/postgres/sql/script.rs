@@ -69,6 +69,7 @@ impl Statement {
     pub fn allowed_in_failed(&self) -> bool {
         match &self.command {
             Command::Utility(Utility::Transaction(command)) => command.allowed_in_failed(),
+            Command::Utility(Utility::PrepareTransaction) => true,
             _ => false,
         }
     }
@@ -97,6 +98,14 @@ impl<'a> Source<'a> {
             offset += line.chars().count() + 1;
         }
         None
+    }
+
+    /// The position of what stands after something in parentheses that ends there.
+    pub(super) fn behind(&self, location: Location) -> Option<u32> {
+        let end = self.position(location)?;
+        let rest = self.text.chars().skip(end as usize - 1);
+        let between = rest.take_while(|next| next.is_whitespace() || *next == ')').count();
+        u32::try_from(end as usize + between).ok()
     }
 
     fn slice(&self, span: Span) -> String {
@@ -242,7 +251,7 @@ fn rewrite_locking(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 }
 
 /// Words that begin a statement that PostgreSQL knows and this server does not.
-const UNSUPPORTED: [&str; 27] = [
+const UNSUPPORTED: [&str; 26] = [
     "ALTER",
     "ANALYZE",
     "ANALYSE",
@@ -259,7 +268,6 @@ const UNSUPPORTED: [&str; 27] = [
     "IMPORT",
     "LOAD",
     "MERGE",
-    "MOVE",
     "REASSIGN",
     "REFRESH",
     "REINDEX",
@@ -399,6 +407,17 @@ pub(super) fn parse_one(
         && !second.split(' ').any(|known| word.quote_style.is_none() && word.value.eq_ignore_ascii_case(known))
     {
         return Err(source.syntax_error_at(token));
+    }
+    // SELECT of no columns, which sqlparser takes only with FROM.
+    if let (1, "SELECT") = (tokens.len(), first.as_str()) {
+        let mut query = Parser::new(&PostgreSqlDialect {})
+            .try_with_sql("SELECT 1")
+            .and_then(|mut parser| parser.parse_query())
+            .map_err(|error| source.parser_error(&error, &tokens))?;
+        if let ast::SetExpr::Select(select) = &mut *query.body {
+            select.projection.clear();
+        }
+        return Ok(Command::Select(query));
     }
     let words: Vec<String> = tokens.iter().take(3).map(|token| token.token.to_string().to_ascii_uppercase()).collect();
     let tokens = rewrite_locking(tokens);

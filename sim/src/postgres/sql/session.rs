@@ -1,19 +1,18 @@
 //! One backend's state: transaction, settings, prepared statements, temporary tables, channels, cursors.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::error::PgError;
 use super::super::event::{BackendState, Pid, SessionReport};
 use super::super::locks::{self, Mode, RelationId, Tag, TupleId, Xid};
 use super::super::settings::{self, Settings};
 use super::super::transaction::{Block, Isolation, Modes, TransactionStatus};
+use super::cursor::Cursor;
 use super::heap::CommitNumber;
 use super::result::Column;
 use super::script::Statement;
 use super::types::Type;
-use super::value::Value;
 
 /// How a session starts.
 #[derive(Debug, Clone)]
@@ -39,17 +38,8 @@ pub struct Prepared {
     pub columns: Option<Arc<[Column]>>,
     /// Made by SQL PREPARE, not by Parse.
     pub from_sql: bool,
-}
-
-/// A cursor of DECLARE: its rows were read then, and what it fails with behind them.
-#[derive(Debug, Clone)]
-pub(super) struct Cursor {
-    pub(super) columns: Arc<[Column]>,
-    pub(super) rows: VecDeque<Vec<Value>>,
-    pub(super) fails: Option<Box<PgError>>,
-    pub(super) hold: bool,
-    /// Declared in the transaction that runs.
-    pub(super) fresh: bool,
+    /// When the statement or message began that made it, in microseconds as [`Value::Timestamptz`](super::Value).
+    pub prepared_us: i64,
 }
 
 /// A SAVEPOINT: where everything stood.
@@ -277,6 +267,21 @@ impl Session {
     #[must_use]
     pub fn transaction_start(&self) -> Option<Duration> {
         (self.block != Block::Idle).then_some(self.transaction.start)
+    }
+
+    /// When the statement that runs began.
+    pub(in super::super) fn statement_us(&self) -> i64 {
+        self.transaction.statement_us
+    }
+
+    /// The columns of a cursor of DECLARE.
+    pub(in super::super) fn cursor_columns(&self, name: &str) -> Option<Arc<[Column]>> {
+        self.cursors.get(name).map(|cursor| cursor.columns.clone())
+    }
+
+    /// Close of a cursor of DECLARE, if there is one of the name.
+    pub(in super::super) fn close_cursor(&mut self, name: &str) {
+        self.cursors.remove(name);
     }
 
     /// What would surprise its next user. `state` and `portals` are the session layer's own; cursors are added to the

@@ -27,10 +27,11 @@ pub(super) enum View {
     Index,
     Tables,
     PreparedStatements,
+    PreparedXacts,
     Cursors,
 }
 
-const NAMES: [(&str, View); 15] = [
+const NAMES: [(&str, View); 16] = [
     ("pg_stat_activity", View::StatActivity),
     ("pg_locks", View::Locks),
     ("pg_settings", View::Settings),
@@ -45,6 +46,7 @@ const NAMES: [(&str, View); 15] = [
     ("pg_index", View::Index),
     ("pg_tables", View::Tables),
     ("pg_prepared_statements", View::PreparedStatements),
+    ("pg_prepared_xacts", View::PreparedXacts),
     ("pg_cursors", View::Cursors),
 ];
 
@@ -75,7 +77,9 @@ impl View {
     }
 
     pub(super) fn columns(self) -> &'static [(&'static str, Type)] {
-        use Type::{Bool, Char, Inet, Int2, Int2Array, Int4, Name, Oid, Text, TextArray, Timestamptz, Xid};
+        use Type::{
+            Bool, Char, Inet, Int2, Int2Array, Int4, Name, Oid, RegtypeArray, Text, TextArray, Timestamptz, Xid,
+        };
         match self {
             View::StatActivity => &[
                 ("datid", Oid),
@@ -187,7 +191,16 @@ impl View {
                 ("indkey", Int2Array),
             ],
             View::Tables => &[("schemaname", Name), ("tablename", Name), ("tableowner", Name), ("hasindexes", Bool)],
-            View::PreparedStatements => &[("name", Text), ("statement", Text), ("from_sql", Bool)],
+            View::PreparedStatements => &[
+                ("name", Text),
+                ("statement", Text),
+                ("prepare_time", Timestamptz),
+                ("parameter_types", RegtypeArray),
+                ("from_sql", Bool),
+            ],
+            View::PreparedXacts => {
+                &[("transaction", Xid), ("gid", Text), ("prepared", Timestamptz), ("owner", Name), ("database", Name)]
+            }
             View::Cursors => &[("name", Text), ("is_holdable", Bool)],
         }
     }
@@ -276,7 +289,8 @@ impl View {
                     ]
                 })
                 .collect(),
-            View::Range | View::Enum => Vec::new(),
+            // Two-phase commit is not supported: no transaction is prepared.
+            View::Range | View::Enum | View::PreparedXacts => Vec::new(),
             View::Attribute => visible(engine, session).flat_map(attributes).collect(),
             View::Index => visible(engine, session).flat_map(indexes).collect(),
             View::Tables => visible(engine, session)
@@ -293,7 +307,9 @@ impl View {
                 .iter()
                 .map(|(name, prepared)| {
                     let statement = Value::Text(prepared.statement.text.clone());
-                    vec![text(name.as_str()), statement, Value::Bool(prepared.from_sql)]
+                    let types = prepared.parameters.iter().map(|kind| number(kind.oid())).collect();
+                    let (time, from_sql) = (Value::Timestamptz(prepared.prepared_us), Value::Bool(prepared.from_sql));
+                    vec![text(name.as_str()), statement, time, Value::Array(types), from_sql]
                 })
                 .collect(),
             View::Cursors => session

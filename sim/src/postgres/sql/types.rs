@@ -36,6 +36,7 @@ pub enum Type {
     OidArray,
     TextArray,
     NameArray,
+    RegtypeArray,
     Void,
     Unknown,
 }
@@ -58,7 +59,7 @@ const fn entry(kind: Type, oid: u32, internal: &'static str, display: &'static s
     Entry { kind, oid, internal, display, size, array }
 }
 
-const TABLE: [Entry; 30] = [
+const TABLE: [Entry; 31] = [
     entry(Type::Bool, 16, "bool", "boolean", 1, 1000),
     entry(Type::Int2, 21, "int2", "smallint", 2, 1005),
     entry(Type::Int4, 23, "int4", "integer", 4, 1007),
@@ -87,6 +88,7 @@ const TABLE: [Entry; 30] = [
     entry(Type::OidArray, 1028, "_oid", "oid[]", -1, 0),
     entry(Type::TextArray, 1009, "_text", "text[]", -1, 0),
     entry(Type::NameArray, 1003, "_name", "name[]", -1, 0),
+    entry(Type::RegtypeArray, 2211, "_regtype", "regtype[]", -1, 0),
     entry(Type::Void, 2278, "void", "void", 4, 0),
     entry(Type::Unknown, 705, "unknown", "unknown", -2, 0),
 ];
@@ -147,6 +149,7 @@ impl Type {
             Type::OidArray => Type::Oid,
             Type::TextArray => Type::Text,
             Type::NameArray => Type::Name,
+            Type::RegtypeArray => Type::Regtype,
             _ => return None,
         })
     }
@@ -161,6 +164,7 @@ impl Type {
             Type::Oid => Type::OidArray,
             Type::Text | Type::Varchar | Type::Unknown => Type::TextArray,
             Type::Name => Type::NameArray,
+            Type::Regtype => Type::RegtypeArray,
             _ => return None,
         })
     }

@@ -12,6 +12,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 use super::super::error::{PgError, SqlState};
 use super::super::locks::Mode;
 use super::super::transaction::{Isolation, Modes};
+use super::cursor::{ALL, Direction};
 use super::script::{Source, Statement};
 use super::types::Type;
 
@@ -49,13 +50,6 @@ pub(super) enum Discard {
     Plans,
     Temp,
     Sequences,
-}
-
-/// How many rows FETCH takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Count {
-    Rows(u64),
-    All,
 }
 
 /// A utility command.
@@ -116,11 +110,22 @@ pub(super) enum Utility {
     Declare {
         name: String,
         hold: bool,
+        /// SCROLL, NO SCROLL, or neither.
+        scroll: Option<bool>,
         query: Arc<Statement>,
     },
+    /// FETCH, or MOVE.
     Fetch {
         name: String,
-        count: Count,
+        direction: Direction,
+        moves: bool,
+    },
+    /// `PREPARE TRANSACTION`
+    PrepareTransaction,
+    /// `COMMIT PREPARED`, or `ROLLBACK PREPARED`.
+    FinishPrepared {
+        commit: bool,
+        name: String,
     },
     /// `None`: ALL.
     Close(Option<String>),
@@ -429,6 +434,54 @@ impl<'a> Reader<'a> {
         self.dotted_name()
     }
 
+    /// A signed number, if there is one.
+    fn signed(&mut self) -> Parsed<Option<i64>> {
+        let sign = matches!(self.tokens.get(self.at).map(|token| &token.token), Some(Token::Minus | Token::Plus));
+        let Some(Token::Number(number, _)) = self.tokens.get(self.at + usize::from(sign)).map(|token| &token.token)
+        else {
+            return if sign { Err(self.error()) } else { Ok(None) };
+        };
+        // What is no `int4` is no number of the grammar.
+        let number: i64 = number.parse::<i32>().map_err(|_| self.error())?.into();
+        let negative = self.accept_token(&Token::Minus);
+        self.at += 1 + usize::from(sign && !negative);
+        Ok(Some(if negative { -number } else { number }))
+    }
+
+    /// `fetch_args` without the cursor.
+    fn direction(&mut self) -> Parsed<Direction> {
+        if let Some(count) = self.signed()? {
+            return Ok(Direction::Forward(count));
+        }
+        for (word, direction) in [
+            ("next", Direction::Forward(1)),
+            ("prior", Direction::Backward(1)),
+            ("first", Direction::Absolute(1)),
+            ("last", Direction::Absolute(-1)),
+            ("all", Direction::Forward(ALL)),
+        ] {
+            if self.accept(word) {
+                return Ok(direction);
+            }
+        }
+        for (word, direction) in
+            [("absolute", Direction::Absolute as fn(i64) -> Direction), ("relative", Direction::Relative)]
+        {
+            if self.accept(word) {
+                return Ok(direction(self.signed()?.ok_or_else(|| self.error())?));
+            }
+        }
+        for (word, direction) in
+            [("forward", Direction::Forward as fn(i64) -> Direction), ("backward", Direction::Backward)]
+        {
+            if self.accept(word) {
+                let count = if self.accept("all") { ALL } else { self.signed()?.unwrap_or(1) };
+                return Ok(direction(count));
+            }
+        }
+        Ok(Direction::Forward(1))
+    }
+
     /// The rest of the tokens as a statement of its own.
     fn rest(&mut self, text: &Arc<str>, cost: Option<&Arc<super::StatementCost>>) -> Parsed<Arc<Statement>> {
         let tokens = self.tokens[self.at..].to_vec();
@@ -464,8 +517,10 @@ pub(super) fn parse(
             Utility::Transaction(TransactionCommand::Begin { start: true, modes })
         }
         "commit" | "end" | "rollback" | "abort" => {
-            if reader.is("prepared") {
-                return Err(PgError::unsupported("two-phase commit"));
+            if matches!(first.as_str(), "commit" | "rollback") && reader.accept("prepared") {
+                let name = reader.string()?;
+                reader.end()?;
+                return Ok(Some(Utility::FinishPrepared { commit: first == "commit", name }));
             }
             let _ = reader.accept("work") || reader.accept("transaction");
             let commit = matches!(first.as_str(), "commit" | "end");
@@ -539,8 +594,11 @@ pub(super) fn parse(
             Utility::Notify { channel, payload }
         }
         "prepare" => {
-            if reader.is("transaction") {
-                return Err(PgError::unsupported("two-phase commit"));
+            if reader.is("transaction") && reader.word_at(reader.at + 1).is_none() {
+                reader.at += 1;
+                reader.string()?;
+                reader.end()?;
+                return Ok(Some(Utility::PrepareTransaction));
             }
             let name = reader.name()?;
             let mut types = Vec::new();
@@ -592,18 +650,22 @@ pub(super) fn parse(
         }
         "declare" => {
             let name = reader.name()?;
+            let mut scroll = None;
             loop {
-                if reader.accept("binary") || reader.accept("insensitive") || reader.accept("asensitive") {
+                if reader.is("binary") {
+                    return Err(PgError::unsupported("BINARY cursors"));
+                }
+                if reader.accept("insensitive") || reader.accept("asensitive") {
                     continue;
                 }
                 if reader.accept("no") {
                     reader.expect("scroll")?;
-                    continue;
+                    scroll = Some(false);
+                } else if reader.accept("scroll") {
+                    scroll = Some(true);
+                } else {
+                    break;
                 }
-                if reader.is("scroll") {
-                    return Err(PgError::unsupported("SCROLL cursors"));
-                }
-                break;
             }
             reader.expect("cursor")?;
             let hold = if reader.accept("with") {
@@ -620,28 +682,12 @@ pub(super) fn parse(
             if !matches!(query.command, super::script::Command::Select(_)) {
                 return Err(source.syntax_error_at(&tokens[tokens.len() - 1]));
             }
-            Utility::Declare { name, hold, query }
+            Utility::Declare { name, hold, scroll, query }
         }
-        "fetch" => {
-            let mut count = Count::Rows(1);
-            let number = match reader.tokens.get(reader.at).map(|token| &token.token) {
-                Some(Token::Number(number, _)) => number.parse::<u64>().ok(),
-                _ => None,
-            };
-            let _ = reader.accept("forward") || reader.accept("next");
-            if let Some(number) = number {
-                reader.at += 1;
-                count = Count::Rows(number);
-            } else if reader.accept("all") {
-                count = Count::All;
-            } else if ["backward", "prior", "first", "last", "absolute", "relative"].iter().any(|w| reader.is(w)) {
-                return Err(PgError::unsupported("FETCH in a direction other than forward"));
-            } else if let Some(Token::Number(number, _)) = reader.tokens.get(reader.at).map(|token| &token.token) {
-                count = Count::Rows(number.parse().map_err(|_| reader.error())?);
-                reader.at += 1;
-            }
+        "fetch" | "move" => {
+            let direction = reader.direction()?;
             let _ = reader.accept("from") || reader.accept("in");
-            Utility::Fetch { name: reader.name()?, count }
+            Utility::Fetch { name: reader.name()?, direction, moves: first == "move" }
         }
         "close" => {
             if reader.accept("all") {

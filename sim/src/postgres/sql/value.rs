@@ -327,7 +327,8 @@ impl Value {
             | Type::Int8Array
             | Type::OidArray
             | Type::TextArray
-            | Type::NameArray => parse_array(kind, input)?,
+            | Type::NameArray
+            | Type::RegtypeArray => parse_array(kind, input)?,
             Type::Void => Value::Void,
         })
     }
@@ -384,7 +385,8 @@ impl Value {
             | Type::Int8Array
             | Type::OidArray
             | Type::TextArray
-            | Type::NameArray => {
+            | Type::NameArray
+            | Type::RegtypeArray => {
                 let word = |at: usize| bytes.get(at..at + 4).and_then(fixed).map(i32::from_be_bytes).ok_or_else(bad);
                 let element = kind.element().unwrap_or(Type::Text);
                 match word(0)? {

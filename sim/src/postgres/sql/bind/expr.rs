@@ -1,6 +1,6 @@
 //! Expressions.
 
-use sqlparser::ast::{self, BinaryOperator, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator};
+use sqlparser::ast::{self, BinaryOperator, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned, UnaryOperator};
 use sqlparser::tokenizer::Span;
 use std::sync::Arc;
 
@@ -119,6 +119,14 @@ impl Binder<'_> {
                     Expr::Compare(Comparison::LessEqual, Box::new(second), Box::new(high)),
                 ]);
                 Ok(if *negated { Expr::Not(Box::new(both)) } else { both })
+            }
+            A::InList { expr, list, negated } if matches!(**expr, A::Tuple(_)) => {
+                let mut any = Vec::new();
+                for item in list {
+                    any.push(self.rows_equal(expr, item)?);
+                }
+                let any = Expr::Or(any);
+                Ok(if *negated { Expr::Not(Box::new(any)) } else { any })
             }
             A::InList { expr, list, negated } => {
                 let mut exprs = vec![self.expr(expr)?];
@@ -411,6 +419,12 @@ impl Binder<'_> {
             }
             return Ok(if *op == BinaryOperator::And { Expr::And(parts) } else { Expr::Or(parts) });
         }
+        if let (ast::Expr::Tuple(_), ast::Expr::Tuple(_), BinaryOperator::Eq | BinaryOperator::NotEq) =
+            (left, right, op)
+        {
+            let equal = self.rows_equal(left, right)?;
+            return Ok(if *op == BinaryOperator::Eq { equal } else { Expr::Not(Box::new(equal)) });
+        }
         let (left, right) = (self.expr(left)?, self.expr(right)?);
         if let Some((comparison, symbol)) = comparison(op) {
             let (left, right) = self.comparands(left, right, symbol)?;
@@ -431,6 +445,24 @@ impl Binder<'_> {
             return Err(PgError::unsupported(format!("the operator {op}")));
         };
         self.arithmetic(operator, symbol, left, right)
+    }
+
+    /// `(a, b) = (c, d)`
+    fn rows_equal(&mut self, left: &ast::Expr, right: &ast::Expr) -> Result<Expr, PgError> {
+        let (ast::Expr::Tuple(left), ast::Expr::Tuple(right)) = (left, right) else {
+            return Err(PgError::unsupported("comparing a row with what is no list of values"));
+        };
+        if left.len() != right.len() {
+            let error = PgError::error(SqlState::SYNTAX_ERROR, "unequal number of entries in row expressions");
+            return Err(at(error, left.last().and_then(|last| self.source.behind(last.span().end))));
+        }
+        let mut all = Vec::new();
+        for (left, right) in left.iter().zip(right) {
+            let (left, right) = (self.expr(left)?, self.expr(right)?);
+            let (left, right) = self.comparands(left, right, "=")?;
+            all.push(Expr::Compare(Comparison::Equal, Box::new(left), Box::new(right)));
+        }
+        Ok(Expr::And(all))
     }
 
     fn arithmetic(&mut self, operator: Operator, symbol: &str, left: Expr, right: Expr) -> Result<Expr, PgError> {

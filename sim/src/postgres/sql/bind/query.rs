@@ -14,6 +14,7 @@ use super::super::result::Column;
 use super::super::script::{KEY_SHARE, NO_KEY, at};
 use super::super::sysviews;
 use super::super::types::Type;
+use super::set_returning;
 use super::{Binder, Context, From, Named, PgError, Scope, SqlState, fold, name_span, object_name};
 
 /// The name PostgreSQL gives to an output column without AS (`FigureColname`).
@@ -613,9 +614,13 @@ impl Binder<'_> {
         {
             return Err(PgError::unsupported("SELECT INTO, WINDOW and other clauses of SELECT"));
         }
+        let moved = set_returning::moved_to_from(select);
         self.scopes.push(Scope::default());
         let saved = self.no_aggregates.take();
-        let result = self.select_in_scope(select, order, locks);
+        let mut result = self.select_in_scope(moved.as_ref().unwrap_or(select), order, locks);
+        if moved.is_some() && result.as_ref().is_ok_and(|select| select.grouping.is_some()) {
+            result = Err(PgError::unsupported("set-returning functions beside aggregates"));
+        }
         self.no_aggregates = saved;
         self.scopes.pop();
         result

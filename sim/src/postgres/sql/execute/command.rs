@@ -7,15 +7,17 @@ use super::super::super::locks::{Grant, Hold, Mode, Patience, Tag};
 use super::super::super::settings::{Scope, join_values};
 use super::super::super::transaction::{Ending, Isolation, Modes, only_in_blocks};
 use super::super::bind::{self, object_name};
+use super::super::cursor::{Backward, Cursor, goes_back};
 use super::super::engine::Engine;
 use super::super::eval::{Context, Env, Flow, Stop};
 use super::super::host::Host;
 use super::super::pg_catalog;
 use super::super::plan::Node;
 use super::super::result::{Column, Description, Rows};
-use super::super::session::{Cursor, Prepared, Session};
+use super::super::script::Command;
+use super::super::session::{Prepared, Session};
 use super::super::types::Type;
-use super::super::utility::{Count, Discard, SetValue, TransactionCommand, Utility};
+use super::super::utility::{Discard, SetValue, TransactionCommand, Utility};
 use super::super::value::{Value, text};
 use super::{Execution, Outcome};
 
@@ -51,7 +53,7 @@ impl Engine {
                 let hints: Vec<u32> = prepared.parameters.iter().map(|kind| kind.oid()).collect();
                 self.describe_statement(session, &prepared.statement, &hints)?.columns
             }
-            Utility::Fetch { name, .. } => {
+            Utility::Fetch { name, moves: false, .. } => {
                 Some(session.cursors.get(name).ok_or_else(|| no_cursor(name))?.columns.clone())
             }
             _ => None,
@@ -194,7 +196,9 @@ impl Engine {
                 }
                 let hints: Vec<u32> = types.iter().map(|kind| kind.oid()).collect();
                 let Description { parameters, columns } = self.describe_statement(session, statement, &hints)?;
-                let prepared = Prepared { statement: statement.clone(), parameters, columns, from_sql: true };
+                let prepared_us = session.statement_us();
+                let statement = statement.clone();
+                let prepared = Prepared { statement, parameters, columns, from_sql: true, prepared_us };
                 session.prepared.insert(name.clone(), prepared);
                 tag("PREPARE")
             }
@@ -244,7 +248,8 @@ impl Engine {
                 Some(_) => tag("DEALLOCATE"),
                 None => Err(no_prepared(name).into()),
             },
-            Utility::Declare { name, hold, query } => {
+            Utility::Declare { name, hold, scroll, query } => {
+                let plan = self.plan(session, query, &exec.hints)?;
                 if !*hold
                     && !session.block.is_explicit()
                     && session.block != super::super::super::transaction::Block::ImplicitBlock
@@ -258,7 +263,6 @@ impl Engine {
                     )
                     .into());
                 }
-                let plan = self.plan(session, query, &[])?;
                 for (id, mode, _) in &plan.locks {
                     self.lock_relation(session, *id, *mode)?;
                 }
@@ -271,7 +275,7 @@ impl Engine {
                     engine: self,
                     session,
                     host,
-                    parameters: &[],
+                    parameters: &exec.parameters,
                     view,
                     journal: &mut exec.journal,
                     rows_read: 0,
@@ -286,24 +290,30 @@ impl Engine {
                 };
                 exec.rows_read = context.rows_read;
                 let columns = select.columns.clone();
-                let cursor = Cursor { columns, rows: rows.into(), fails, hold: *hold, fresh: true };
-                session.cursors.insert(name.clone(), cursor);
+                let backward = match scroll {
+                    Some(true) => Backward::Yes,
+                    Some(false) => Backward::No,
+                    None => goes_back(select, matches!(&query.command, Command::Select(query) if without_from(query))),
+                };
+                session.cursors.insert(name.clone(), Cursor::new(columns, rows, fails, backward, *hold));
                 tag("DECLARE CURSOR")
             }
-            Utility::Fetch { name, count } => {
+            Utility::Fetch { name, direction, moves } => {
                 let cursor = session.cursors.get_mut(name).ok_or_else(|| no_cursor(name))?;
-                let wanted = match count {
-                    Count::All => usize::MAX,
-                    Count::Rows(rows) => usize::try_from(*rows).unwrap_or(usize::MAX),
-                };
-                if wanted > cursor.rows.len()
-                    && let Some(error) = cursor.fails.take()
-                {
-                    return Err(Stop::Error(error));
+                if *moves {
+                    let count = cursor.skip(*direction).map_err(Stop::Error)?;
+                    return Ok(Some(Outcome { tag: self.tag("MOVE", count as u64), rows: None, fails: None }));
                 }
-                let rows: Vec<Vec<Value>> = cursor.rows.drain(..wanted.min(cursor.rows.len())).collect();
+                let rows = cursor.fetch(*direction).map_err(Stop::Error)?;
                 let columns = cursor.columns.clone();
                 Ok(Some(Outcome::new(self.tag("FETCH", rows.len() as u64), Some(Rows { columns, rows }))))
+            }
+            Utility::PrepareTransaction => self.prepare_transaction(session, exec).map(Some),
+            Utility::FinishPrepared { commit, name } => {
+                let command = if *commit { "COMMIT PREPARED" } else { "ROLLBACK PREPARED" };
+                self.prevent_in_block(session, command)?;
+                let message = format!("prepared transaction with identifier \"{name}\" does not exist");
+                Err(PgError::error(SqlState::UNDEFINED_OBJECT, message).into())
             }
             Utility::Close(None) => {
                 session.cursors.clear();
@@ -372,6 +382,23 @@ impl Engine {
                 Ok(Outcome::tag("ROLLBACK"))
             }
         }
+    }
+
+    /// What a server does that has no place for prepared transactions, which is the default.
+    fn prepare_transaction(&mut self, session: &mut Session, exec: &mut Execution) -> Flow<Outcome> {
+        let (ending, warning) = session.block.commit(false)?;
+        let warned = warning.is_some();
+        exec.notices.extend(warning);
+        if ending == Ending::Commit && session.settings.examine("max_prepared_transactions", true)? != "0" {
+            return Err(PgError::unsupported("two-phase commit").into());
+        }
+        self.rollback_all(session);
+        if ending == Ending::Rollback || warned {
+            return Ok(Outcome::tag("ROLLBACK"));
+        }
+        let error = PgError::error(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "prepared transactions are disabled")
+            .hint("Set max_prepared_transactions to a nonzero value.");
+        Err(error.into())
     }
 
     fn chain(&mut self, host: &dyn Host, session: &mut Session, chain: bool, modes: Modes) -> Result<(), PgError> {
@@ -523,6 +550,11 @@ impl Engine {
         }
         Ok(Outcome::tag("LOCK TABLE"))
     }
+}
+
+/// `SELECT` of constants.
+fn without_from(query: &sqlparser::ast::Query) -> bool {
+    matches!(&*query.body, sqlparser::ast::SetExpr::Select(select) if select.from.is_empty())
 }
 
 /// SET LOCAL and SET TRANSACTION outside a block have no effect, and say so.

@@ -171,6 +171,7 @@ fn is_immutable(function: Function) -> bool {
             | Function::Mod
             | Function::OctetLength
             | Function::Power
+            | Function::RegexpReplace
             | Function::Repeat
             | Function::Right
             | Function::Round
