@@ -35,7 +35,7 @@ use tokio_postgres::Client;
 
 use super::threads::Threads;
 use super::{Adapter, Capabilities, Connector, Lease, Pool, PoolError, PoolErrorKind, Status};
-use crate::scenario::model::{Order, PoolSettings};
+use crate::scenario::model::PoolSettings;
 
 /// The version in `Cargo.lock`; a test compares.
 pub(super) const VERSION: &str = "0.8.10";
@@ -121,9 +121,6 @@ fn builder(settings: &PoolSettings) -> Result<r2d2::Builder<Manager>, PoolError>
     if zero(settings.max_lifetime) {
         return refused("max_lifetime must be positive");
     }
-    if settings.order == Some(Order::Fifo) {
-        return refused("r2d2 is always lifo");
-    }
     Ok(r2d2::Pool::builder()
         .max_size(settings.max_size)
         .min_idle(Some(settings.min_idle))
@@ -207,5 +204,152 @@ struct R2d2Lease(r2d2::PooledConnection<Manager>);
 impl Lease for R2d2Lease {
     fn client(&mut self) -> &Client {
         &self.0
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use r2d2::ManageConnection as _;
+    use tokio::time::{Instant, sleep, timeout};
+
+    use super::*;
+    use crate::pool::connector::identify;
+    use crate::pool::testing::{Door, TestServer, build, settings, sql};
+
+    async fn pool(server: &TestServer, settings: &PoolSettings) -> Arc<dyn Pool> {
+        build(&R2d2, server, settings).await
+    }
+
+    /// Until something holds: time is real here.
+    async fn soon(mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            assert!(Instant::now() < deadline, "not within 20 s");
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn refused_dials_are_retried_until_the_timeout() {
+        let server = TestServer::new();
+        server.set_door(Door::Refused);
+        let settings = PoolSettings { acquire_timeout: Some(Duration::from_secs(1)), ..settings() };
+        let pool = pool(&server, &settings).await;
+        let error = pool.acquire().await.err().unwrap();
+        assert_eq!(error.kind, PoolErrorKind::Timeout);
+        assert!(error.message.starts_with("timed out waiting for connection: "), "{}", error.message);
+        // At 0 and 0.4 s.
+        assert!(server.dials() > 1);
+    }
+
+    #[tokio::test]
+    async fn build_dials_min_idle_and_reports_a_dead_server() {
+        let server = TestServer::new();
+        let settings = PoolSettings { min_idle: 2, ..settings() };
+        let pool = pool(&server, &settings).await;
+        assert_eq!(server.count(), 2);
+        let status = pool.status().unwrap();
+        assert_eq!((status.size, status.idle, status.max_size), (Some(2), Some(2), Some(2)));
+
+        server.set_door(Door::Refused);
+        let settings = PoolSettings { acquire_timeout: Some(Duration::from_millis(200)), ..settings };
+        let error = R2d2.build(&settings, server.connector()).await.err().unwrap();
+        assert_eq!(error.kind, PoolErrorKind::Connect);
+        assert!(error.message.starts_with("timed out waiting for connection: "), "{}", error.message);
+    }
+
+    #[tokio::test]
+    async fn a_bound_it_asserts_is_an_error() {
+        let server = TestServer::new();
+        let refused =
+            async |settings: PoolSettings| R2d2.build(&settings, server.connector()).await.err().unwrap().message;
+        let none = Some(Duration::ZERO);
+        assert_eq!(refused(PoolSettings { max_size: 0, ..settings() }).await, "max_size must be positive");
+        assert_eq!(
+            refused(PoolSettings { min_idle: 3, ..settings() }).await,
+            "min_idle must be no larger than max_size"
+        );
+        assert_eq!(
+            refused(PoolSettings { acquire_timeout: none, ..settings() }).await,
+            "connection_timeout must be positive"
+        );
+        assert_eq!(refused(PoolSettings { idle_timeout: none, ..settings() }).await, "idle_timeout must be positive");
+        assert_eq!(refused(PoolSettings { max_lifetime: none, ..settings() }).await, "max_lifetime must be positive");
+    }
+
+    #[tokio::test]
+    async fn test_on_acquire_sends_an_empty_query() {
+        let server = TestServer::new();
+        let pool = pool(&server, &PoolSettings { test_on_acquire: true, ..settings() }).await;
+        drop(pool.acquire().await.unwrap());
+        drop(pool.acquire().await.unwrap());
+        assert_eq!(server.statements(), ["", ""]);
+    }
+
+    #[tokio::test]
+    async fn a_check_finds_a_broken_connection() {
+        let server = TestServer::new();
+        let pool = pool(&server, &PoolSettings { test_on_acquire: true, ..settings() }).await;
+        let mut lease = pool.acquire().await.unwrap();
+        let first = identify(lease.client());
+        drop(lease);
+        server.kill(first);
+        soon(|| server.count() == 0).await;
+        let mut lease = pool.acquire().await.unwrap();
+        assert_ne!(identify(lease.client()), first);
+        sql(&mut lease, "SELECT 1").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn it_lends_max_size_and_the_one_returned_last_first() {
+        let server = TestServer::new();
+        let settings = PoolSettings { acquire_timeout: Some(Duration::from_millis(300)), ..settings() };
+        let pool = pool(&server, &settings).await;
+        let (first, mut second) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+        assert_eq!(pool.acquire().await.err().unwrap().kind, PoolErrorKind::Timeout);
+        assert_eq!(server.peak(), 2);
+        let last = identify(second.client());
+        drop(first);
+        drop(second);
+        assert_eq!(identify(pool.acquire().await.unwrap().client()), last);
+    }
+
+    #[tokio::test]
+    async fn what_a_caller_gave_up_goes_back_to_the_pool() {
+        let server = TestServer::new();
+        let pool = pool(&server, &PoolSettings { max_size: 1, ..settings() }).await;
+        let held = pool.acquire().await.unwrap();
+        assert!(timeout(Duration::from_millis(50), pool.acquire()).await.is_err());
+        drop(held);
+        // Its thread takes the connection, finds nobody, and returns it.
+        soon(|| pool.status().unwrap().idle == Some(1)).await;
+        drop(pool.acquire().await.unwrap());
+        assert_eq!((server.dials(), server.count()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_dropped_pool_closes_its_connections() {
+        let server = TestServer::new();
+        let pool = pool(&server, &settings()).await;
+        let leases = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+        assert_eq!(server.count(), 2);
+        drop(leases.0);
+        drop(pool);
+        drop(leases.1);
+        soon(|| server.count() == 0).await;
+    }
+
+    #[test]
+    fn a_dial_ends_with_its_run() {
+        let server = TestServer::new();
+        server.set_door(Door::Lost);
+        let run = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let manager = Manager { connector: server.connector(), run: run.handle().clone() };
+        let dial = std::thread::spawn(move || (manager.connect().err().unwrap(), manager.connect().err().unwrap()));
+        run.block_on(soon(|| server.dials() == 1));
+        drop(run);
+        let (under_way, later) = dial.join().unwrap();
+        assert!(matches!((under_way, later), (ManagerError::Over, ManagerError::Over)));
     }
 }
