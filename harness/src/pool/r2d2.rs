@@ -59,7 +59,7 @@ impl Adapter for R2d2 {
     }
 
     fn needs_real_time(&self) -> Option<&'static str> {
-        Some("it blocks threads of its own and of its callers")
+        Some("it blocks threads")
     }
 
     fn capabilities(&self) -> Capabilities {
