@@ -162,6 +162,29 @@ fn dials_for_those_who_have_given_up() {
     assert_eq!((manager.dials(), pool.state().connections), (2, 2), "never was more than one wanted at once");
 }
 
+/// The same with two who share a connection while a second one is dialled: each time that one finds nothing idle is a dial.
+#[test]
+fn dials_for_those_who_are_served_by_a_return() {
+    let manager = Manager::new();
+    let pool = builder().max_size(10).build(manager.clone()).unwrap();
+    drop(pool.get().unwrap());
+    manager.set_dial(Answer::After(TIMEOUT));
+    let callers = [(); 2].map(|()| {
+        let pool = pool.clone();
+        thread::spawn(move || {
+            for _ in 0..20 {
+                let lease = pool.get().unwrap();
+                thread::sleep(Duration::from_millis(2));
+                drop(lease);
+            }
+        })
+    });
+    callers.map(|caller| caller.join().unwrap());
+    thread::sleep(6 * TIMEOUT);
+    let connections = pool.state().connections;
+    assert!(connections > 2, "{connections}, and never were more than two wanted at once");
+}
+
 /// `put_back` (lib.rs) asks `has_broken` and nothing else, though `Builder::max_lifetime` (config.rs) says of a connection that
 /// reaches its age while it is checked out that "it will be closed when it is returned to the pool". The reaper finds it, up to
 /// 30 s later, unless it is lent again then.
