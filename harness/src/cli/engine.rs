@@ -127,3 +127,20 @@ impl Engine {
         self.all_pools().into_iter().find(|adapter| adapter.name() == name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::RealTime;
+
+    #[test]
+    fn a_pool_that_needs_real_time_is_left_out_where_time_is_virtual() {
+        let engine = Engine::standard();
+        let any = |place: &Place| engine.default_pools(place).iter().any(|pool| pool.needs_real_time().is_some());
+        assert!(!any(&Place::Sim) && !any(&Place::Turmoil));
+        let real = Place::Postgres(RealTime { url: None, time_scale: 1.0 });
+        assert_eq!(any(&real), cfg!(feature = "r2d2"));
+        // It can be named anywhere.
+        assert_eq!(engine.pool("r2d2").is_some(), cfg!(feature = "r2d2"));
+    }
+}
