@@ -24,7 +24,7 @@ pub(super) const POOLS: &[&str] = &[
 type Shows = fn(&Figures) -> Result<(), String>;
 
 /// Scenarios, and what they must show.
-pub(super) const SCENARIOS: [(&str, Shows); 4] = [
+pub(super) const SCENARIOS: [(&str, Shows); 3] = [
     ("connect_refused", |figures| {
         // Callers wait for their whole timeout, and learn why.
         check(count(figures, "timeout") > 0, "nobody timed out in the outages")?;
@@ -36,13 +36,10 @@ pub(super) const SCENARIOS: [(&str, Shows); 4] = [
         check(figures.peaks.connections <= 2, "there are more connections than max_size")?;
         check(figures.acquires_ok > 200, "two connections for 20 ms each serve more")
     }),
-    ("server_restart_fast", |figures| {
-        check(figures.errors.keys().any(|kind| kind == "57P01" || kind == "broken"), "no session ended")?;
-        comes_back(figures, 1)
-    }),
-    ("thread_churn", |figures| {
-        check(figures.errors.is_empty(), "there are errors, though nothing fails")?;
-        check(figures.peaks.connections <= 5, "there are more connections than max_size")
+    ("stuck_transaction", |figures| {
+        check(figures.peaks.blocked > 0, "nobody waited for the lock")?;
+        check(count(figures, "timeout") > 0, "nobody timed out")?;
+        check(figures.peaks.connections <= 10, "there are more connections than max_size")
     }),
 ];
 
