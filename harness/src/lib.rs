@@ -112,7 +112,7 @@
 //!
 //! # Features
 //!
-//! Each published pool is one: `bb8`, `deadpool`, `mobc`, `sqlx`, `fast_pool`, `qp`. All are on by default;
+//! Each published pool is one: `bb8`, `deadpool`, `mobc`, `sqlx`, `fast_pool`, `qp`, `r2d2`. All are on by default;
 //! `default-features = false` compiles none of them. `postgres` is for real servers, `docker` for those in containers, too,
 //! `turmoil` for the world on turmoil's network; they are on by default as well. A workspace that turns `mobc` on needs a line under `[patch.crates-io]`, for mobc's timers
 //! run by the wall clock otherwise: see the README.

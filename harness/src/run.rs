@@ -59,7 +59,7 @@ pub struct RunSpec {
 /// workers ([`crate::campaign`]).
 #[must_use]
 pub fn run(spec: &RunSpec, out: Option<Box<dyn io::Write + Send>>) -> Told {
-    if let Some(told) = unsupported(spec, &[]) {
+    if let Some(told) = unsupported(spec, verdict::lacks_in_virtual_time(&spec.scenario, &*spec.adapter), &[]) {
         return told;
     }
     let moved = spec.clone();
@@ -72,9 +72,8 @@ pub fn run(spec: &RunSpec, out: Option<Box<dyn io::Write + Send>>) -> Told {
 }
 
 /// What is told of a run that can't be: the pool lacks what the scenario needs, or the world does.
-pub(crate) fn unsupported(spec: &RunSpec, world_lacks: &[String]) -> Option<Told> {
+pub(crate) fn unsupported(spec: &RunSpec, mut lacks: Vec<String>, world_lacks: &[String]) -> Option<Told> {
     let (name, version) = (spec.adapter.name(), version_text(&*spec.adapter));
-    let mut lacks = verdict::lacks(&spec.scenario, &spec.adapter.capabilities());
     let whose = if lacks.is_empty() { "this world lacks" } else { "it lacks" };
     if lacks.is_empty() {
         lacks = world_lacks.to_vec();

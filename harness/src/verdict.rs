@@ -11,7 +11,7 @@ use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 
 use crate::invariant::{Violation, Violations};
-use crate::pool::Capabilities;
+use crate::pool::{Adapter, Capabilities};
 use crate::scenario::model::{
     Comparison, Declared, ErrorCheck, Excuse, FigureUnit, Known, Operator, PoolSettings, Reset, Scenario,
 };
@@ -488,6 +488,15 @@ pub fn lacks(scenario: &Scenario, capabilities: &Capabilities) -> Vec<String> {
         }
     }
     lacks
+}
+
+/// The same where time is virtual, which a pool may lack altogether.
+#[must_use]
+pub fn lacks_in_virtual_time(scenario: &Scenario, adapter: &dyn Adapter) -> Vec<String> {
+    match adapter.needs_real_time() {
+        Some(why) => vec![format!("virtual time, since {why} (--world postgres has real time)")],
+        None => lacks(scenario, &adapter.capabilities()),
+    }
 }
 
 fn settings_needed(settings: &PoolSettings) -> impl Iterator<Item = &str> {

@@ -25,7 +25,8 @@ fn path() -> PathBuf {
         feature = "mobc",
         feature = "sqlx",
         feature = "fast_pool",
-        feature = "qp"
+        feature = "qp",
+        feature = "r2d2"
     )),
     ignore = "a table names every pool"
 )]

@@ -58,7 +58,8 @@ pub(super) fn agree(engine: &Engine, args: &AgreeArgs) -> Result<Code> {
     let files = files::read_all(engine, &args.chosen.paths)?;
     let (mut sim, mut other) = (Pairs::at(Place::Sim), Pairs::at(place.clone()));
     for file in &files {
-        for adapter in pools_of(engine, &args.chosen.pools.names, file)? {
+        // What can't be run in the simulated world has nothing to agree with.
+        for adapter in pools_of(engine, &args.chosen.pools.names, file, &Place::Sim)? {
             let first = file.scenario.seeds.first().copied().unwrap_or(1);
             let mut seeds = file.scenario.seeds.clone();
             seeds.extend((1..=SEEDS).filter(|seed| !file.scenario.seeds.contains(seed)));

@@ -99,7 +99,7 @@ fn recovery<S: serde::Serializer>(recovery: &Option<Came>, serializer: S) -> std
 
 pub(super) fn compare(engine: &Engine, args: &CompareArgs) -> Result<Code> {
     let files = files::read_all(engine, &args.runs.chosen.paths)?;
-    let adapters = pools(engine, &args.runs.chosen.pools.names)?;
+    let adapters = pools(engine, &args.runs.chosen.pools.names, &Place::Sim)?;
     let asked = !args.runs.chosen.pools.names.is_empty();
     let (chosen, left_out): (Vec<&ScenarioFile>, Vec<&ScenarioFile>) =
         files.iter().partition(|file| asked || is_about(file, &adapters));

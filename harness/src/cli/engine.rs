@@ -47,7 +47,7 @@ pub struct Engine {
     pub own: &'static [Arc<dyn Adapter>],
     /// Every pool of this crate that can be named.
     pub pools: fn() -> Vec<Arc<dyn Adapter>>,
-    /// Those that are run when none is named, and nobody has brought any.
+    /// Those that are run when none is named, and nobody has brought any; where time is virtual, without those that need it real.
     pub published: fn() -> Vec<Arc<dyn Adapter>>,
     /// Every invariant.
     pub invariants: fn() -> Vec<Named>,
@@ -113,13 +113,34 @@ impl Engine {
         self.own.iter().cloned().chain(of_the_crate).collect()
     }
 
-    /// Those that are run when none is named.
-    pub(super) fn default_pools(&self) -> Vec<Arc<dyn Adapter>> {
-        if self.own.is_empty() { (self.published)() } else { self.own.to_vec() }
+    /// Those that are run in a world when none is named. A published one that can't be run there is left out.
+    pub(super) fn default_pools(&self, place: &Place) -> Vec<Arc<dyn Adapter>> {
+        if !self.own.is_empty() {
+            return self.own.to_vec();
+        }
+        let runs = |adapter: &Arc<dyn Adapter>| !place.is_virtual() || adapter.needs_real_time().is_none();
+        (self.published)().into_iter().filter(runs).collect()
     }
 
     /// The pool of this name.
     pub(crate) fn pool(&self, name: &str) -> Option<Arc<dyn Adapter>> {
         self.all_pools().into_iter().find(|adapter| adapter.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::RealTime;
+
+    #[test]
+    fn a_pool_that_needs_real_time_is_left_out_where_time_is_virtual() {
+        let engine = Engine::standard();
+        let any = |place: &Place| engine.default_pools(place).iter().any(|pool| pool.needs_real_time().is_some());
+        assert!(!any(&Place::Sim) && !any(&Place::Turmoil));
+        let real = Place::Postgres(RealTime { url: None, time_scale: 1.0 });
+        assert_eq!(any(&real), cfg!(feature = "r2d2"));
+        // It can be named anywhere.
+        assert_eq!(engine.pool("r2d2").is_some(), cfg!(feature = "r2d2"));
     }
 }

@@ -192,16 +192,21 @@ impl Seeds {
 
 /// The pools to run a file with: those that were asked for, those that its story is about, or all that are published. A file
 /// that is shipped names published pools; where there are pools of one's own, it is run with these all the same.
-pub(crate) fn pools_of(engine: &Engine, asked: &[String], file: &ScenarioFile) -> Result<Vec<Arc<dyn Adapter>>> {
+pub(crate) fn pools_of(
+    engine: &Engine,
+    asked: &[String],
+    file: &ScenarioFile,
+    place: &Place,
+) -> Result<Vec<Arc<dyn Adapter>>> {
     let is_ones_own = !engine.own.is_empty() && file.path.starts_with(built_in::FOLDER);
-    pools(engine, if asked.is_empty() && !is_ones_own { &file.scenario.pools } else { asked })
+    pools(engine, if asked.is_empty() && !is_ones_own { &file.scenario.pools } else { asked }, place)
 }
 
-/// The pools of these names, or all that are published.
-pub(super) fn pools(engine: &Engine, names: &[String]) -> Result<Vec<Arc<dyn Adapter>>> {
+/// The pools of these names, or all that are published and can be run in this world.
+pub(super) fn pools(engine: &Engine, names: &[String], place: &Place) -> Result<Vec<Arc<dyn Adapter>>> {
     let all = engine.all_pools();
     if names.is_empty() {
-        return Ok(engine.default_pools());
+        return Ok(engine.default_pools(place));
     }
     let mut chosen: Vec<Arc<dyn Adapter>> = Vec::new();
     for name in names {

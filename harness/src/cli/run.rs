@@ -23,7 +23,7 @@ pub(super) fn run(engine: &Engine, args: &RunArgs) -> Result<Code> {
     let _kept = place.open()?;
     let mut pairs = Pairs::at(place.clone());
     for file in &files {
-        for adapter in pools_of(engine, &args.runs.chosen.pools.names, file)? {
+        for adapter in pools_of(engine, &args.runs.chosen.pools.names, file, &place)? {
             pairs.add(file, adapter, &args.runs.seeds);
         }
     }

@@ -21,6 +21,7 @@ use crate::search::source::{Random, Source};
 use crate::search::state::Subject;
 use crate::search::{marks, table};
 use crate::signals::asked_to_end;
+use crate::world::Place;
 
 /// What is searched when neither a number of runs nor a time is given.
 const RUNS: u64 = 10_000;
@@ -33,7 +34,10 @@ pub(super) fn search(engine: &Engine, args: &SearchArgs) -> Result<Code> {
     let Some(name) = &args.pool else {
         return Err(Failure::sentence("which pool? Name it with --pool"));
     };
-    let pool = pools(engine, std::slice::from_ref(name))?.remove(0);
+    let pool = pools(engine, std::slice::from_ref(name), &Place::Sim)?.remove(0);
+    if let Some(why) = pool.needs_real_time() {
+        return Err(Failure::sentence(format!("{name} can't be searched with, which takes virtual time: {why}")));
+    }
     let all = marks::all(&pool.capabilities());
     if let Some(unknown) = args.demand.iter().find(|mark| !all.contains(*mark) && !mark.starts_with("saw/")) {
         return Err(Failure::sentence(format!(
@@ -250,7 +254,7 @@ fn print_table(engine: &Engine, args: &SearchArgs, options: Options) -> Result<C
     let runs = args.runs.unwrap_or(5_000);
     let jobs = options.jobs;
     let searches = names.len() * seeds.len() * 2;
-    let filled = table::Table { pools: pools(engine, &names)?, seeds, runs, jobs, options };
+    let filled = table::Table { pools: pools(engine, &names, &Place::Sim)?, seeds, runs, jobs, options };
     let bar = progress(searches);
     let stop = asked_to_end();
     let rows = filled.fill(&stop, &|| bar.inc(1)).map_err(Failure::Sentence)?;

@@ -18,8 +18,8 @@ pub(super) fn show(engine: &Engine, args: &ShowArgs) -> Result<Code> {
     let Some(file) = file else {
         return Err(Failure::Files(vec![report]));
     };
-    let adapter = pools(engine, std::slice::from_ref(&args.pool))?.remove(0);
     let place = args.world.place()?;
+    let adapter = pools(engine, std::slice::from_ref(&args.pool), &place)?.remove(0);
     let _kept = place.open()?;
     let seed = args.seed.or_else(|| file.scenario.seeds.first().copied()).unwrap_or(1);
     // Never put in its place: gone when it is dropped.

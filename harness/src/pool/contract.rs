@@ -1,5 +1,6 @@
 //! What every adapter does, whichever its pool, and that a pool can do what its adapter claims. Each test runs with every
-//! published pool of this build that claims the capability, in virtual time.
+//! published pool of this build that claims the capability, in virtual time. A pool that needs real time has such tests in its
+//! own file.
 //!
 //! `resize` and `fair` are left to the scenarios: what pools promise of them, and what they do, are findings.
 
@@ -20,7 +21,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// Runs a test with each pool that can do this.
 fn with_each(capability: &str, test: impl AsyncFn(&TestServer, &dyn Adapter) + Copy + Send + 'static) {
-    for adapter in published() {
+    for adapter in published().into_iter().filter(|adapter| adapter.needs_real_time().is_none()) {
         if verdict::can(&adapter.capabilities(), capability) == Some(true) {
             let name = adapter.name();
             let run = runtime::run(1, move || async move { test(&TestServer::new(), &*adapter).await });

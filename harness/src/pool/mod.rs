@@ -25,6 +25,8 @@ pub mod mobc;
 mod python;
 #[cfg(feature = "qp")]
 pub mod qp;
+#[cfg(feature = "r2d2")]
+pub mod r2d2;
 pub mod reference;
 mod registry;
 pub mod resource;
@@ -34,6 +36,8 @@ pub mod sqlx;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 pub(crate) mod testing;
+#[cfg(feature = "r2d2")]
+mod threads;
 pub mod trac;
 pub mod transaction;
 
@@ -65,6 +69,12 @@ pub trait Adapter: Send + Sync + 'static {
 
     /// What the pool can do.
     fn capabilities(&self) -> Capabilities;
+
+    /// Why it can't be run in virtual time: `it blocks threads of its own`. `None` for a pool that can. One that can't is
+    /// `unsupported` wherever time is virtual, and runs there when it is named only.
+    fn needs_real_time(&self) -> Option<&'static str> {
+        None
+    }
 
     /// How each common setting is mapped to the pool's own, one line a setting, for `poolproof list pools`.
     fn mapping(&self) -> &'static [(&'static str, &'static str)] {

@@ -8,9 +8,10 @@ use super::sqlalchemy::{PoolClass, SqlAlchemy};
 use super::trac::Trac;
 
 /// The names of the published pools. Each is a cargo feature, and may be missing in this build.
-pub const PUBLISHED: &[&str] = &["bb8", "deadpool", "mobc", "sqlx", "fast_pool", "qp"];
+pub const PUBLISHED: &[&str] = &["bb8", "deadpool", "mobc", "sqlx", "fast_pool", "qp", "r2d2"];
 
-/// The published pools of this build and the reference pool: what `run` and `cargo test` use when none is named.
+/// The published pools of this build and the reference pool: what `run` and `cargo test` use when none is named, but for
+/// those that [need real time](Adapter::needs_real_time) where there is none.
 #[must_use]
 pub fn published() -> Vec<Arc<dyn Adapter>> {
     vec![
@@ -26,6 +27,8 @@ pub fn published() -> Vec<Arc<dyn Adapter>> {
         Arc::new(super::fast_pool::FastPool),
         #[cfg(feature = "qp")]
         Arc::new(super::qp::Qp),
+        #[cfg(feature = "r2d2")]
+        Arc::new(super::r2d2::R2d2),
         Arc::new(Reference),
     ]
 }

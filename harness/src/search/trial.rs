@@ -340,7 +340,7 @@ fn drive_through(scenario: &Arc<Scenario>, adapter: &Arc<dyn Adapter>, counts: b
 /// Runs a scenario, and counts its places.
 pub(super) fn count_places(recipe: &Recipe, adapter: &Arc<dyn Adapter>) -> Result<Places, End> {
     let made = recipe.make(&adapter.capabilities()).map_err(End::Invalid)?;
-    let lacks = verdict::lacks(&made.scenario, &adapter.capabilities());
+    let lacks = verdict::lacks_in_virtual_time(&made.scenario, &**adapter);
     if !lacks.is_empty() {
         return Err(End::Unknown(format!("it lacks {}", lacks.join(", "))));
     }
@@ -371,7 +371,7 @@ fn look_closely(recipe: &Recipe, adapter: &Arc<dyn Adapter>) -> (Seen, Option<(A
         Err(wrong) => return (Seen::ended(End::Invalid(wrong), "invalid"), None),
     };
     let Made { scenario, features } = made;
-    let lacks = verdict::lacks(&scenario, &adapter.capabilities());
+    let lacks = verdict::lacks_in_virtual_time(&scenario, &**adapter);
     if !lacks.is_empty() {
         return (Seen::ended(End::Unknown(format!("it lacks {}", lacks.join(", "))), &features), None);
     }

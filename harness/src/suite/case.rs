@@ -74,7 +74,7 @@ impl Case {
     /// What the scenario needs and the pool can't do; empty when the case can be run.
     #[must_use]
     pub fn lacks(&self) -> Vec<String> {
-        verdict::lacks(&self.file.scenario, &self.adapter.capabilities())
+        verdict::lacks_in_virtual_time(&self.file.scenario, &*self.adapter)
     }
 
     /// The command that tells one run's story.

@@ -54,6 +54,7 @@ use crate::scenario::built_in;
 use crate::scenario::settings::{self, Around, KnownBug, Settings};
 use crate::search::Trial;
 use crate::worker::become_worker_if_asked;
+use crate::world::Place;
 
 pub use case::{Case, Judgement};
 #[doc(hidden)]
@@ -308,7 +309,7 @@ fn pools_for(engine: &Engine, file: &ScenarioFile) -> Result<Vec<Arc<dyn Adapter
             return Ok(Vec::new());
         }
     }
-    pools_of(engine, &[], &file).map_err(|failure| failure.to_string())
+    pools_of(engine, &[], &file, &Place::Sim).map_err(|failure| failure.to_string())
 }
 
 /// A scenario as a suite runs it with a pool. What a file that is shipped says of published pools is not meant for a pool of

@@ -2,8 +2,9 @@
 //!
 //! A chosen set, on servers of local programs (`local::SCENARIO::POOL`) and in containers (`docker::…`), in half of the scenarios'
 //! time. Where there is no server the tests are told as ignored, with the reason; with `CI=true` that is a failure. All scenarios
-//! are compared by `poolproof agree`.
+//! are compared by `poolproof agree`. Pools that can't be simulated are run on local servers, too (`real_time_only::…`).
 
+mod real_time_only;
 #[path = "../common/skipped.rs"]
 mod skipped;
 
@@ -52,9 +53,12 @@ fn main() -> ExitCode {
     let compared = Arc::new(AtomicUsize::new(0));
     let mut trials = Vec::new();
     let mut places = Vec::new();
-    for (kind, name, scenarios) in [(Kind::Local, "local", &LOCAL[..]), (Kind::Docker, "docker", &DOCKER[..])] {
+    let find = |kind| {
         let wanted = Wanted::from_environment(None).map(|wanted| Wanted { url: None, kind: Some(kind), ..wanted });
-        let servers = wanted.and_then(Servers::find).map_err(|error| error.to_string());
+        wanted.and_then(Servers::find).map_err(|error| error.to_string())
+    };
+    for (kind, name, scenarios) in [(Kind::Local, "local", &LOCAL[..]), (Kind::Docker, "docker", &DOCKER[..])] {
+        let servers = find(kind);
         places.push(match &servers {
             Ok(servers) => servers.source().describe(),
             Err(why) => format!("none ({why})"),
@@ -63,6 +67,18 @@ fn main() -> ExitCode {
             let (name, compared) = (format!("{name}::{scenario}::{pool}"), Arc::clone(&compared));
             trials.push(match servers.clone() {
                 Ok(servers) => Trial::test(name, move || agrees(scenario, pool, servers, &compared)),
+                Err(why) => skipped(name, why),
+            });
+        }
+    }
+    for &pool in real_time_only::POOLS {
+        let servers = find(Kind::Local);
+        for (scenario, shows) in real_time_only::SCENARIOS {
+            let name = format!("real_time_only::{scenario}::{pool}");
+            trials.push(match servers.clone() {
+                Ok(servers) => {
+                    Trial::test(name, move || real_time_only::does_what_is_known(scenario, pool, servers, shows))
+                }
                 Err(why) => skipped(name, why),
             });
         }

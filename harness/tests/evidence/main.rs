@@ -1,5 +1,5 @@
 //! What the published pools do, shown without poolproof: the pools from crates.io, a fake connection of a few lines, tokio's
-//! paused clock. Each finding that a scenario declares (`[[expect.known]]`) has its test here and its section in
+//! paused clock (a real one for r2d2, which blocks threads). Each finding that a scenario declares (`[[expect.known]]`) has its test here and its section in
 //! `scenarios/museum/README.md`. A test asserts the behaviour as it is in the locked version: when a release changes
 //! it, the test fails, and the entry in the scenario can go.
 
@@ -18,6 +18,8 @@ mod fast_pool_1_0_4;
 mod mobc_0_9_0;
 #[cfg(feature = "qp")]
 mod qp_0_2_1;
+#[cfg(feature = "r2d2")]
+mod r2d2_0_8_10;
 #[cfg(feature = "sqlx")]
 mod sqlx_0_9_0;
 

@@ -14,6 +14,7 @@ use crate::report::Told;
 use crate::run::{RunSpec, drive_in, finish, tell, unsupported};
 use crate::trace::Recorder;
 use crate::trace::recorder::{Options, Watch};
+use crate::verdict;
 use crate::worker::{Loss, Place};
 use crate::world::RealTime;
 use crate::world::World as _;
@@ -36,7 +37,7 @@ pub fn run(spec: &RunSpec, real: &RealTime, out: Option<Box<dyn io::Write + Send
 /// The same, on a server of these.
 #[must_use]
 pub fn run_on(spec: &RunSpec, scale: f64, servers: Arc<Servers>, out: Option<Box<dyn io::Write + Send>>) -> Told {
-    if let Some(told) = unsupported(spec, &lacks(&spec.scenario)) {
+    if let Some(told) = unsupported(spec, pool_lacks(spec), &lacks(&spec.scenario)) {
         return told;
     }
     let observer = Arc::new(LateObserver::<Recorder>::default());
@@ -59,7 +60,9 @@ pub fn run_on(spec: &RunSpec, scale: f64, servers: Arc<Servers>, out: Option<Box
     let ran = started.and_then(|run| run.wait(STALL));
     match ran {
         Ok(Ok(Ok(finish))) => tell(spec, Ok(Ok(finish))),
-        Ok(Ok(Err(lacks))) => unsupported(spec, &lacks).unwrap_or_else(|| Told::bug(spec.seed, "it lacks nothing")),
+        Ok(Ok(Err(lacks))) => {
+            unsupported(spec, pool_lacks(spec), &lacks).unwrap_or_else(|| Told::bug(spec.seed, "it lacks nothing"))
+        }
         Ok(Err(why)) => tell(spec, Ok(Err(why))),
         // Nothing but the pool can keep the thread.
         Err(Failure::Stalled(_)) => {
@@ -67,4 +70,8 @@ pub fn run_on(spec: &RunSpec, scale: f64, servers: Arc<Servers>, out: Option<Box
         }
         Err(failure) => tell(spec, Err(failure)),
     }
+}
+
+fn pool_lacks(spec: &RunSpec) -> Vec<String> {
+    verdict::lacks(&spec.scenario, &spec.adapter.capabilities())
 }

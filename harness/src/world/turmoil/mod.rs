@@ -57,7 +57,7 @@ use crate::report::Told;
 use crate::run::{Finish, RunSpec, drive_in, finish, tell, unsupported};
 use crate::scenario::model::{Scenario, ServerName};
 use crate::trace::recorder::{Options, Watch};
-use crate::verdict::RunReport;
+use crate::verdict::{RunReport, lacks_in_virtual_time};
 use crate::worker::progress;
 
 /// turmoil's host of all apps, and of the run.
@@ -94,7 +94,8 @@ struct Simulation {
 /// the full trace.
 #[must_use]
 pub fn run(spec: &RunSpec, out: Option<Box<dyn io::Write + Send>>) -> Told {
-    if let Some(told) = unsupported(spec, &lacks(&spec.scenario)) {
+    let pool_lacks = lacks_in_virtual_time(&spec.scenario, &*spec.adapter);
+    if let Some(told) = unsupported(spec, pool_lacks, &lacks(&spec.scenario)) {
         return told;
     }
     let moved = spec.clone();
