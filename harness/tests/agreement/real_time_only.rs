@@ -80,11 +80,15 @@ pub(super) fn does_what_is_known(
     if !matches!(report.verdict, Verdict::Pass | Verdict::Violations(_)) {
         return Err(told.story.into());
     }
+    let excuses = &scenario.expect.excuses;
+    let is_excused = |invariant: &str| {
+        excuses.iter().any(|excuse| excuse.invariant == invariant && excuse.pool.as_deref().is_none_or(|of| of == pool))
+    };
     let unknown: Vec<&str> = report
         .counts
         .keys()
         .copied()
-        .filter(|&invariant| known(&scenario, pool, version, invariant).is_none())
+        .filter(|&invariant| known(&scenario, pool, version, invariant).is_none() && !is_excused(invariant))
         .collect();
     if !unknown.is_empty() {
         return Err(format!("not known: {}\n{}", unknown.join(", "), told.story).into());

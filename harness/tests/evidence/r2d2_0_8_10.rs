@@ -179,7 +179,9 @@ fn dials_for_those_who_are_served_by_a_return() {
             }
         })
     });
-    callers.map(|caller| caller.join().unwrap());
+    for caller in callers {
+        caller.join().unwrap();
+    }
     thread::sleep(6 * TIMEOUT);
     let connections = pool.state().connections;
     assert!(connections > 2, "{connections}, and never were more than two wanted at once");
