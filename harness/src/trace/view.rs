@@ -334,6 +334,8 @@ pub struct View {
     pub peaks: Peaks,
     /// Connections opened, ever.
     pub opened: u64,
+    /// Dials that were begun in processes that had been killed: nothing comes of them, and their tasks wait for ever.
+    pub dead_dials: u32,
     /// Since when the world has been healthy: no lasting fault, and the server that `db` leads to takes sessions (and is
     /// promoted, if it is a standby that will be).
     pub healthy_since: Option<Duration>,
@@ -386,6 +388,7 @@ impl View {
             totals: Totals::default(),
             peaks: Peaks::default(),
             opened: 0,
+            dead_dials: 0,
             healthy_since: Some(Duration::ZERO),
             faulty_since: None,
             waited: Duration::ZERO,
@@ -983,6 +986,7 @@ impl View {
         // A process that was killed sends nothing any more, whatever its tasks still begin in that instant.
         let process = self.pool(pool).and_then(|pool| self.process(pool.process));
         if process.is_some_and(|process| !process.alive) {
+            self.dead_dials += 1;
             return;
         }
         if let Some(pool) = slot(&mut self.pools, pool.0) {
