@@ -213,8 +213,9 @@ fn recoveries(sim: &[RunReport], other: &[RunReport], scale: f64) -> Option<Stri
 pub struct Known {
     /// The world in which it shows: `postgres`, `turmoil`.
     pub world: String,
-    /// The scenario's file, without its ending.
-    pub scenario: String,
+    /// The scenarios' files, without their ending; empty means all.
+    #[serde(default)]
+    pub scenarios: Vec<String>,
     /// The pools; empty means all.
     #[serde(default)]
     pub pools: Vec<String>,
@@ -234,7 +235,7 @@ impl Known {
     #[must_use]
     pub fn is_about(&self, world: &str, scenario: &str, pool: &str, difference: &Difference) -> bool {
         self.world == world
-            && self.scenario == scenario
+            && (self.scenarios.is_empty() || self.scenarios.iter().any(|known| known == scenario))
             && (self.pools.is_empty() || self.pools.iter().any(|known| known == pool))
             && self.aspects.contains(&difference.aspect)
             && difference.names.is_subset(&self.names)
@@ -381,7 +382,7 @@ until = "10s"
     fn a_difference_is_known_by_its_names() {
         let known = Known {
             world: "postgres".to_owned(),
-            scenario: "a".to_owned(),
+            scenarios: vec!["a".to_owned()],
             pools: Vec::new(),
             aspects: vec![Aspect::Verdict],
             names: BTreeSet::from(["deadline".to_owned()]),
@@ -405,6 +406,9 @@ until = "10s"
         for known in known() {
             assert!(!known.reason.is_empty() && !known.effect.is_empty() && !known.aspects.is_empty(), "{known:?}");
             assert!(["postgres", "turmoil"].contains(&known.world.as_str()), "{known:?}");
+            let named = known.aspects.iter().all(|aspect| matches!(aspect, Aspect::Peak | Aspect::Recovery));
+            assert!(named || !known.names.is_empty(), "any violation, or any error, would be known: {known:?}");
+            assert!(!(known.scenarios.is_empty() && known.pools.is_empty()), "everywhere, with every pool: {known:?}");
         }
     }
 }

@@ -303,7 +303,8 @@ async fn closing_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>], t
         let Some((id, pool)) = process.take_shared_pool() else { continue };
         if process.adapter.capabilities().close {
             recorder.record(What::PoolClosing { pool: id });
-            if timeout(world.patience(CLOSE_BOUND), pool.close()).await.is_ok() {
+            // What is judged does not shrink with a scenario's time.
+            if timeout(CLOSE_BOUND, pool.close()).await.is_ok() {
                 recorder.record(What::PoolClosed { pool: id });
             }
         }

@@ -20,6 +20,9 @@ use crate::world::Place;
 /// So many seeds of the simulated world at least: what they all show must show elsewhere.
 const SEEDS: u64 = 6;
 
+/// So many where a pair differs: what is rare may show there, too.
+const SEEDS_WHERE_IT_DIFFERS: u64 = 30;
+
 /// In real time a busy machine makes one run differ: a pair that differs is run again, and must differ each time.
 const TRIES: usize = 3;
 /// So many at once when they are run again.
@@ -72,9 +75,10 @@ pub(super) fn agree(engine: &Engine, args: &AgreeArgs) -> Result<Code> {
             other.add_with(file, adapter, &[first], false);
         }
     }
-    let sim = sim.carry_out(engine, &Plan { jobs: None, limits: &args.limits, place: &Place::Sim })?;
+    let mut sim = sim.carry_out(engine, &Plan { jobs: None, limits: &args.limits, place: &Place::Sim })?;
     let mut other = other.carry_out(engine, &Plan { jobs: args.jobs, limits: &args.limits, place: &place })?;
     let known = agreement::known();
+    look_closer(engine, args, &mut sim, &other, &known)?;
     if !place.is_virtual() {
         for _ in 1..TRIES {
             if !try_again(engine, args, &sim, &mut other, &known)? {
@@ -97,6 +101,36 @@ pub(super) fn agree(engine: &Engine, args: &AgreeArgs) -> Result<Code> {
     Ok(if agrees { Code::Expected } else { Code::Unexpected })
 }
 
+/// The places of the pairs that differ.
+fn differing(sim: &[Pair<'_>], other: &[Pair<'_>], known: &[Known]) -> Vec<usize> {
+    let differs = |(sim, other)| matches!(compare(sim, other, known).word(), Word::Differs);
+    let pairs = sim.iter().zip(other).enumerate();
+    pairs.filter(|(_, pair)| differs(*pair)).map(|(index, _)| index).collect()
+}
+
+/// Where a pair differs, the simulated world shows what it can with more seeds.
+fn look_closer<'a>(
+    engine: &Engine,
+    args: &AgreeArgs,
+    sim: &mut [Pair<'a>],
+    other: &[Pair<'a>],
+    known: &[Known],
+) -> Result<()> {
+    let closer = differing(sim, other, known);
+    let mut pairs = Pairs::at(Place::Sim);
+    for index in &closer {
+        let pair = &sim[*index];
+        let done: Vec<u64> = pair.runs.iter().map(|told| told.report.seed).collect();
+        let more: Vec<u64> = (1..=SEEDS_WHERE_IT_DIFFERS).filter(|seed| !done.contains(seed)).collect();
+        pairs.add_with(pair.file, Arc::clone(&pair.adapter), &more, false);
+    }
+    let more = pairs.carry_out(engine, &Plan { jobs: None, limits: &args.limits, place: &Place::Sim })?;
+    for (index, pair) in closer.into_iter().zip(more) {
+        sim[index].runs.extend(pair.runs);
+    }
+    Ok(())
+}
+
 /// Runs the pairs that differ once more; false if there are none.
 fn try_again<'a>(
     engine: &Engine,
@@ -105,9 +139,7 @@ fn try_again<'a>(
     other: &mut [Pair<'a>],
     known: &[Known],
 ) -> Result<bool> {
-    let differs = |(sim, other)| matches!(compare(sim, other, known).word(), Word::Differs);
-    let pairs = sim.iter().zip(other.iter()).enumerate();
-    let again: Vec<usize> = pairs.filter(|(_, pair)| differs(*pair)).map(|(index, _)| index).collect();
+    let again = differing(sim, other, known);
     let Some(first) = again.first() else { return Ok(false) };
     let place = other[*first].place.clone();
     eprintln!("{} differ, and are run again, {AT_ONCE_AGAIN} at once", again.len());
