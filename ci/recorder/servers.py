@@ -124,6 +124,8 @@ class Server:
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": template.home,
             "fsync": "off",
+            # What is shared lies in the data directory, and goes with it.
+            "dynamic_shared_memory_type": "mmap",
             "deadlock_timeout": "200ms",
         }
         self.options = " ".join(f"-c {key}={value}" for key, value in (fixed | settings).items())

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::model::{App, Scenario};
+use crate::scenario::model::{Action, App, Scenario, Step};
 use crate::trace::figures::{Came, Figures};
 use crate::verdict::{RunReport, Verdict};
 
@@ -55,6 +55,8 @@ pub struct Difference {
     pub aspect: Aspect,
     /// What each shows, in one sentence.
     pub text: String,
+    /// The invariants, or the kinds of errors, that only one of the two shows; none for a peak and a recovery.
+    pub names: BTreeSet<String>,
 }
 
 impl fmt::Display for Difference {
@@ -79,7 +81,7 @@ pub enum Agreement {
 pub struct RealTerms {
     /// Everything took so many times the scenario's time.
     pub scale: f64,
-    /// The most connections that all pools of the scenario may have.
+    /// The most connections that all pools of the scenario may have, by their settings and resizes.
     pub bound: u32,
 }
 
@@ -87,9 +89,23 @@ impl RealTerms {
     /// Of this scenario, run in `scale` times its time.
     #[must_use]
     pub fn new(scenario: &Scenario, scale: f64) -> RealTerms {
-        let of = |app: &App| app.pool.max_size.saturating_mul(app.processes.fixed().max(1));
-        RealTerms { scale, bound: scenario.apps.values().map(of).fold(0, u32::saturating_add) }
+        let of = |(name, app): (&String, &App)| {
+            let workloads = scenario.workloads.values().filter(|workload| workload.app == *name);
+            let resized = workloads.filter_map(|workload| largest_resize(&workload.steps)).max();
+            let size = app.pool.max_size.max(resized.unwrap_or_default());
+            size.saturating_mul(app.processes.fixed().max(1))
+        };
+        RealTerms { scale, bound: scenario.apps.iter().map(of).fold(0, u32::saturating_add) }
     }
+}
+
+fn largest_resize(steps: &[Step]) -> Option<u32> {
+    let of = |step: &Step| match &step.action {
+        Action::Resize(size) => Some(*size),
+        Action::While { queue: _, steps } | Action::Repeat { times: _, steps } => largest_resize(steps),
+        _ => None,
+    };
+    steps.iter().filter_map(of).max()
 }
 
 /// Compares the runs of the simulated world with those of another one, which may be in real time.
@@ -102,19 +118,23 @@ pub fn compare(sim: &[RunReport], other: &[RunReport], real: Option<RealTerms>) 
         return Agreement::Unsupported(needs);
     }
     let mut differences = Vec::new();
-    let mut differ = |aspect, text: Option<String>| differences.extend(text.map(|text| Difference { aspect, text }));
     for run in sim.iter().chain(other) {
         if let Verdict::Unknown { reason } = &run.verdict {
-            differ(Aspect::Verdict, Some(format!("unknown: {reason}")));
-            return Agreement::Differs(differences);
+            let text = format!("unknown: {reason}");
+            let names = BTreeSet::from(["unknown".to_owned()]);
+            return Agreement::Differs(vec![Difference { aspect: Aspect::Verdict, text, names }]);
         }
     }
+    let mut differ = |aspect, found: Option<(String, BTreeSet<String>)>| {
+        differences.extend(found.map(|(text, names)| Difference { aspect, text, names }));
+    };
+    let unnamed = |text: Option<String>| text.map(|text| (text, BTreeSet::new()));
     let violated = |run: &RunReport| run.counts.keys().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
     differ(Aspect::Verdict, sets(sim, other, violated, "violates", true));
     let kinds = |run: &RunReport| run.figures.errors.keys().cloned().collect::<BTreeSet<String>>();
     differ(Aspect::Errors, sets(sim, other, kinds, "shows", real.is_none()));
-    differ(Aspect::Peak, peaks(sim, other, real));
-    differ(Aspect::Recovery, recoveries(sim, other, real.map_or(1.0, |real| real.scale)));
+    differ(Aspect::Peak, unnamed(peaks(sim, other, real)));
+    differ(Aspect::Recovery, unnamed(recoveries(sim, other, real.map_or(1.0, |real| real.scale))));
     if differences.is_empty() { Agreement::Agrees } else { Agreement::Differs(differences) }
 }
 
@@ -125,21 +145,22 @@ fn sets(
     shown: impl Fn(&RunReport) -> BTreeSet<String>,
     verb: &str,
     all: bool,
-) -> Option<String> {
+) -> Option<(String, BTreeSet<String>)> {
     let sim: Vec<BTreeSet<String>> = sim.iter().map(&shown).collect();
     let ever: BTreeSet<String> = sim.iter().flatten().cloned().collect();
     let always: BTreeSet<String> =
         ever.iter().filter(|name| sim.iter().all(|run| run.contains(*name))).cloned().collect();
     let seen: BTreeSet<String> = other.iter().flat_map(shown).collect();
-    let list = |names: Vec<&String>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-    let missing = if all { list(always.difference(&seen).collect()) } else { String::new() };
-    let more = list(seen.difference(&ever).collect());
-    match (missing.is_empty(), more.is_empty()) {
-        (true, true) => None,
-        (false, true) => Some(format!("only the simulation {verb} {missing}")),
-        (true, false) => Some(format!("the simulation never {verb} {more}")),
-        (false, false) => Some(format!("only the simulation {verb} {missing}, and it never {verb} {more}")),
-    }
+    let missing = if all { always.difference(&seen).cloned().collect() } else { BTreeSet::new() };
+    let more: BTreeSet<String> = seen.difference(&ever).cloned().collect();
+    let list = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let text = match (missing.is_empty(), more.is_empty()) {
+        (true, true) => return None,
+        (false, true) => format!("only the simulation {verb} {}", list(&missing)),
+        (true, false) => format!("the simulation never {verb} {}", list(&more)),
+        (false, false) => format!("only the simulation {verb} {}, and it never {verb} {}", list(&missing), list(&more)),
+    };
+    Some((text, missing.union(&more).cloned().collect()))
 }
 
 fn peaks(sim: &[RunReport], other: &[RunReport], real: Option<RealTerms>) -> Option<String> {
@@ -148,8 +169,12 @@ fn peaks(sim: &[RunReport], other: &[RunReport], real: Option<RealTerms>) -> Opt
         Some((peaks.clone().min()?, peaks.max()?))
     };
     let ((least, most), (low, high)) = (peaks(sim)?, peaks(other)?);
-    // The longer a dial takes, the more are open at the end of a burst.
-    let (least, most) = real.map_or((least, most), |real| (least.div_ceil(2), most.max(real.bound)));
+    // The longer a dial takes, the more are open at the end of a burst; and where connections live on outside of pools' bounds
+    // (detached ones, those of pools without a bound, of dropped pools), the longer they live, the more there are.
+    let (least, most) = real.map_or((least, most), |real| {
+        let outside = most.saturating_sub(real.bound);
+        (least.div_ceil(2), real.bound.max(most.saturating_add(outside)))
+    });
     let range = |low: u32, high: u32| if low == high { low.to_string() } else { format!("{low} to {high}") };
     (low < least || high > most).then(|| format!("{} open at once, {} expected", range(low, high), range(least, most)))
 }
@@ -188,13 +213,17 @@ fn recoveries(sim: &[RunReport], other: &[RunReport], scale: f64) -> Option<Stri
 pub struct Known {
     /// The world in which it shows: `postgres`, `turmoil`.
     pub world: String,
-    /// The scenario's file, without its ending.
-    pub scenario: String,
+    /// The scenarios' files, without their ending; empty means all.
+    #[serde(default)]
+    pub scenarios: Vec<String>,
     /// The pools; empty means all.
     #[serde(default)]
     pub pools: Vec<String>,
     /// In what they differ.
     pub aspects: Vec<Aspect>,
+    /// The invariants and kinds of errors by which they may differ.
+    #[serde(default)]
+    pub names: BTreeSet<String>,
     /// Why.
     pub reason: String,
     /// What it means for verdicts.
@@ -206,9 +235,10 @@ impl Known {
     #[must_use]
     pub fn is_about(&self, world: &str, scenario: &str, pool: &str, difference: &Difference) -> bool {
         self.world == world
-            && self.scenario == scenario
+            && (self.scenarios.is_empty() || self.scenarios.iter().any(|known| known == scenario))
             && (self.pools.is_empty() || self.pools.iter().any(|known| known == pool))
             && self.aspects.contains(&difference.aspect)
+            && difference.names.is_subset(&self.names)
     }
 }
 
@@ -295,6 +325,35 @@ mod tests {
     }
 
     #[test]
+    fn what_lives_outside_of_a_pools_bound_may_live_longer() {
+        let sim = [run(&[], &[], 15, None)];
+        let real = Some(RealTerms { scale: 1.0, bound: 10 });
+        assert!(differs(&sim, run(&[], &[], 20, None), real).is_empty());
+        assert_eq!(differs(&sim, run(&[], &[], 21, None), real), ["peak: 21 open at once, 8 to 20 expected"]);
+    }
+
+    #[test]
+    fn a_pool_that_grows_is_bounded_by_its_largest_size() {
+        let text = r#"
+title = "t"
+story = "s"
+[app.web]
+processes = 2
+pool = { max_size = 3 }
+[app.other]
+pool = { max_size = 4 }
+[workload.grow]
+app = "web"
+arrive = { at = ["1s"] }
+steps = ["resize 5", "resize 2"]
+[expect]
+until = "10s"
+"#;
+        let scenario = crate::scenario::parse("a test", text).expect("it is right");
+        assert_eq!(RealTerms::new(&scenario, 1.0).bound, 14);
+    }
+
+    #[test]
     fn recovery_is_compared_in_the_scenarios_time() {
         let sim = [run(&[], &[], 1, Some(10_000))];
         let fifth = Some(RealTerms { scale: 0.2, bound: 3 });
@@ -320,10 +379,36 @@ mod tests {
     }
 
     #[test]
+    fn a_difference_is_known_by_its_names() {
+        let known = Known {
+            world: "postgres".to_owned(),
+            scenarios: vec!["a".to_owned()],
+            pools: Vec::new(),
+            aspects: vec![Aspect::Verdict],
+            names: BTreeSet::from(["deadline".to_owned()]),
+            reason: String::new(),
+            effect: String::new(),
+        };
+        let is_known = |sim: &[&'static str], other: &[&'static str]| {
+            let Agreement::Differs(differences) = compare(&[run(sim, &[], 1, None)], &[run(other, &[], 1, None)], None)
+            else {
+                panic!("they differ")
+            };
+            differences.iter().all(|difference| known.is_about("postgres", "a", "bb8", difference))
+        };
+        assert!(is_known(&["deadline"], &[]));
+        assert!(!is_known(&["deadline"], &["recovery"]));
+        assert!(!is_known(&["deadline", "demand"], &[]));
+    }
+
+    #[test]
     fn known_differences_have_reasons() {
         for known in known() {
             assert!(!known.reason.is_empty() && !known.effect.is_empty() && !known.aspects.is_empty(), "{known:?}");
             assert!(["postgres", "turmoil"].contains(&known.world.as_str()), "{known:?}");
+            let named = known.aspects.iter().all(|aspect| matches!(aspect, Aspect::Peak | Aspect::Recovery));
+            assert!(named || !known.names.is_empty(), "any violation, or any error, would be known: {known:?}");
+            assert!(!(known.scenarios.is_empty() && known.pools.is_empty()), "everywhere, with every pool: {known:?}");
         }
     }
 }

@@ -39,6 +39,9 @@ const CLOSE_BOUND: Duration = Duration::from_secs(60);
 /// After close (or drop): Terminate takes a round trip, and a reaper its interval, until nothing is left.
 const QUIET: Duration = Duration::from_secs(60);
 
+/// How often it is looked whether anything is left, where time is real.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Between two phases: longer than any round trip, so that what ended has ended everywhere.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -299,7 +302,8 @@ async fn closing_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>], t
         let Some((id, pool)) = process.take_shared_pool() else { continue };
         if process.adapter.capabilities().close {
             recorder.record(What::PoolClosing { pool: id });
-            if timeout(world.patience(CLOSE_BOUND), pool.close()).await.is_ok() {
+            // What is judged does not shrink with a scenario's time.
+            if timeout(CLOSE_BOUND, pool.close()).await.is_ok() {
                 recorder.record(What::PoolClosed { pool: id });
             }
         }
@@ -311,13 +315,29 @@ async fn closing_phase(recorder: &Recorder, processes: &[Arc<ProcessContext>], t
         drop(process.take_memory());
     }
     drop(target);
-    tokio::time::sleep(world.patience(QUIET)).await;
-    let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    let left = alive.saturating_sub(world.tasks().alive() + world.other_tasks());
+    if world.is_in_real_time() {
+        // A pool's own intervals are as long as ever; nobody waits for what is over.
+        let over = async {
+            tokio::time::sleep(world.patience(SETTLE)).await;
+            while tasks_left(&*world) > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let _some_never_end = timeout(QUIET, over).await;
+    } else {
+        tokio::time::sleep(QUIET).await;
+    }
+    let left = tasks_left(&*world);
     recorder.record(What::TasksLeft { count: u32::try_from(left).unwrap_or(u32::MAX) });
     for process in processes {
         recorder.record(What::ProcessEnd { process: process.id });
     }
+}
+
+/// How many tasks of the runtime are not the world's.
+fn tasks_left(world: &dyn World) -> usize {
+    let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    alive.saturating_sub(world.tasks().alive() + world.other_tasks())
 }
 
 /// Each pool's own counters, for comparison with the truth.

@@ -35,7 +35,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use engine::{Engine, Named, RunRequest};
 pub use error::Code;
 pub use start::{main, run};
-use world::World;
+use world::{World, with_worlds};
 
 /// Fault-injection test harness and deterministic simulator for database connection pools.
 ///
@@ -86,11 +86,11 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = with_worlds("\
 Examples:
   poolproof run scenarios/faults/server_restart_fast.toml --pool bb8 --seed 7 --trace a.jsonl
   poolproof run --seeds 1..1000 --jobs 2 --json > results.json
-  poolproof run scenarios/faults --pool bb8 --world postgres --time-scale 0.2")]
+  poolproof run scenarios/faults --pool bb8 --world postgres --time-scale 0.2"))]
 struct RunArgs {
     #[command(flatten)]
     runs: Runs,
@@ -166,10 +166,10 @@ struct CompareArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = with_worlds("\
 Examples:
   poolproof agree scenarios/faults --world postgres --time-scale 0.2
-  poolproof agree scenarios/faults --pool bb8 --world turmoil")]
+  poolproof agree scenarios/faults --pool bb8 --world turmoil"))]
 struct AgreeArgs {
     #[command(flatten)]
     chosen: Chosen,
@@ -283,9 +283,9 @@ struct CheckArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = with_worlds("\
 Example:
-  poolproof show scenarios/faults/server_restart_fast.toml --pool bb8 --seed 7")]
+  poolproof show scenarios/faults/server_restart_fast.toml --pool bb8 --seed 7"))]
 struct ShowArgs {
     /// The scenario file
     file: PathBuf,

@@ -5,14 +5,25 @@ use clap::{Args, ValueEnum};
 use super::error::{Failure, Result};
 use crate::world::{Place, RealTime};
 
+/// The worlds. They are explained at the end of a command's help: help of a value's own would make all of `--help` long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Name {
-    /// Virtual time, the simulated network and server
     Sim,
-    /// Virtual time, the simulated server on turmoil's network
     Turmoil,
-    /// Real time and a real PostgreSQL: POOLPROOF_POSTGRES_URL's, or one of its own from local binaries or Docker
     Postgres,
+}
+
+/// What follows a command's help: its examples, and what its worlds are.
+pub(super) fn with_worlds(examples: &str) -> String {
+    format!(
+        "{examples}
+
+Worlds:
+  sim       virtual time, the simulated network and server
+  turmoil   virtual time, the simulated server on turmoil's network
+  postgres  real time and a real PostgreSQL: of --url or POOLPROOF_POSTGRES_URL, else one of its own,
+            of local programs or in Docker"
+    )
 }
 
 #[derive(Debug, Args)]

@@ -217,10 +217,8 @@ impl Scale {
                 Action::Abandon { after } => self.time(after),
                 Action::Put { queue: _, after, payload } => {
                     self.time(after);
-                    // A payload that is a number of seconds for pg_sleep.
-                    if let Ok(seconds) = payload.parse::<f64>() {
-                        *payload = number(seconds * self.0);
-                    }
+                    // It may be a statement. A number is one of seconds only where a statement says so.
+                    self.sql(payload);
                 }
                 Action::While { queue: _, steps } | Action::Repeat { times: _, steps } => self.steps(steps),
                 Action::Begin
@@ -389,7 +387,7 @@ impl Scale {
         })
     }
 
-    /// `pg_sleep(2)`, and settings of times in `SET` and `set_config`.
+    /// `pg_sleep(2)`, `pg_sleep($payload)`, and settings of times in `SET` and `set_config`.
     fn sql(&self, sql: &mut String) {
         if self.0 == 1.0 {
             return;
@@ -400,6 +398,10 @@ impl Scale {
                 found[2].parse::<f64>().map_or_else(|_| found[2].to_owned(), |seconds| number(seconds * self.0));
             format!("{}{scaled}{}", &found[1], &found[3])
         });
+        let sleep = pattern(r"(?i)(pg_sleep\s*\(\s*)(\$[a-z]+)(\s*\))");
+        let factor = number(self.0);
+        let slept = sleep
+            .replace_all(&slept, |found: &Captures<'_>| format!("{}{} * {factor}{}", &found[1], &found[2], &found[3]));
         let names = TIMES.map(|(name, _)| name).join("|");
         let set = pattern(&format!(r"(?i)\b({names})(\s*(?:=|\bto\b)\s*)('[^']*'|[0-9]+)"));
         let set = set.replace_all(&slept, |found: &Captures<'_>| {
@@ -471,6 +473,37 @@ holds = ["recovery within 10s"]
         assert_eq!(scenario.expect.bounds[0].value, BoundValue::Within(ms(2000)));
         let settings: Vec<&str> = scenario.server.settings.values().map(String::as_str).collect();
         assert_eq!(settings, ["2000ms", "4MB", "6s", "0"]);
+    }
+
+    #[test]
+    fn a_payload_is_a_time_where_it_is_slept() {
+        let scenario = scaled(
+            r#"
+[queue.mail]
+[app.web]
+[workload.request]
+app = "web"
+arrive = { every = "1s" }
+steps = ["put mail 2", "put mail SELECT pg_sleep(2)"]
+[workload.worker]
+app = "web"
+arrive = { jobs = "mail", workers = 1 }
+steps = ["acquire", "sql SELECT name FROM users WHERE id = $payload", "sql SELECT pg_sleep( $payload )", "release"]
+[expect]
+until = "30s"
+"#,
+            0.25,
+        );
+        let put = |steps: &[Step]| match &steps[0].action {
+            Action::Put { payload, .. } => payload.clone(),
+            other => panic!("{other:?}"),
+        };
+        let steps = |name: &str| scenario.workloads[name].steps.clone();
+        assert_eq!(put(&steps("request")), "2", "it may be the name of a row");
+        assert_eq!(put(&steps("request")[1..]), "SELECT pg_sleep(0.5)");
+        let worker = steps("worker");
+        assert_eq!(worker[1].action, Action::Sql("SELECT name FROM users WHERE id = $payload".to_owned()));
+        assert_eq!(worker[2].action, Action::Sql("SELECT pg_sleep( $payload * 0.25 )".to_owned()));
     }
 
     #[test]

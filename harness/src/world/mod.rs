@@ -164,6 +164,11 @@ pub trait World: Send + Sync + 'static {
     /// What befalls the managers of pools of resources.
     fn script(&self) -> &Arc<Script>;
 
+    /// Whether waiting takes real time.
+    fn is_in_real_time(&self) -> bool {
+        false
+    }
+
     /// How long a wait of the harness itself is in this world: a duration of a scenario's time.
     fn patience(&self, time: Duration) -> Duration {
         time

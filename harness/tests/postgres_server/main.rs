@@ -42,7 +42,7 @@ struct Place {
 type Test = fn(&Place) -> Result;
 
 /// On every kind of server that poolproof makes.
-const EVERYWHERE: [(&str, Test); 13] = [
+const EVERYWHERE: [(&str, Test); 15] = [
     ("life::each_stop_and_the_next_start", life::each_stop_and_the_next_start),
     ("life::a_smart_stop_waits_for_sessions", life::a_smart_stop_waits_for_sessions),
     ("life::a_killed_server_recovers", life::a_killed_server_recovers),
@@ -54,23 +54,20 @@ const EVERYWHERE: [(&str, Test); 13] = [
     ("control::its_log_can_be_followed", control::its_log_can_be_followed),
     ("setup::the_slots_are_the_scenarios", setup::the_slots_are_the_scenarios),
     ("setup::passwords_are_asked_for", setup::passwords_are_asked_for),
+    ("standby::it_streams_and_is_promoted", standby::it_streams_and_is_promoted),
+    ("standby::without_hot_standby", standby::without_hot_standby),
     ("left_behind::nothing_by_a_drop", left_behind::nothing_by_a_drop),
     ("left_behind::nothing_after_sigkill_and_the_next_one", left_behind::nothing_after_sigkill_and_the_next_one),
 ];
 
 /// What is for local servers only, or needs but one.
-const LOCAL: [(&str, Test); 7] = [
+const LOCAL: [(&str, Test); 5] = [
     ("life::of_many_runs_each_has_its_own", life::of_many_runs_each_has_its_own),
-    ("standby::it_streams_and_is_promoted", standby::it_streams_and_is_promoted),
-    ("standby::without_hot_standby", standby::without_hot_standby),
     ("left_behind::nothing_by_a_panic", left_behind::nothing_by_a_panic),
     ("left_behind::nothing_by_ctrl_c", left_behind::nothing_by_ctrl_c),
     ("url::a_server_that_is_not_poolproofs", url::a_server_that_is_not_poolproofs),
     ("url::what_is_not_poolproofs_is_left_alone", url::what_is_not_poolproofs_is_left_alone),
 ];
-
-/// And of Docker only.
-const DOCKER: [(&str, Test); 1] = [("standby::none_in_a_container", standby::none_in_a_container)];
 
 fn main() -> ExitCode {
     if let Some(code) = left_behind::child() {
@@ -79,7 +76,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
     let mut trials = vec![Trial::test("none_is_found", none_is_found)];
-    for (name, kind, own) in [("local", Kind::Local, &LOCAL[..]), ("docker", Kind::Docker, &DOCKER[..])] {
+    for (name, kind, own) in [("local", Kind::Local, &LOCAL[..]), ("docker", Kind::Docker, &[][..])] {
         let source = block_on(async { Source::find(&wanted(kind)).await.map_err(|error| error.to_string()) });
         let tests = EVERYWHERE.iter().chain(own);
         trials.extend(tests.map(|(test, run)| trial(format!("{name}::{test}"), *run, kind, &source)));

@@ -1,6 +1,5 @@
 //! A standby, and its promotion.
 
-use poolproof::world::postgres::server::ServerError;
 use poolproof_sim::postgres::event::Lifecycle;
 
 use crate::{Place, Result, block_on, check, code, equal, session, setup, soon};
@@ -45,14 +44,5 @@ pub(crate) fn without_hot_standby(place: &Place) -> Result {
         promoted.await.map_err(|_| "it is not promoted")?.map_err(|error| error.to_string())?;
         session(&standby, "app").await?.simple_query("SELECT 1").await?;
         Ok(())
-    })
-}
-
-pub(crate) fn none_in_a_container(place: &Place) -> Result {
-    block_on(async {
-        let primary = place.source.server(setup("", "[standby]")?).await?;
-        let none = primary.standby().await;
-        check(matches!(none, Err(ServerError::Unsupported(_))), "a standby in a container")?;
-        check(matches!(primary.promote().await, Err(ServerError::Failed(_))), "a primary was promoted")
     })
 }

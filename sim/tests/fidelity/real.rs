@@ -24,7 +24,7 @@ use crate::play::{SUPERUSER_PASSWORD, World, play};
 use crate::script::{Mode, ServerStep};
 
 /// What makes a server quick, and keeps it from doing anything of its own accord.
-const QUIET: [&str; 7] = [
+const QUIET: [&str; 8] = [
     "fsync=off",
     "full_page_writes=off",
     "autovacuum=off",
@@ -32,6 +32,8 @@ const QUIET: [&str; 7] = [
     "jit=off",
     "TimeZone=Etc/UTC",
     "bgwriter_lru_maxpages=0",
+    // What a killed one leaves of its shared memory is in its data directory, and goes with it.
+    "dynamic_shared_memory_type=mmap",
 ];
 /// How long a server may take to start or to stop.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -187,7 +189,10 @@ pub(crate) struct RealServer {
 
 impl Drop for RealServer {
     fn drop(&mut self) {
-        self.kill_all();
+        // An immediate stop leaves no shared memory in the kernel, as a killed server does.
+        if self.process.is_some() && self.stop(Signal::QUIT).is_err() {
+            self.kill_all();
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use poolproof_sim::postgres::event::Observer;
 use poolproof_sim::runtime::{self, Failure};
 use tokio::time::timeout;
 
+use super::server::ServerError;
 use super::world::PostgresWorld;
 use super::{Servers, lacks};
 use crate::report::Told;
@@ -45,7 +46,11 @@ pub fn run_on(spec: &RunSpec, scale: f64, servers: Arc<Servers>, out: Option<Box
     let started = runtime::start_in_real_time(async move || {
         let watching: Arc<dyn Observer> = observer.clone();
         let made = PostgresWorld::new(&moved.scenario, moved.seed, scale, watching, servers).await;
-        let world = made.map_err(|error| error.to_string())?;
+        let world = match made {
+            Ok(world) => world,
+            Err(ServerError::Unsupported(reason)) => return Ok(Err(vec![reason])),
+            Err(error) => return Err(error.to_string()),
+        };
         let lacks = world.unsupported();
         if !lacks.is_empty() {
             return Ok(Err(lacks));

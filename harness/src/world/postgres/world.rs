@@ -353,6 +353,10 @@ impl World for PostgresWorld {
         &self.script
     }
 
+    fn is_in_real_time(&self) -> bool {
+        true
+    }
+
     fn patience(&self, time: Duration) -> Duration {
         time.mul_f64(self.scale).max(LEAST_PATIENCE.min(time))
     }

@@ -325,6 +325,7 @@ fn visible<'e>(engine: &'e Engine, session: &'e Session) -> impl Iterator<Item =
     engine.catalog.iter().filter(|relation| relation.database == session.database && relation.visible(session.pid))
 }
 
+/// All backends; of those of other roles only a superuser sees what they do.
 fn activity(engine: &Engine, session: &Session, host: &dyn Host) -> Vec<Vec<Value>> {
     // The world's epoch as a timestamp.
     let epoch = host.now_us() - i64::try_from(host.elapsed().as_micros()).unwrap_or(0);
@@ -341,6 +342,9 @@ fn activity(engine: &Engine, session: &Session, host: &dyn Host) -> Vec<Vec<Valu
             let database =
                 position(&row.datname, Box::new(engine.databases.iter().map(|(n, _)| n.as_str())), FIRST_DATABASE);
             let role = position(&row.usename, Box::new(engine.roles.iter().map(|role| role.name.as_str())), 10);
+            let all = session.current_superuser || row.usename.as_deref() == Some(session.current_user.as_str());
+            let or_null = |value: Value| if all { value } else { Value::Null };
+            let query = if all { Value::Text(row.query) } else { text("<insufficient privilege>") };
             vec![
                 database.map_or(Value::Null, Value::Int),
                 optional(row.datname),
@@ -349,20 +353,20 @@ fn activity(engine: &Engine, session: &Session, host: &dyn Host) -> Vec<Vec<Valu
                 role.map_or(Value::Null, Value::Int),
                 optional(row.usename),
                 text(row.application_name),
-                optional(row.client_addr.map(|address| address.ip().to_string())),
+                or_null(optional(row.client_addr.map(|address| address.ip().to_string()))),
                 Value::Null,
-                row.client_addr.map_or(Value::Null, |address| number(address.port())),
-                time(row.backend_start),
-                own.or(row.xact_start).map_or(Value::Null, time),
-                row.query_start.map_or(Value::Null, time),
-                row.state_change.map_or(Value::Null, time),
-                optional(row.wait_event_type),
-                optional(row.wait_event),
-                optional(row.state.map(|state| state.as_str())),
+                or_null(row.client_addr.map_or(Value::Null, |address| number(address.port()))),
+                or_null(time(row.backend_start)),
+                or_null(own.or(row.xact_start).map_or(Value::Null, time)),
+                or_null(row.query_start.map_or(Value::Null, time)),
+                or_null(row.state_change.map_or(Value::Null, time)),
+                or_null(optional(row.wait_event_type)),
+                or_null(optional(row.wait_event)),
+                or_null(optional(row.state.map(|state| state.as_str()))),
                 row.backend_xid.map_or(Value::Null, |xid| Value::Int(i64::try_from(xid).unwrap_or(0))),
                 Value::Null,
-                Value::Text(row.query),
-                text(row.backend_type),
+                query,
+                or_null(text(row.backend_type)),
             ]
         })
         .collect()

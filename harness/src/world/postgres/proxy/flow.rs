@@ -12,6 +12,7 @@ use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -262,13 +263,14 @@ impl Flow {
                         Way::Up => fate.server == Host::Off,
                         Way::Down => fate.app == Host::Off,
                     };
-                    self.sent(way, now, lost || deaf || road.blocked(other(way)));
+                    self.sent(way, Some(now), lost || deaf || road.blocked(other(way)));
                 }
                 if out.send(OnItsWay { load, due, lost }).await.is_err() {
                     break;
                 }
             }
-            if over || host != Host::Up {
+            // What a host without power still does is not heard of, but its end is seen.
+            if over {
                 break;
             }
         }
@@ -281,13 +283,15 @@ impl Flow {
         Ok(())
     }
 
-    /// Bytes left a socket; into the silence, perhaps.
-    fn sent(&self, way: Way, now: Instant, unanswered: bool) {
+    /// Bytes left a socket at this time; into the silence, perhaps. `None`: some time ago.
+    fn sent(&self, way: Way, at: Option<Instant>, unanswered: bool) {
         let mut state = self.state.lock();
-        state.active = now;
+        if let Some(at) = at {
+            state.active = at;
+        }
         let waiting = &mut state.waiting[index(way)];
         if unanswered && waiting.is_none() {
-            *waiting = Some(now);
+            *waiting = Some(at.unwrap_or_else(Instant::now));
             drop(state);
             self.stirred.notify_one();
         }
@@ -310,7 +314,19 @@ impl Flow {
                 });
                 return pending().await;
             }
-            if let Passage::Refused = self.passage(way, lost).await {
+            let passage = self.passage(way, lost);
+            tokio::pin!(passage);
+            let passage = match futures_util::poll!(&mut passage) {
+                Poll::Ready(passage) => passage,
+                Poll::Pending => {
+                    // Those that were on the way when it broke are not acknowledged either.
+                    if matches!(load, Load::Bytes(_)) {
+                        self.sent(way, None, true);
+                    }
+                    passage.await
+                }
+            };
+            if let Passage::Refused = passage {
                 return Err(refused);
             }
             match load {

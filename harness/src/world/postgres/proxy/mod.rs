@@ -213,10 +213,11 @@ impl Proxy {
         self.shared.change(|state| state.idle_timeout = timeout);
     }
 
-    /// A session's leftovers as far as the wire tells; `None` for a backend that is gone or did not come through the proxy.
+    /// A session's leftovers as far as the wire tells; `None` for a backend that is gone, is about to be by its last word, or did not
+    /// come through the proxy.
     #[must_use]
     pub fn session(&self, pid: Pid) -> Option<SessionReport> {
-        self.shared.desk.session(pid).map(|session| session.look(Tap::report))
+        self.shared.desk.session(pid)?.look(Tap::report)
     }
 
     /// Bytes that the client's end of a backend's connection has received and not yet read.

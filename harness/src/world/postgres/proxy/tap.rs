@@ -158,9 +158,10 @@ impl Tap {
         self.state
     }
 
-    /// Its leftovers.
-    pub(super) fn report(&self) -> SessionReport {
-        self.leftovers.report(self.state)
+    /// Its leftovers. None once the server has said its last word: nothing runs any more, though the process takes a moment,
+    /// and on a busy machine a while, until it has exited and its socket is closed.
+    pub(super) fn report(&self) -> Option<SessionReport> {
+        self.last_words.is_none().then(|| self.leftovers.report(self.state))
     }
 
     /// The client's bytes, about to be forwarded.

@@ -1,12 +1,15 @@
 //! What can be done to a server's processes.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use poolproof_sim::postgres::event::Pid;
 
 use super::error::{ServerError, needs_control};
 use super::folder::Dispose;
+use super::life::Life;
 use crate::scenario::model::StopMode;
 
 /// A server's processes, where they can be got at.
@@ -48,6 +51,17 @@ pub(super) trait Control: Dispose {
     /// The signal of `pg_ctl promote`.
     async fn promote(&self) -> Result<(), ServerError> {
         Err(needs_control())
+    }
+
+    /// The processes of a standby that streams from it, with this life; started, as by
+    /// [`Control::start`].
+    async fn standby(&self, _life: &Arc<Life>) -> Result<Box<dyn Control>, ServerError> {
+        Err(needs_control())
+    }
+
+    /// Its data directory, where that is on this machine.
+    fn data_directory(&self) -> Option<&Path> {
+        None
     }
 }
 

@@ -1,7 +1,10 @@
 //! A server in a container, by testcontainers; of a Docker daemon on this machine.
 //!
-//! The container's first process is the postmaster, so what is done to the container is done to the server. Its port is
-//! mapped to one of 127.0.0.1 that stays the same over restarts. Each container has a label that says whose it is.
+//! The container's first process is the postmaster, so what is done to the container is done to the server. It is reached
+//! on a port of 127.0.0.1 that stays the same over restarts (`network`). Each container has a label that says whose it is.
+
+mod network;
+mod request;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,27 +25,23 @@ use testcontainers::bollard::query_parameters::{
     LogsOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 use testcontainers::core::client::docker_client_instance;
-use testcontainers::core::{CmdWaitFor, ExecCommand, IntoContainerPort as _, WaitFor};
+use testcontainers::core::{CmdWaitFor, ExecCommand};
 use testcontainers::runners::AsyncRunner as _;
-use testcontainers::{ContainerAsync, CopyDataSource, GenericImage, ImageExt as _};
+use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt as _};
 
 use super::control::{Control, signal_name};
 use super::error::{ServerError, failed};
 use super::folder::{CONTAINERS, Dispose, Folder};
 use super::life::Life;
 use super::port::{free_port, give_back};
-use super::session::ROLE;
 use super::setup::Setup;
 use super::sweep::{Swept, is_abandoned};
 use crate::pool::error::describe;
 use crate::scenario::model::StopMode;
+use network::Network;
 
 /// The label of each container: the machine, and the folder of its owner.
 const LABEL: &str = "poolproof";
-/// PostgreSQL's port inside.
-const PORT: u16 = 5432;
-/// How long a container has for its first start, `initdb` included.
-const FIRST_START: Duration = Duration::from_secs(120);
 /// How often a container that ends is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -51,6 +50,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(super) struct Image {
     name: String,
     tag: String,
+    network: Network,
 }
 
 impl fmt::Display for Image {
@@ -67,9 +67,9 @@ impl Image {
             Some((name, tag)) if !tag.contains('/') => (name, tag),
             _ => (reference, "latest"),
         };
-        let image = Image { name: name.to_owned(), tag: tag.to_owned() };
         let daemon = daemon().await?;
         daemon.ping().await.map_err(|error| failed("no Docker daemon answers", describe(&error)))?;
+        let image = Image { name: name.to_owned(), tag: tag.to_owned(), network: Network::of(&daemon).await };
         if daemon.inspect_image(&image.to_string()).await.is_err() {
             let pulled = image.generic().pull_image().await;
             let why = |error| format!("it is not here, and can't be pulled: {}", describe(&error));
@@ -102,6 +102,8 @@ pub(super) struct Docker {
     container: Mutex<Option<Arc<ContainerAsync<GenericImage>>>>,
     id: String,
     daemon: Daemon,
+    image: Image,
+    folder: Arc<Folder>,
     address: SocketAddr,
     life: Arc<Life>,
     /// A process was started, and is not yet known to be gone.
@@ -110,37 +112,31 @@ pub(super) struct Docker {
 
 impl Docker {
     /// A container with this setup, started for the first time.
-    pub(super) async fn start(
+    pub(super) async fn primary(
         image: &Image,
         folder: &Arc<Folder>,
         setup: &Setup,
         life: &Arc<Life>,
     ) -> Result<Arc<Docker>, ServerError> {
+        let port = free_port()?;
+        let wanted = request::primary(image.generic(), image.network, setup, port);
+        Docker::first_start(image, folder, wanted, port, life).await
+    }
+
+    /// Starts a container for the first time that is reached on this port.
+    async fn first_start(
+        image: &Image,
+        folder: &Arc<Folder>,
+        wanted: ContainerRequest<GenericImage>,
+        port: u16,
+        life: &Arc<Life>,
+    ) -> Result<Arc<Docker>, ServerError> {
         let marker = folder.path().join(CONTAINERS);
         std::fs::write(&marker, "").map_err(|error| failed(marker.display(), error))?;
         let daemon = daemon().await?;
-        let port = free_port()?;
         let name = folder.next("container");
         let name = format!("poolproof-{}-{}", std::process::id(), name.file_name().unwrap_or_default().display());
-        let wanted = image
-            .generic()
-            // The server of the initialisation writes to the standard output.
-            .with_wait_for(WaitFor::message_on_stderr("database system is ready to accept connections"))
-            .with_container_name(&name)
-            .with_label(LABEL, label(folder.path()))
-            .with_env_var("POSTGRES_USER", ROLE)
-            .with_env_var("POSTGRES_DB", "postgres")
-            .with_env_var("POSTGRES_HOST_AUTH_METHOD", "trust")
-            .with_env_var("POSTGRES_INITDB_ARGS", "--no-sync --locale=C -E UTF8")
-            .with_copy_to("/docker-entrypoint-initdb.d/poolproof.sh", CopyDataSource::Data(configure(setup)))
-            .with_mapped_port(port, PORT.tcp())
-            .with_host_config_modifier(|host| {
-                // This machine's only.
-                for binding in host.port_bindings.iter_mut().flat_map(|ports| ports.values_mut()).flatten().flatten() {
-                    binding.host_ip = Some(Ipv4Addr::LOCALHOST.to_string());
-                }
-            })
-            .with_startup_timeout(FIRST_START);
+        let wanted = wanted.with_container_name(&name).with_label(LABEL, label(folder.path()));
         life.started();
         let container = match wanted.start().await {
             Ok(container) => Arc::new(container),
@@ -156,6 +152,8 @@ impl Docker {
             id: container.id().to_owned(),
             container: Mutex::new(Some(container)),
             daemon,
+            image: image.clone(),
+            folder: Arc::clone(folder),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             life: Arc::clone(life),
             runs: Arc::new(AtomicBool::new(true)),
@@ -213,17 +211,6 @@ impl Docker {
         let sent = self.daemon.kill_container(&self.id, Some(options)).await;
         sent.map_err(|error| failed(format!("docker kill --signal {signal}"), describe(&error)))
     }
-}
-
-/// A script for the image's first start: what the server is configured with from then on.
-fn configure(setup: &Setup) -> Vec<u8> {
-    let (configuration, authentication) = (setup.configuration(), setup.authentication());
-    let script = format!(
-        "#!/bin/bash\nset -e\n\
-         cat >>\"$PGDATA/postgresql.conf\" <<'POOLPROOF-END'\n\n{configuration}POOLPROOF-END\n\
-         cat >\"$PGDATA/pg_hba.conf\" <<'POOLPROOF-END'\nlocal all all trust\n{authentication}POOLPROOF-END\n"
-    );
-    script.into_bytes()
 }
 
 /// What a container that did not start said last.
@@ -304,7 +291,21 @@ impl Control for Arc<Docker> {
     }
 
     async fn promote(&self) -> Result<(), ServerError> {
-        Err(ServerError::Unsupported("there is no standby in a container".to_owned()))
+        match self.container()?.exec(request::promote()).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failed("pg_ctl promote", describe(&error))),
+        }
+    }
+
+    async fn standby(&self, life: &Arc<Life>) -> Result<Box<dyn Control>, ServerError> {
+        if self.image.network != Network::Shared {
+            let reason = "a standby in a container, where Docker does not share this machine's network";
+            return Err(ServerError::Unsupported(reason.to_owned()));
+        }
+        let port = free_port()?;
+        let wanted = request::standby(self.image.generic(), self.address.port(), port);
+        let standby = Docker::first_start(&self.image, &self.folder, wanted, port, life).await?;
+        Ok(Box::new(standby))
     }
 }
 

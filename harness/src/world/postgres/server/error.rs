@@ -47,6 +47,13 @@ pub(super) fn needs_control() -> ServerError {
     ServerError::Unsupported("needs control of the server".to_owned())
 }
 
+/// What takes a while and waits for the operating system.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
+) -> Result<T, ServerError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(failed("making a server", error)))
+}
+
 /// "what: why"
 pub(super) fn failed(what: impl std::fmt::Display, why: impl std::fmt::Display) -> ServerError {
     ServerError::Failed(format!("{what}: {why}"))

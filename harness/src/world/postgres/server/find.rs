@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_postgres::Config;
 
-use super::error::{ServerError, failed};
+use super::error::{ServerError, blocking, failed};
 use super::folder::Folder;
 use super::installation::Installation;
 use super::life::Life;
@@ -168,8 +168,7 @@ impl Source {
                     version: installation.version.clone(),
                     session: own_session(super::control::Control::address(&local)),
                     setup,
-                    control: Box::new(Arc::clone(&local)),
-                    local: Some(local),
+                    control: Box::new(local),
                     life,
                     unsupported,
                     default_password: None,
@@ -182,7 +181,7 @@ impl Source {
             }
             #[cfg(feature = "docker")]
             Origin::Docker { image, folder } => {
-                let docker = super::docker::Docker::start(image, folder, &setup, &life).await?;
+                let docker = super::docker::Docker::primary(image, folder, &setup, &life).await?;
                 let address = super::control::Control::address(&docker);
                 let mut server = Server {
                     kind: Kind::Docker,
@@ -190,7 +189,6 @@ impl Source {
                     session: own_session(address),
                     setup,
                     control: Box::new(docker),
-                    local: None,
                     life,
                     unsupported: Vec::new(),
                     default_password: None,
@@ -209,34 +207,22 @@ impl Source {
 
 /// A standby of a server.
 pub(super) async fn standby(primary: &Server) -> Result<Server, ServerError> {
-    let Some(primary_local) = &primary.local else {
-        let reason = match primary.kind {
-            Kind::Docker => "a standby in a container is not made here: it needs local PostgreSQL programs",
-            _ => "needs control of the server",
-        };
-        return Err(ServerError::Unsupported(reason.to_owned()));
-    };
     let Some(hot_standby) = primary.setup.hot_standby else {
         return Err(ServerError::Failed("the scenario has no standby, so its server was made for none".to_owned()));
     };
     let life = Arc::new(Life::new(hot_standby));
-    let local = {
-        let (primary, life) = (Arc::clone(primary_local), Arc::clone(&life));
-        blocking(move || Local::standby(&primary, &life)).await?
-    };
+    let control = primary.control.standby(&life).await?;
     let server = Server {
         kind: primary.kind,
         version: primary.version.clone(),
         setup: primary.setup.clone(),
-        session: own_session(super::control::Control::address(&local)),
-        control: Box::new(Arc::clone(&local)),
-        local: Some(local),
+        session: own_session(control.address()),
+        control,
         life,
         unsupported: primary.unsupported.clone(),
         default_password: primary.default_password,
         source: Arc::clone(&primary.source),
     };
-    server.start().await?;
     server.running().await?;
     Ok(server)
 }
@@ -284,13 +270,6 @@ pub(super) async fn ask_version(session: &Session) -> Result<(String, u32), Serv
         (Some(version), Some(number)) => Ok((version, number / 10_000)),
         _ => Err(ServerError::Failed("the server does not tell its version".to_owned())),
     }
-}
-
-/// What takes a while and waits for the operating system.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
-) -> Result<T, ServerError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(failed("making a server", error)))
 }
 
 async fn from_url(url: Option<&str>) -> Result<Origin, ServerError> {

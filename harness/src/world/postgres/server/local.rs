@@ -16,7 +16,7 @@ use poolproof_sim::postgres::event::Pid;
 use rustix::process::{Signal, kill_process};
 
 use super::control::Control;
-use super::error::{ServerError, failed};
+use super::error::{ServerError, blocking, failed};
 use super::folder::{Dispose, Folder};
 use super::installation::Installation;
 use super::life::Life;
@@ -99,11 +99,6 @@ impl Local {
         let weak = Arc::downgrade(&local);
         folder.register(weak)?;
         Ok(local)
-    }
-
-    /// Where its data lie.
-    pub(super) fn data(&self) -> &Path {
-        &self.data
     }
 
     /// Starts the postmaster.
@@ -210,6 +205,20 @@ impl Control for Arc<Local> {
         let file = self.data.join("promote");
         fs::write(&file, "").map_err(|error| failed(file.display(), error))?;
         self.signal(Signal::USR1)
+    }
+
+    async fn standby(&self, life: &Arc<Life>) -> Result<Box<dyn Control>, ServerError> {
+        let (primary, life) = (Arc::clone(self), Arc::clone(life));
+        let standby = blocking(move || Local::standby(&primary, &life)).await?;
+        if let Err(error) = standby.spawn() {
+            standby.as_ref().dispose();
+            return Err(error);
+        }
+        Ok(Box::new(standby))
+    }
+
+    fn data_directory(&self) -> Option<&Path> {
+        Some(&self.data)
     }
 }
 

@@ -46,7 +46,6 @@ pub use sweep::Swept;
 use crate::scenario::model::StopMode;
 use control::Control;
 use life::Life;
-use local::Local;
 use session::Session;
 
 /// How long a server may take to start.
@@ -61,8 +60,6 @@ pub struct Server {
     version: String,
     setup: Setup,
     control: Box<dyn Control>,
-    /// The same, where a standby can be made of it.
-    local: Option<Arc<Local>>,
     life: Arc<Life>,
     session: Arc<Session>,
     unsupported: Vec<String>,
@@ -113,7 +110,7 @@ impl Server {
     /// Its data directory, where that is on this machine.
     #[must_use]
     pub fn data_directory(&self) -> Option<&Path> {
-        self.local.as_ref().map(|local| local.data())
+        self.control.data_directory()
     }
 
     /// What it is doing.

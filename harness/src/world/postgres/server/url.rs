@@ -120,7 +120,6 @@ pub(super) async fn server(
         version,
         session: session(config),
         control: Box::new(Arc::clone(&remote)),
-        local: None,
         life,
         unsupported,
         // With trust it is not asked for.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::scenario::model::Direction;
-use poolproof_sim::net::Keepalive;
+use poolproof_sim::net::{Keepalive, Link};
 
 const NOTHING: Result<Vec<u8>, io::ErrorKind> = Err(io::ErrorKind::WouldBlock);
 const EOF: Result<Vec<u8>, io::ErrorKind> = Err(io::ErrorKind::UnexpectedEof);
@@ -111,6 +111,17 @@ async fn a_server_without_power_is_not_heard_of() {
     stage.proxy.set_powered("primary", true);
     assert_eq!(arrives(&mut app, LONG, 1).await, RESET);
     stage.connect().await;
+}
+
+#[tokio::test]
+async fn what_was_on_the_way_to_a_server_without_power_is_not_acknowledged() {
+    let stage = Stage::new().await;
+    stage.proxy.set_link(Link { latency: ms(300), ..Link::default() });
+    let (mut app, _server) = stage.connect_with(&SocketOptions { keepalive: None, user_timeout: Some(ms(400)) }).await;
+    app.write_all(b"on the way").await.expect("it takes bytes");
+    tokio::time::sleep(ms(50)).await;
+    stage.proxy.set_powered("primary", false);
+    assert_eq!(arrives(&mut app, LONG, 1).await, Err(io::ErrorKind::TimedOut));
 }
 
 #[tokio::test]

@@ -179,3 +179,28 @@ async fn the_log_knows_reasons_and_waits() {
     let events = case.new_events();
     assert_eq!(events.last(), Some(&ServerEvent::Gone { pid: 7, reason: Gone::Fatal(SqlState::ADMIN_SHUTDOWN) }));
 }
+
+#[tokio::test]
+async fn with_its_last_word_a_session_is_over() {
+    let mut case = Case::new().await;
+    case.query().await;
+    assert_eq!(case.proxy.session(7).map(|session| session.state), Some(BackendState::Active));
+    let fatal = message(b'E', b"SFATAL\0VFATAL\0C57P01\0Mterminating\0\0");
+    carry(&mut case.server, &mut case.app, &fatal).await;
+    assert_eq!(case.proxy.session(7), None, "its process has yet to exit, but no statement runs on it");
+    let ended = ServerEvent::StatementEnd { pid: 7, result: Err(SqlState::ADMIN_SHUTDOWN) };
+    assert_eq!(case.new_events(), [ended], "the end of the process is told when it comes");
+}
+
+#[tokio::test]
+async fn the_end_of_a_backend_without_power_is_seen_behind_its_last_answer() {
+    let mut case = Case::new().await;
+    case.query().await;
+    case.proxy.set_powered("primary", false);
+    let done = [message(b'C', b"UPDATE 1\0"), message(b'Z', b"I")].concat();
+    case.server.write_all(&done).await.expect("it takes bytes");
+    tokio::time::sleep(ms(100)).await;
+    case.server.shutdown().await.expect("closed");
+    let told = Arc::clone(&case.told);
+    until("its end", || told.0.lock().iter().any(|event| matches!(event, ServerEvent::Gone { pid: 7, .. }))).await;
+}
