@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use poolproof::scenario::schema::schema;
 use poolproof::scenario::{FAULTS, Names, check, parse};
@@ -14,12 +14,16 @@ const COMPLETE: &str = include_str!("scenario/complete.toml");
 /// `POOLPROOF_UPDATE_SCHEMA=1 cargo test --test scenario_schema` writes the file anew.
 #[test]
 fn the_schema_in_the_repository_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/scenario.schema.json");
+    let path = scenarios().join("scenario.schema.json");
     if std::env::var_os("POOLPROOF_UPDATE_SCHEMA").is_some() {
         std::fs::write(&path, schema()).unwrap();
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(kept == schema(), "{} is old: run this test with POOLPROOF_UPDATE_SCHEMA=1", path.display());
+}
+
+fn scenarios() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
 }
 
 fn root() -> Value {
@@ -132,8 +136,8 @@ fn files_that_the_parser_accepts_are_valid() {
     assert!(wrong(&root, &root, &toml_as_json(&spoilt), "spoilt").is_some(), "the test can't fail");
     let spoilt = COMPLETE.replace("takes = \"200ms\"", "takes = \"200\"");
     assert!(wrong(&root, &root, &toml_as_json(&spoilt), "spoilt").is_some(), "the test can't fail");
-    let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
-    let mut folders = vec![scenarios];
+    let kept = scenarios().join("scenario.schema.json").canonicalize().unwrap();
+    let mut folders = vec![scenarios()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -145,7 +149,9 @@ fn files_that_the_parser_accepts_are_valid() {
                 let report = check(&name, &text, &Names::default()).report;
                 assert!(report.diagnostics().is_empty(), "{report:?}");
                 assert_eq!(wrong(&root, &root, &toml_as_json(&text), &name), None);
-                assert!(text.starts_with("#:schema ../scenario.schema.json\n"), "{name} doesn't point to the schema");
+                let schema = text.lines().next().and_then(|line| line.strip_prefix("#:schema "));
+                let schema = schema.and_then(|schema| path.parent()?.join(schema).canonicalize().ok());
+                assert_eq!(schema.as_ref(), Some(&kept), "{name} doesn't point to the schema");
             }
         }
     }
