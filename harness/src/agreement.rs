@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::model::{Action, App, Scenario, Step};
+use crate::scenario::model::{Action, App, Scenario, each_step};
 use crate::trace::figures::{Came, Figures};
 use crate::verdict::{RunReport, Verdict};
 
@@ -20,6 +20,13 @@ use crate::verdict::{RunReport, Verdict};
 pub const FACTOR: f64 = 3.0;
 /// See [`FACTOR`].
 pub const SLACK: Duration = Duration::from_secs(2);
+
+/// So many seeds of the simulated world at least: what they all show must show elsewhere.
+pub const SEEDS: u64 = 6;
+/// So many where a pair differs: what is rare may show there, too.
+pub const SEEDS_WHERE_IT_DIFFERS: u64 = 30;
+/// In real time a busy machine makes one run differ: a pair that differs is run again, and must differ each time.
+pub const TRIES: usize = 3;
 
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -91,21 +98,18 @@ impl RealTerms {
     pub fn new(scenario: &Scenario, scale: f64) -> RealTerms {
         let of = |(name, app): (&String, &App)| {
             let workloads = scenario.workloads.values().filter(|workload| workload.app == *name);
-            let resized = workloads.filter_map(|workload| largest_resize(&workload.steps)).max();
-            let size = app.pool.max_size.max(resized.unwrap_or_default());
+            let mut size = app.pool.max_size;
+            for workload in workloads {
+                each_step(&workload.steps, &mut |step| {
+                    if let Action::Resize(to) = step.action {
+                        size = size.max(to);
+                    }
+                });
+            }
             size.saturating_mul(app.processes.fixed().max(1))
         };
         RealTerms { scale, bound: scenario.apps.iter().map(of).fold(0, u32::saturating_add) }
     }
-}
-
-fn largest_resize(steps: &[Step]) -> Option<u32> {
-    let of = |step: &Step| match &step.action {
-        Action::Resize(size) => Some(*size),
-        Action::While { queue: _, steps } | Action::Repeat { times: _, steps } => largest_resize(steps),
-        _ => None,
-    };
-    steps.iter().filter_map(of).max()
 }
 
 /// Compares the runs of the simulated world with those of another one, which may be in real time.
@@ -240,6 +244,18 @@ impl Known {
             && self.aspects.contains(&difference.aspect)
             && difference.names.is_subset(&self.names)
     }
+}
+
+/// The entry that is about a difference in this world, of this scenario with this pool.
+#[must_use]
+pub fn known_as<'k>(
+    known: &'k [Known],
+    world: &str,
+    scenario: &str,
+    pool: &str,
+    difference: &Difference,
+) -> Option<&'k Known> {
+    known.iter().find(|known| known.is_about(world, scenario, pool, difference))
 }
 
 /// The differences that are known.

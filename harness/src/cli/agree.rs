@@ -13,19 +13,11 @@ use super::files;
 use super::outcome::word;
 use super::pairs::{Pair, Pairs, Plan, pools_of};
 use super::terminal::{lines, style_of, styled};
-use crate::agreement::{self, Agreement, Difference, Known, RealTerms};
+use crate::agreement::{self, Agreement, Difference, Known, RealTerms, SEEDS, SEEDS_WHERE_IT_DIFFERS, TRIES};
 use crate::verdict::{Outcome, RunReport};
 use crate::world::Place;
 
-/// So many seeds of the simulated world at least: what they all show must show elsewhere.
-const SEEDS: u64 = 6;
-
-/// So many where a pair differs: what is rare may show there, too.
-const SEEDS_WHERE_IT_DIFFERS: u64 = 30;
-
-/// In real time a busy machine makes one run differ: a pair that differs is run again, and must differ each time.
-const TRIES: usize = 3;
-/// So many at once when they are run again.
+/// So many pairs at once when they are run again.
 const AT_ONCE_AGAIN: u16 = 2;
 
 /// The whole comparison. Fields are added, never renamed or removed, as long as `format` is 1.
@@ -118,14 +110,9 @@ fn look_closer<'a>(
     known: &[Known],
 ) -> Result<()> {
     let closer = differing(sim, other, known);
-    let mut pairs = Pairs::at(Place::Sim);
-    for index in &closer {
-        let pair = &sim[*index];
-        let done: Vec<u64> = pair.runs.iter().map(|told| told.report.seed).collect();
-        let more: Vec<u64> = (1..=SEEDS_WHERE_IT_DIFFERS).filter(|seed| !done.contains(seed)).collect();
-        pairs.add_with(pair.file, Arc::clone(&pair.adapter), &more, false);
-    }
-    let more = pairs.carry_out(engine, &Plan { jobs: None, limits: &args.limits, place: &Place::Sim })?;
+    let more = |done: &[u64]| (1..=SEEDS_WHERE_IT_DIFFERS).filter(|seed| !done.contains(seed)).collect();
+    let plan = Plan { jobs: None, limits: &args.limits, place: &Place::Sim };
+    let more = run_again(engine, &plan, sim, &closer, more)?;
     for (index, pair) in closer.into_iter().zip(more) {
         sim[index].runs.extend(pair.runs);
     }
@@ -144,18 +131,28 @@ fn try_again<'a>(
     let Some(first) = again.first() else { return Ok(false) };
     let place = other[*first].place.clone();
     eprintln!("{} differ, and are run again, {AT_ONCE_AGAIN} at once", again.len());
-    let mut pairs = Pairs::at(place.clone());
-    for index in &again {
-        let pair = &other[*index];
-        let seeds: Vec<u64> = pair.runs.iter().map(|told| told.report.seed).collect();
-        pairs.add_with(pair.file, Arc::clone(&pair.adapter), &seeds, false);
-    }
     let jobs = Some(args.jobs.unwrap_or(AT_ONCE_AGAIN).min(AT_ONCE_AGAIN));
-    let done = pairs.carry_out(engine, &Plan { jobs, limits: &args.limits, place: &place })?;
+    let done = run_again(engine, &Plan { jobs, limits: &args.limits, place: &place }, other, &again, <[u64]>::to_vec)?;
     for (index, pair) in again.into_iter().zip(done) {
         other[index] = pair;
     }
     Ok(true)
+}
+
+/// Runs some of these pairs with other seeds, or the same; `seeds` is given those that were run.
+fn run_again<'a>(
+    engine: &Engine,
+    plan: &Plan<'_>,
+    pairs: &[Pair<'a>],
+    which: &[usize],
+    seeds: impl Fn(&[u64]) -> Vec<u64>,
+) -> Result<Vec<Pair<'a>>> {
+    let mut again = Pairs::at(plan.place.clone());
+    for pair in which.iter().map(|index| &pairs[*index]) {
+        let done: Vec<u64> = pair.runs.iter().map(|told| told.report.seed).collect();
+        again.add_with(pair.file, Arc::clone(&pair.adapter), &seeds(&done), false);
+    }
+    again.carry_out(engine, plan)
 }
 
 fn compare<'a>(sim: &'a Pair<'a>, other: &'a Pair<'a>, known: &[Known]) -> Compared<'a> {
@@ -166,7 +163,7 @@ fn compare<'a>(sim: &'a Pair<'a>, other: &'a Pair<'a>, known: &[Known]) -> Compa
     let reason = |difference: &Difference| {
         let (world, pool) = (other.place.name(), other.adapter.name());
         let scenario = other.file.path.file_stem().unwrap_or_default().to_string_lossy();
-        known.iter().find(|known| known.is_about(world, &scenario, pool, difference)).map(|known| known.reason.clone())
+        agreement::known_as(known, world, &scenario, pool, difference).map(|known| known.reason.clone())
     };
     let known = match &agreement {
         Agreement::Differs(differences) => differences.iter().map(reason).collect(),

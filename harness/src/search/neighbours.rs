@@ -16,7 +16,7 @@ use super::trial::{Aim, Answer, End, Places, Recipe, Trial, read};
 use crate::campaign::{Options, Seat};
 use crate::scenario::model::{
     Action, AtMessage, BackendFilter, Cancel, Direction, Fault, FaultAction, MessagePlace, Processes, Scenario,
-    ServerName, Step, StopMode,
+    ServerName, Step, StopMode, each_step, each_step_mut,
 };
 use crate::scenario::{action_text, can_wait, print};
 use crate::world::sentence;
@@ -191,6 +191,7 @@ impl Change {
             Change::Nothing => "given".to_owned(),
             Change::Cancel { workload: name, place, cancel } => {
                 let Some(workload) = scenario.workloads.get_mut(name) else { return String::new() };
+                // In the order of [`crate::census::Census::steps`].
                 let mut next = 0;
                 let mut text = String::new();
                 let mut cut = |step: &mut Step| {
@@ -204,8 +205,8 @@ impl Change {
                     }
                     next += 1;
                 };
-                each_step(&mut workload.steps, &mut cut);
-                each_step(&mut workload.finally, &mut cut);
+                each_step_mut(&mut workload.steps, &mut cut);
+                each_step_mut(&mut workload.finally, &mut cut);
                 let moment = match cancel {
                     Cancel::AtPollOf { actor, poll } => format!("poll {poll} of actor {actor}"),
                     Cancel::AtWakeOf { actor, wake } => format!("wake {wake} of actor {actor}"),
@@ -218,16 +219,6 @@ impl Change {
                 let text = sentence::begin(&fault.action);
                 if fault.at.is_zero() { text } else { format!("{} ms: {text}", fault.at.as_millis()) }
             }
-        }
-    }
-}
-
-/// Every step in the order of [`crate::census::Census::steps`].
-fn each_step(steps: &mut [Step], visit: &mut impl FnMut(&mut Step)) {
-    for step in steps {
-        visit(step);
-        if let Action::Repeat { steps, .. } | Action::While { steps, .. } = &mut step.action {
-            each_step(steps, visit);
         }
     }
 }
@@ -252,14 +243,14 @@ fn every_poll(base: &Scenario, places: &Places) -> Vec<Change> {
     let mut free = BTreeSet::new();
     for (name, workload) in &base.workloads {
         let mut next = 0;
-        let mut look = |step: &mut Step| {
+        let mut look = |step: &Step| {
             if step.cancel.is_none() && can_wait(&step.action) {
                 free.insert((name.clone(), next));
             }
             next += 1;
         };
-        each_step(&mut workload.steps.clone(), &mut look);
-        each_step(&mut workload.finally.clone(), &mut look);
+        each_step(&workload.steps, &mut look);
+        each_step(&workload.finally, &mut look);
     }
     let mut all = Vec::new();
     for (workload, place, actor, wakes) in &places.steps {

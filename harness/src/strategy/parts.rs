@@ -2,27 +2,13 @@
 
 use std::time::Duration;
 
-use crate::scenario::model::{Action, Arrive, AtMessage, Cancel, FaultAction, Misbehaviour, Scenario, Step};
-
-/// Every step of a list, those of repetitions included.
-pub(super) fn each_step(steps: &mut [Step], visit: &mut impl FnMut(&mut Step)) {
-    for step in steps {
-        visit(step);
-        if let Action::Repeat { steps, .. } | Action::While { steps, .. } = &mut step.action {
-            each_step(steps, visit);
-        }
-    }
-}
+use crate::scenario::model::{
+    Action, Arrive, AtMessage, Cancel, FaultAction, Misbehaviour, Scenario, Step, each_step_mut,
+};
 
 /// Whether any step of a list, those of repetitions included, is such a one.
 pub(super) fn any_step(steps: &[Step], is: &impl Fn(&Step) -> bool) -> bool {
-    steps.iter().any(|step| {
-        is(step)
-            || match &step.action {
-                Action::Repeat { steps, .. } | Action::While { steps, .. } => any_step(steps, is),
-                _ => false,
-            }
-    })
+    steps.iter().any(|step| is(step) || any_step(step.body(), is))
 }
 
 /// What a time is.
@@ -53,7 +39,7 @@ pub(super) fn each_time(scenario: &mut Scenario, visit: &mut impl FnMut(Time, &m
             visit(Time::Moment, &mut workload.from);
         }
         workload.until.iter_mut().for_each(|until| visit(Time::Moment, until));
-        each_step(&mut workload.steps, &mut |step| {
+        each_step_mut(&mut workload.steps, &mut |step| {
             if let Some(Cancel::After(after)) = &mut step.cancel {
                 visit(Time::Length, after);
             }
@@ -120,7 +106,7 @@ pub(super) fn each_number(scenario: &mut Scenario, visit: &mut impl FnMut(u32, &
             Arrive::Burst { count, .. } | Arrive::Workers { count, .. } => visit(1, count),
             _ => {}
         }
-        each_step(&mut workload.steps, &mut |step| {
+        each_step_mut(&mut workload.steps, &mut |step| {
             if let Some(Cancel::AtPoll(number) | Cancel::AtWake(number)) = &mut step.cancel {
                 visit(1, number);
             }

@@ -6,7 +6,7 @@ use std::ops::RangeFrom;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::scenario::model::{Action, Arrive, Cancel, FaultAction, OnError, Scenario, Step, Workload};
+use crate::scenario::model::{Action, Arrive, Cancel, FaultAction, OnError, Scenario, Step, Workload, each_step};
 use crate::scenario::{action_text, can_wait};
 
 /// A workload, ready to run.
@@ -107,23 +107,20 @@ pub(super) fn programs(scenario: &Scenario) -> Vec<Arc<Program>> {
 /// [`Capabilities`]: crate::pool::Capabilities
 #[must_use]
 pub fn needs(scenario: &Scenario) -> BTreeSet<&'static str> {
-    fn add(needs: &mut BTreeSet<&'static str>, steps: &[Step]) {
-        for step in steps {
-            match &step.action {
-                Action::ClosePool => drop(needs.insert("close")),
-                Action::Resize(_) => drop(needs.insert("resize")),
-                Action::Detach => drop(needs.insert("detach")),
-                Action::Invalidate => drop(needs.insert("invalidate")),
-                Action::DisposePool => drop(needs.insert("dispose")),
-                Action::Repeat { steps, .. } | Action::While { steps, .. } => add(needs, steps),
-                _ => {}
-            }
-        }
-    }
     let mut needs = BTreeSet::new();
+    let mut add = |step: &Step| {
+        needs.extend(match step.action {
+            Action::ClosePool => Some("close"),
+            Action::Resize(_) => Some("resize"),
+            Action::Detach => Some("detach"),
+            Action::Invalidate => Some("invalidate"),
+            Action::DisposePool => Some("dispose"),
+            _ => None,
+        });
+    };
     for workload in scenario.workloads.values() {
-        add(&mut needs, &workload.steps);
-        add(&mut needs, &workload.finally);
+        each_step(&workload.steps, &mut add);
+        each_step(&workload.finally, &mut add);
     }
     if scenario.faults.iter().any(|fault| matches!(fault.action, FaultAction::Manager { .. })) {
         needs.insert("manager");

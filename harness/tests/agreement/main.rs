@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use parking_lot::RwLock;
-use poolproof::agreement::{self, Agreement, RealTerms};
+use poolproof::agreement::{self, Agreement, RealTerms, SEEDS, SEEDS_WHERE_IT_DIFFERS, TRIES};
 use poolproof::pool::by_name;
 use poolproof::run::{RunSpec, run};
 use poolproof::scenario;
@@ -30,14 +30,8 @@ use skipped::skipped;
 const SCALE: f64 = 0.5;
 /// Real runs mostly wait.
 const AT_ONCE: usize = 8;
-/// In real time a busy machine makes one run differ: a pair must differ each time, after the first with the machine for itself.
-const TRIES: usize = 3;
 /// Held by all that run at once, or by one that runs alone.
 static MACHINE: RwLock<()> = RwLock::new(());
-/// Seeds of the simulated world.
-const SEEDS: std::ops::RangeInclusive<u64> = 1..=6;
-/// More of them where a pair differs: what is rare may show there, too.
-const MORE_SEEDS: std::ops::RangeInclusive<u64> = 7..=30;
 
 /// On local servers: what befalls servers, locks, slots, callers and the network.
 const LOCAL: [&str; 12] = [
@@ -110,15 +104,18 @@ fn agrees(name: &'static str, pool: &str, servers: Arc<Servers>, compared: &Atom
     let adapter = by_name(pool).ok_or("there is no such pool")?;
     let spec = |scenario, seed| RunSpec { scenario: Arc::new(scenario), adapter: Arc::clone(&adapter), seed };
 
-    let mut sim: Vec<_> = SEEDS.map(|seed| run(&spec(scenario.clone(), seed), None).report).collect();
+    let mut sim: Vec<_> = (1..=SEEDS).map(|seed| run(&spec(scenario.clone(), seed), None).report).collect();
     let place = Place::Postgres(RealTime { url: None, time_scale: SCALE });
     let terms = Some(RealTerms::new(&scenario, SCALE));
     let known = agreement::known();
     compared.fetch_add(1, Ordering::Relaxed);
     let mut failure = String::new();
+    // After the first with the machine for itself.
     for attempt in 0..TRIES {
         if attempt == 1 {
-            sim.extend(MORE_SEEDS.map(|seed| run(&spec(scenario.clone(), seed), None).report));
+            sim.extend(
+                (SEEDS + 1..=SEEDS_WHERE_IT_DIFFERS).map(|seed| run(&spec(scenario.clone(), seed), None).report),
+            );
         }
         let (_with_others, _alone);
         if attempt == 0 {
@@ -132,7 +129,7 @@ fn agrees(name: &'static str, pool: &str, servers: Arc<Servers>, compared: &Atom
             Agreement::Unsupported(why) => return Err(format!("unsupported: {}", why.join(", ")).into()),
             Agreement::Differs(differences) => differences,
         };
-        let is_known = |difference: &_| known.iter().any(|known| known.is_about("postgres", name, pool, difference));
+        let is_known = |difference: &_| agreement::known_as(&known, "postgres", name, pool, difference).is_some();
         let unknown: Vec<String> =
             differences.iter().filter(|difference| !is_known(difference)).map(ToString::to_string).collect();
         if unknown.is_empty() {

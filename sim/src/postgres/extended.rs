@@ -204,10 +204,10 @@ impl<S: Socket> Connection<S> {
         self.begin_message(Some(statement.text()))?;
         self.refuse_in_failed(statement.allowed_in_failed())?;
         self.lock_for_analysis(&statement, &parse.type_oids, true).await?;
-        let description =
-            self.engine(|engine, session, _| engine.describe(session, &statement, &parse.type_oids))??;
-        let Description { parameters, columns } = description;
-        let prepared_us = self.engine(|_, session, _| session.statement_us())?;
+        let (description, prepared_us) = self.engine(|engine, session, _| {
+            (engine.describe(session, &statement, &parse.type_oids), session.statement_us())
+        })?;
+        let Description { parameters, columns } = description?;
         let prepared = Prepared { statement, parameters, columns, from_sql: false, prepared_us };
         if name.is_empty() {
             self.portals.unnamed_statement = Some(prepared);

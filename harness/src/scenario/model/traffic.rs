@@ -78,6 +78,41 @@ pub struct Step {
     pub cancel: Option<Cancel>,
 }
 
+impl Step {
+    /// The steps that it repeats; none if it is no repetition.
+    #[must_use]
+    pub fn body(&self) -> &[Step] {
+        match &self.action {
+            Action::Repeat { steps, .. } | Action::While { steps, .. } => steps,
+            _ => &[],
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn body_mut(&mut self) -> &mut [Step] {
+        match &mut self.action {
+            Action::Repeat { steps, .. } | Action::While { steps, .. } => steps,
+            _ => &mut [],
+        }
+    }
+}
+
+/// Every step of a list, each before those that it repeats.
+pub fn each_step(steps: &[Step], visit: &mut impl FnMut(&Step)) {
+    for step in steps {
+        visit(step);
+        each_step(step.body(), visit);
+    }
+}
+
+/// The same, to be changed.
+pub fn each_step_mut(steps: &mut [Step], visit: &mut impl FnMut(&mut Step)) {
+    for step in steps {
+        visit(step);
+        each_step_mut(step.body_mut(), visit);
+    }
+}
+
 /// When a step's future is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancel {

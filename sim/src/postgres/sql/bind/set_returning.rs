@@ -12,9 +12,9 @@ pub(super) fn moved_to_from(select: &ast::Select) -> Option<ast::Select> {
     if !select.from.is_empty() || select.selection.is_some() {
         return None;
     }
-    let mut moved = select.clone();
+    let mut projection = select.projection.clone();
     let mut calls = Vec::new();
-    for item in &mut moved.projection {
+    for item in &mut projection {
         if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
             take_calls(expr, &mut calls);
         }
@@ -33,8 +33,8 @@ pub(super) fn moved_to_from(select: &ast::Select) -> Option<ast::Select> {
         sample: None,
         index_hints: Vec::new(),
     };
-    moved.from = vec![ast::TableWithJoins { relation, joins: Vec::new() }];
-    Some(moved)
+    let from = vec![ast::TableWithJoins { relation, joins: Vec::new() }];
+    Some(ast::Select { projection, from, ..select.clone() })
 }
 
 /// Takes the calls out of an expression; a column of the function's name stands in the place of each.

@@ -13,7 +13,7 @@ use super::network::Network;
 const FIRST_START: Duration = Duration::from_secs(120);
 /// The user as whom the server of an image runs.
 const USER: &str = "postgres";
-/// Where a standby's data lie: a place that this user may make in every image.
+/// Where a standby's data lie in its container: a place that this user may make in every image.
 const STANDBY_DATA: &str = "/tmp/poolproof-standby";
 
 /// A primary with this setup, reached on this port.
