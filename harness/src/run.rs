@@ -19,7 +19,7 @@ use crate::scenario::model::{PoolSettings, Scenario, SqlCheck};
 use crate::trace::event::Phase;
 use crate::trace::recorder::{Finished, Options, Watch};
 use crate::trace::story::Head;
-use crate::trace::view::PoolView;
+use crate::trace::view::{PoolView, View};
 use crate::trace::{Recorder, What};
 use crate::verdict::{self, RunReport, Verdict};
 use crate::workload::{Launcher, Probe, ProcessContext, Processes, Traffic, WorldHooks};
@@ -258,7 +258,9 @@ async fn healing_phase(scenario: &Scenario, recorder: &Recorder, target: &Target
     .await;
     // Who is still there waits for something that will not come, and is judged for it; it must not stand in the way of
     // the next phases.
+    let running = recorder.look(View::running).unwrap_or_default();
     target.traffic.give_up();
+    target.cancel(&running).await;
     target.apps.freeze();
     tokio::time::sleep(target.world.patience(SETTLE)).await;
     record_status(recorder, &target.apps.live());
@@ -527,6 +529,16 @@ until = "20s"
             assert_eq!((report.verdict, told), (Verdict::Pass, effects));
             assert!(report.figures.virtual_time < Duration::from_secs(90), "{:?}", report.figures.virtual_time);
         }
+    }
+
+    #[test]
+    fn a_statement_of_a_caller_that_is_given_up_is_cancelled() {
+        let long = "[workload.long]\napp = \"web\"\narrive = { at = [\"9s\"] }\n\
+                    steps = [\"acquire\", \"sql SELECT pg_sleep(1000)\", \"release\"]\n\
+                    [expect]\nuntil = \"10s\"\nhealing = \"5s\"\n";
+        let (report, [told]) = ran(&format!("{WEB}{long}"), ["fault_effect"]);
+        assert_eq!((report.verdict, told), (Verdict::Pass, 1));
+        assert!(report.figures.virtual_time < Duration::from_secs(200), "{:?}", report.figures.virtual_time);
     }
 
     #[test]

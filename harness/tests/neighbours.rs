@@ -204,6 +204,12 @@ fn a_fault_at_a_message_strikes_there() {
             "stalls for 30ms before the app's message 2",
         ),
         ("direction = \"to-server\"\nmessage = 2\nwhat = \"terminate\"", "57P01"),
+        ("direction = \"to-server\"\nmessage = 1\nwhat = \"starve\"", "53200"),
+        ("direction = \"to-server\"\nmessage = 2\nwhat = \"starve\"", "53200"),
+        (
+            "direction = \"to-server\"\nmessage = 2\nmoment = \"after\"\nwhat = \"cancel\"",
+            "has its backend's statement cancelled after the app's message 2",
+        ),
     ];
     let traced = |keys: &str| {
         let place = Place::new(&fault(keys));

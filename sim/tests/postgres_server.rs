@@ -248,6 +248,33 @@ async fn pg_terminate_backend_in_any_state() {
     assert_eq!(own.query("SELECT pg_terminate_backend(pg_backend_pid())").await[2..], [SHUTDOWN, "FIN"]);
 }
 
+/// Observed with `prlimit --as` set on a backend in a transaction: ERROR 53200, and 25P02 until the ROLLBACK.
+#[tokio::test(start_paused = true)]
+async fn a_backend_without_memory_fails_one_message_and_goes_on() {
+    const NO_MEMORY: &str =
+        "53200 out of memory | D: Failed on request of size 8192 in memory context \"MessageContext\".";
+    let (server, _) = server(quick()).await;
+    let mut raw = Raw::connect(&server).await;
+    let client = server.backends()[0].peer;
+    raw.query("BEGIN").await;
+    server.starve(client);
+    assert_eq!(raw.query("SELECT 1").await, [format!("E ERROR {NO_MEMORY}").as_str(), "Z E"]);
+    assert!(raw.query("SELECT 1").await[0].starts_with("E ERROR 25P02"));
+    assert_eq!(raw.query("ROLLBACK").await, ["C ROLLBACK", "Z I"]);
+    // All of the batch is skipped with the message that failed.
+    server.starve(client);
+    let batch = [parse("", "SELECT 1"), bind("", "", &[], &[], &[]), execute("", 0), sync()];
+    assert_eq!(raw.exchange(&batch).await, [format!("E ERROR {NO_MEMORY}").as_str(), "Z I"]);
+    assert_eq!(raw.query("SELECT 1").await, ["T 1", "D 1", "C SELECT 1", "Z I"]);
+    // A startup has no session that could go on.
+    drop(raw);
+    settle().await;
+    server.starve(client);
+    let mut late = Raw::begin(&server, &[("user", "postgres")]).await;
+    assert_eq!(late.until_ready().await, [format!("E FATAL {NO_MEMORY}").as_str(), "FIN"]);
+    Raw::connect(&server).await;
+}
+
 async fn cancel(server: &Server, pid: i32, secret: i32) {
     let mut raw = Raw::dial(server);
     let body = [80_877_102_i32.to_be_bytes(), pid.to_be_bytes(), secret.to_be_bytes()].concat();
@@ -433,6 +460,40 @@ async fn a_slow_server_and_a_read_only_one() {
     server.set_read_only(true);
     let replies = raw.query("SELECT 1").await;
     assert_eq!(replies[3..], ["S default_transaction_read_only on", "Z I"]);
+}
+
+/// A COMMIT can't be cancelled once it is written, nor does it fail though it counts: `CommitTransaction` holds interrupts off.
+/// A termination comes when the client has its answer.
+#[tokio::test(start_paused = true)]
+async fn a_slow_commit_is_not_interrupted() {
+    let (server, _) = server(quick()).await;
+    let mut raw = Raw::connect(&server).await;
+    raw.query("CREATE TABLE t (a int)").await;
+    let extended = [parse("", "COMMIT"), bind("", "", &[], &[], &[]), execute("", 0), sync()].concat();
+    for (commit, terminated) in [(query("COMMIT"), false), (extended.clone(), false), (query("COMMIT"), true)] {
+        let done = if commit == extended { ["1", "2", "C COMMIT", "Z I"].as_slice() } else { &["C COMMIT", "Z I"] };
+        raw.query("BEGIN").await;
+        raw.query("INSERT INTO t VALUES (1)").await;
+        server.slow_down(250 * MS);
+        let began = Instant::now();
+        raw.send(&commit).await;
+        assert_eq!(raw.within(100 * MS).await, NOTHING);
+        assert!(if terminated { server.terminate(raw.pid) } else { server.cancel(raw.pid) });
+        assert_eq!(raw.until_ready().await, done);
+        assert_eq!(began.elapsed(), 250 * MS);
+        server.slow_down(Duration::ZERO);
+    }
+    assert_eq!(raw.within(MS).await, [SHUTDOWN, "FIN"]);
+    let mut other = Raw::connect(&server).await;
+    assert_eq!(other.query("SELECT a FROM t").await[4..], ["C SELECT 3", "Z I"]);
+    // What is killed meanwhile is not committed.
+    other.query("BEGIN").await;
+    other.query("INSERT INTO t VALUES (1)").await;
+    server.slow_down(250 * MS);
+    other.send(&query("COMMIT")).await;
+    assert_eq!(other.within(100 * MS).await, NOTHING);
+    server.kill();
+    assert_eq!(other.until_ready().await, ["FIN"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -201,7 +201,7 @@ Examples:
   poolproof search --pool bb8 --time 10m
   poolproof search --pool bb8 --from scenarios/faults/server_crash.toml --runs 5000
   poolproof search --pool reference --runs 1000 --demand dial-failed/waiters --marks
-  poolproof search scenarios/faults/pool_churn.toml --every-poll --pool bb8
+  poolproof search scenarios/faults/thread_churn.toml --every-poll --pool bb8
   poolproof search --table --seeds 5               how soon planted bugs are found
 
 The folder of --state has everything: started again with the same pool and seed, a search goes on where it was. Exit code
@@ -216,7 +216,8 @@ struct SearchArgs {
     /// Neighbours of FILE: one more fault of each kind at each instant of the run, and a millisecond later
     #[arg(long, requires = "file")]
     every_moment: bool,
-    /// Neighbours of FILE: a connection cut, silenced, delayed or terminated before and after each protocol message
+    /// Neighbours of FILE: before and after each protocol message the connection cut, silenced, delayed, or its backend
+    /// terminated, cancelled or without memory
     #[arg(long, requires = "file")]
     every_message: bool,
     /// FILE and its neighbours in so many other orders of what is ready at the same time
@@ -268,7 +269,7 @@ struct SearchArgs {
     #[arg(long, value_name = "N", default_value_t = 5, requires = "table", value_parser = clap::value_parser!(u16).range(1..))]
     seeds: u16,
     /// Give a run up when virtual time has stood still for so many seconds of wall-clock time
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
     stall_after: u64,
     /// Memory that a worker may have, in MiB; 0 is no limit
     #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = memory)]

@@ -3,12 +3,14 @@
 //! - *Surplus*: a pool never has more connections, dials included, than were ever wanted at once (leases and waiting
 //!   acquires) with `min_idle` idle ones beside them; one for the look whether the server is there when the pool is
 //!   built. `min_idle` is what is idle, so with one connection out and `min_idle = 2` there are three.
-//! - *Storm*: within a second a pool does not dial more often than acquires came and waited, and ten times for each
-//!   connection that it may have: what retries without a pause does.
+//!   Those that are due to be replaced for their age do not count: their successors may come first.
+//! - *Storm*: within a second a pool does not dial more often than acquires came and waited, once for each connection that
+//!   came to its end, and ten times for each that it may have: what retries without a pause does.
 //! - *Churn*: a connection that is closed without a reason, and replaced. A reason is: broken, gone or unproven at the
 //!   server, idle or old enough (a quarter early, since pools spread their lifetimes), a failed statement or a dirty
-//!   lease on it, a check or a reset before the hand-out that was given up with its acquire (its answer is still due), a closing pool or one that has more than its bound since it was shrunk, more idle ones than `max_idle`, a
-//!   faulty world. In a minute at most `max_size`
+//!   lease on it, a check or a reset before the hand-out that was given up with its acquire (its answer is still due), a
+//!   closing pool or one that has more than its bound since it was shrunk, more idle ones than `max_idle`, a faulty world.
+//!   In a minute at most `max_size`
 //!   of them are allowed. It is not judged with pools that document that they keep none.
 
 use std::time::Duration;
@@ -44,6 +46,8 @@ pub struct Demand {
 struct Windows {
     second: Duration,
     dials: u64,
+    /// Connections that came to their end in this second.
+    ended: u64,
     acquires_before: u64,
     waiting: u64,
     minute: Duration,
@@ -75,13 +79,13 @@ impl Demand {
 
         if now.saturating_sub(windows.second) >= Duration::from_secs(1) || windows.dials == 0 {
             windows.second = now;
-            windows.dials = 0;
+            (windows.dials, windows.ended) = (0, 0);
             windows.waiting = u64::from(pool.waiting);
             windows.acquires_before = pool.acquires;
         }
         windows.dials += 1;
         let came = windows.waiting + (pool.acquires - windows.acquires_before);
-        if windows.dials > came + size * 10 {
+        if windows.dials > came + windows.ended + size * 10 {
             tell(
                 &mut windows.told[1],
                 format!("it dialled {} times within a second, though only {came} acquires wanted one", windows.dials),
@@ -113,9 +117,9 @@ impl Demand {
             return;
         }
         // What is busy, dirty or may be dead can't be handed out: another may take its place.
-        let clean = view
-            .idle_conns(pool)
-            .filter(|(_, conn)| conn.state == Some(BackendState::Idle) && !conn.tainted && view.is_proven(conn));
+        let clean = view.idle_conns(pool).filter(|(_, conn)| {
+            conn.state == Some(BackendState::Idle) && !conn.tainted && view.is_proven(conn) && !is_old(conn, pool, now)
+        });
         let usable = pool.in_use() + pool.dialling() + u32::try_from(clean.count()).unwrap_or(u32::MAX);
         if usable <= wanted {
             return;
@@ -130,6 +134,13 @@ impl Demand {
                 );
                 Violation::new(&META, now, Who::Pool(id), sentence)
             });
+        }
+    }
+
+    /// A connection came to its end.
+    fn ended(&mut self, id: ConnId, view: &View) {
+        if let Some(conn) = view.conn(id).filter(|conn| conn.end == ClientEnd::Open) {
+            self.pools.entry(conn.pool.0).or_default().ended += 1;
         }
     }
 
@@ -153,9 +164,6 @@ impl Demand {
             return true;
         };
         let shrunk = pool.shrunk_at.is_some_and(|shrunk| now <= shrunk + self.grace || pool.open() > pool.max_size);
-        let quarter_early = |limit: Duration| limit - limit / 4;
-        let age = now.saturating_sub(conn.opened_at);
-        let idle = conn.released.map_or(age, |(released, _)| now.saturating_sub(released));
         conn.end != ClientEnd::Open
             || conn.detached
             || conn.invalidated
@@ -169,8 +177,7 @@ impl Demand {
             || shrunk
             || pool.settings.max_idle.is_some_and(|most| pool.unleased() > most)
             || view.refused_at.is_some_and(|refused| now.saturating_sub(refused) < Duration::from_secs(60))
-            || pool.settings.max_lifetime.is_some_and(|limit| age >= quarter_early(limit))
-            || pool.settings.idle_timeout.is_some_and(|limit| idle >= quarter_early(limit))
+            || is_old(conn, pool, now)
     }
 
     /// Whether a check of it, or a reset, may have been under way that nobody waits for any more: it answered something since its last
@@ -187,18 +194,31 @@ impl Demand {
     }
 }
 
+/// Whether a connection has been there, or idle, for as long as it may, or nearly so.
+fn is_old(conn: &ConnView, pool: &PoolView, now: Duration) -> bool {
+    let quarter_early = |limit: Duration| limit - limit / 4;
+    let age = now.saturating_sub(conn.opened_at);
+    let idle = conn.released.map_or(age, |(released, _)| now.saturating_sub(released));
+    pool.settings.max_lifetime.is_some_and(|limit| age >= quarter_early(limit))
+        || pool.settings.idle_timeout.is_some_and(|limit| idle >= quarter_early(limit))
+}
+
 impl Judge for Demand {
     fn meta(&self) -> &'static Meta {
         &META
     }
 
     fn wants(&self) -> Wants {
-        Wants { before: &[Kind::ConnClosed, Kind::AcquireEnd], after: &[Kind::Dial, Kind::Connected] }
+        Wants { before: &[Kind::ConnBroken, Kind::ConnClosed, Kind::AcquireEnd], after: &[Kind::Dial, Kind::Connected] }
     }
 
     fn before(&mut self, event: &Event, view: &View, _out: &mut Violations) {
         match &event.what {
-            What::ConnClosed { conn } => self.closed(*conn, event.at, view),
+            What::ConnBroken { conn, .. } => self.ended(*conn, view),
+            What::ConnClosed { conn } => {
+                self.ended(*conn, view);
+                self.closed(*conn, event.at, view);
+            }
             What::AcquireEnd { pool, result, .. } if !matches!(result, Acquired::Lease { .. }) => {
                 self.pools.entry(pool.0).or_default().in_vain = Some(event.at);
             }
@@ -255,6 +275,41 @@ mod tests {
         };
         run(3).is_innocent();
         run(4).violates(META.name, 1);
+    }
+
+    #[test]
+    fn the_successor_of_one_that_is_old_enough_may_come_first() {
+        let run = |idle_timeout: Option<Duration>| {
+            let mut scenario = scenario();
+            scenario.apps["web"].pool.min_idle = 1;
+            scenario.apps["web"].pool.idle_timeout = idle_timeout;
+            let mut case = Case::of(&scenario);
+            case.at(10).open(1).at(510).open(2).closed(1);
+            case
+        };
+        run(Some(Duration::from_millis(500))).is_innocent();
+        run(None).violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_connection_that_came_to_its_end_may_be_dialled_again() {
+        let run = |end: &str| {
+            let mut case = Case::new();
+            case.at(10).asks(1);
+            for n in 1..=30 {
+                case.at(10 + u64::from(n) * 2).dial(n);
+                match end {
+                    "closed" => case.connected(n).gets(1, n).invalidates(1, n).releases(1, n).closed(n).asks(1),
+                    "broken" => case.connected(n).broken(n),
+                    _ => case.dial_fails(n),
+                };
+            }
+            case.at(100).fails(1, PoolErrorKind::Timeout);
+            case
+        };
+        run("closed").is_innocent();
+        run("broken").is_innocent();
+        run("never there").violates(META.name, 1);
     }
 
     #[test]

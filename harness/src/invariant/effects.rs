@@ -8,9 +8,9 @@
 //!   pool's): what it wrote must not be rolled back, unless the actor itself says so;
 //! - one statement, one commit at most, however it ended (more than one statement in a text may commit more often);
 //! - refused by the server with an SQLSTATE: nothing was committed;
-//! - nobody holds the connection, or its holder runs nothing: nothing commits, unless the last lease was abandoned in
-//!   the middle of a statement, which the server then runs to its end, once. This is where a pool that commits what it
-//!   was given back, or a driver that sends a statement again on another connection, is caught.
+//! - nobody holds the connection, or its holder runs nothing: nothing commits, unless the last lease was abandoned, or
+//!   its connection broke, in the middle of a statement, which the server then runs to its end, once. This is where a
+//!   pool that commits what it was given back, or a driver that sends a statement again on another connection, is caught.
 //!
 //! A statement whose connection broke may have committed or not. What a failover loses is checked by the scenario's own
 //! queries at the end.
@@ -351,6 +351,18 @@ mod tests {
         let mut case = sends("INSERT INTO t VALUES (1)");
         case.commits(1).tag(1, "INSERT 0 1").gone(1, terminated()).at(12).broken(1);
         case.sql_ends(1, 1, SqlResult::Broken("connection closed".into())).releases(1, 1).closed(1).is_innocent();
+    }
+
+    #[test]
+    fn a_statement_that_the_server_still_runs_after_a_reset_is_committed_once() {
+        let lost = || {
+            let mut case = sends("INSERT INTO t VALUES (1)");
+            case.at(12).broken(1).sql_ends(1, 1, SqlResult::Broken("connection reset".into())).releases(1, 1);
+            case.closed(1).at(500).commits(1);
+            case
+        };
+        lost().is_innocent();
+        lost().at(501).commits(1).violates(META.name, 1);
     }
 
     #[test]

@@ -8,14 +8,15 @@
 //!   has ([`View::suspects`]) may spoil one acquire. Those who got none ask again; a pool that keeps such a connection, or
 //!   its place, spoils more.
 //! - A server without a free slot (53300) has no room for the pools of all processes, each of which is asked for all it
-//!   may open.
+//!   may open, nor where sessions of clients that died silently have the slots. A pool whose latest dial was refused for
+//!   that may be in its pause while no slot has become free.
 
 use std::time::Duration;
 
 use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who, seconds};
 use crate::trace::event::{Acquired, Event, Phase, PoolId, What};
 use crate::trace::recorder::IntMap;
-use crate::trace::view::View;
+use crate::trace::view::{TOO_MANY_CONNECTIONS, View};
 
 /// Name and meaning.
 pub const META: Meta = Meta {
@@ -26,9 +27,6 @@ pub const META: Meta = Meta {
     takes: Takes::Time,
 };
 
-/// 53300: no slot is free, for anybody or for this role or database.
-const TOO_MANY_CONNECTIONS: &str = "53300";
-
 /// Judges [`META`].
 pub struct QuiescentCapacity {
     judged: bool,
@@ -37,7 +35,7 @@ pub struct QuiescentCapacity {
     got: IntMap<u32, u32>,
     // Acquires of the probe that connections which died silently may still spoil, by pool.
     spoiled: IntMap<u32, u32>,
-    // Pools whose dials the server refused for want of a slot.
+    // Pools whose dials the server refused for want of a slot, in the probe.
     no_slot: Vec<PoolId>,
     told: Vec<PoolId>,
 }
@@ -58,7 +56,8 @@ impl QuiescentCapacity {
 
     /// An acquire of the probe came late, or in vain.
     fn tell(&mut self, id: PoolId, at: Duration, why: &str, view: &View, out: &mut Violations) {
-        if self.told.contains(&id) || self.no_slot.contains(&id) {
+        let has_no_slot = self.no_slot.contains(&id) || view.pool(id).is_some_and(|pool| view.has_no_slot(pool));
+        if self.told.contains(&id) || has_no_slot {
             return;
         }
         if let Some(spoiled) = self.spoiled.get_mut(&id.0).filter(|spoiled| **spoiled > 0) {
@@ -137,7 +136,7 @@ impl Judge for QuiescentCapacity {
 
 #[cfg(test)]
 mod tests {
-    use poolproof_sim::postgres::event::Lifecycle;
+    use poolproof_sim::postgres::event::{Gone, Lifecycle, ServerEvent};
 
     use super::super::testing::*;
     use super::META;
@@ -223,6 +222,25 @@ mod tests {
         };
         run("53300").is_innocent();
         run("28P01").violates(META.name, 1);
+    }
+
+    #[test]
+    fn a_pool_in_its_pause_after_a_refusal_may_wait_while_no_slot_is_free() {
+        let run = |code: &str, freed: bool| {
+            let mut case = Case::new();
+            // Another session has the slot.
+            case.server(ServerEvent::Forked { pid: 70, peer: "10.0.0.2:40000".parse().expect("an address") });
+            let (message, code) = ("refused".into(), Some(code.to_owned()));
+            case.at(5).dial(1).at(6).happens(What::DialFailed { conn: ConnId(1), message, code });
+            if freed {
+                case.server(ServerEvent::Gone { pid: 70, reason: Gone::ClientClosed });
+            }
+            case.at(10).phase(Phase::Capacity).asks(1).at(310).fails(1, PoolErrorKind::Timeout).phase(Phase::Closing);
+            case
+        };
+        run("53300", false).is_innocent();
+        run("53300", true).violates(META.name, 1);
+        run("28P01", false).violates(META.name, 1);
     }
 
     #[test]

@@ -8,7 +8,9 @@
 //! first success and the last failure. Without a bound only a pool that is asked and has no success for two minutes and
 //! an acquire timeout is judged: as long as TCP may wait between two retransmissions. A pool has no success only for as
 //! long as it is asked in vain: from the first who asks to the last whom it disappoints. Who gives up of his own accord
-//! within a second gave it no chance, who asks a closed pool expects none, and a pool that ended is asked no more.
+//! within a second gave it no chance, who asks a closed pool expects none, and a pool that ended is asked no more. Without a
+//! bound, a pool that has lent all that it may have is not asked in vain: those who have it have no success. Nor is one that the
+//! server has no slot for, since clients that died silently have them all.
 
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants
 use crate::pool::PoolErrorKind;
 use crate::trace::event::{Acquired, ActorId, Event, Phase, PoolId, SqlResult, What};
 use crate::trace::recorder::IntMap;
-use crate::trace::view::View;
+use crate::trace::view::{PoolView, View};
 
 /// Name and meaning.
 pub const META: Meta = Meta {
@@ -59,6 +61,13 @@ impl Recovery {
         }
     }
 
+    /// An acquire of this pool failed, though it could have succeeded.
+    fn in_vain(&mut self, id: PoolId, at: Duration, view: &View) {
+        if self.given.is_some() || !view.pool(id).is_some_and(|pool| has_nothing_to_lend(pool, view)) {
+            self.of(id).in_vain = Some(at);
+        }
+    }
+
     fn of(&mut self, pool: PoolId) -> &mut After {
         if !self.pools.contains_key(&pool.0) {
             self.order.push(pool);
@@ -83,6 +92,7 @@ impl Recovery {
             let from = whole.max(asked);
             let now = pool.ended_at.or(pool.closing_at).map_or(now, |ended| ended.min(now));
             let waits = view.waiters(pool).next().map(|(_, since)| since.max(whole));
+            let waits = waits.filter(|_| self.given.is_some() || !has_nothing_to_lend(pool, view));
             let waits = waits.filter(|since| now.saturating_sub(*since) >= A_CHANCE).map(|_| now);
             let Some(until) = after.success.or(waits).or(after.in_vain) else { continue };
             let first = until.saturating_sub(from);
@@ -108,6 +118,11 @@ impl Recovery {
     }
 }
 
+/// Whether callers hold all connections that the pool may have, or can.
+fn has_nothing_to_lend(pool: &PoolView, view: &View) -> bool {
+    pool.in_use() >= pool.max_size || view.has_no_slot(pool)
+}
+
 /// Whether this error is the server's answer to what the statement says, and not to the state it is itself in: a lost or
 /// refused connection, no resources, an operator's intervention (a cancelled statement excepted), a failing system, a
 /// server that is read-only though the name leads to it.
@@ -130,7 +145,14 @@ impl Judge for Recovery {
 
     fn wants(&self) -> Wants {
         Wants {
-            before: &[Kind::SqlEnd, Kind::AcquireStart, Kind::AcquireEnd, Kind::Released],
+            before: &[
+                Kind::SqlEnd,
+                Kind::AcquireStart,
+                Kind::AcquireEnd,
+                Kind::Released,
+                Kind::Invalidated,
+                Kind::Detached,
+            ],
             after: &[Kind::Fault, Kind::Lifecycle, Kind::Phase],
         }
     }
@@ -162,16 +184,15 @@ impl Judge for Recovery {
                     after.in_vain = Some(event.at);
                 }
             }
-            What::Released { conn, .. } => {
+            What::Released { conn, .. } | What::Invalidated { conn, .. } | What::Detached { conn, .. } => {
                 let Some(conn) = view.conn(*conn) else { return };
                 if let Some(leased) = conn.leased_at.filter(|leased| *leased >= whole && !conn.used) {
                     self.of(conn.pool).success.get_or_insert(leased);
                 }
             }
             What::AcquireEnd { pool, result: Acquired::Error { kind, .. }, .. } if *kind != PoolErrorKind::Closed => {
-                let after = self.of(*pool);
-                after.last_failure = Some(event.at);
-                after.in_vain = Some(event.at);
+                self.of(*pool).last_failure = Some(event.at);
+                self.in_vain(*pool, event.at, view);
             }
             What::AcquireEnd {
                 actor,
@@ -179,12 +200,11 @@ impl Judge for Recovery {
                 result: result @ (Acquired::Deadline | Acquired::Cancelled | Acquired::GivenUp),
             } => {
                 let since = view.actor(*actor).and_then(|actor| actor.waiting).map_or(event.at, |(_, since)| since);
-                let after = self.of(*pool);
                 if *result == Acquired::Deadline {
-                    after.last_failure = Some(event.at);
+                    self.of(*pool).last_failure = Some(event.at);
                 }
                 if event.at.saturating_sub(since.max(whole)) >= A_CHANCE {
-                    after.in_vain = Some(event.at);
+                    self.in_vain(*pool, event.at, view);
                 }
             }
             _ => {}
@@ -293,6 +313,25 @@ mod tests {
     }
 
     #[test]
+    fn who_holds_all_connections_and_waits_is_not_the_pools_fault() {
+        let run = |lent: u32| {
+            let mut case = Case::new();
+            for n in 1..=lent {
+                case.at(u64::from(n)).asks(n).open(n).gets(n, n).sql(n, n, "SELECT pg_sleep(1000)");
+            }
+            case.at(5_000).lifecycle(Lifecycle::Down).at(8_000).lifecycle(Lifecycle::Running);
+            for n in 1..180 {
+                case.at(8_000 + u64::from(n) * 1_000).asks(100 + n).fails(100 + n, PoolErrorKind::Timeout);
+            }
+            case.at(190_000).phase(Phase::Healing);
+            case
+        };
+        let max_size = scenario().apps["web"].pool.max_size;
+        assert!(!run(max_size).over().counts().contains_key(META.name));
+        assert_eq!(run(max_size - 1).over().counts()[META.name], 1);
+    }
+
+    #[test]
     fn a_workload_that_can_not_succeed() {
         // Its statement is wrong.
         let refused = |code: &'static str| {
@@ -311,6 +350,16 @@ mod tests {
                 case.at(at).open(1);
             }
             case.at(at).asks(n).gets(n, 1).at(at + 1).releases(n, 1);
+        })
+        .is_innocent();
+        // It has each closed, and sends something with the last.
+        three_minutes(|case, n, at| {
+            case.at(at).asks(n).open(n).gets(n, n).at(at + 1);
+            if n < 179 {
+                case.invalidates(n, n).closed(n);
+            } else {
+                case.sql(n, n, "SELECT 1").at(at + 2).sql_ends(n, n, SqlResult::Ok).releases(n, n);
+            }
         })
         .is_innocent();
         // It has no patience.

@@ -368,7 +368,7 @@ fn fault(apps: IndexMap<String, App>, standby: bool) -> impl Strategy<Value = Fa
 
 fn message() -> impl Strategy<Value = FaultAction> {
     let what = prop_oneof![
-        select(vec![AtMessage::Cut, AtMessage::Silence, AtMessage::Terminate]),
+        select(AtMessage::ALL.into_iter().filter(|what| !matches!(what, AtMessage::Delay(_))).collect::<Vec<_>>()),
         positive().prop_map(AtMessage::Delay),
     ];
     let place = (1u32..99, any::<bool>(), 1u32..99, any::<bool>())

@@ -683,6 +683,10 @@ enum AtMessage {
     Delay,
     /// Its backend is terminated: the server answers with 57P01 and closes.
     Terminate,
+    /// `pg_cancel_backend`: a statement that runs ends with 57014; nothing happens where none runs.
+    Cancel,
+    /// Its backend finds no memory for the next message that it works on: ERROR 53200, or FATAL in a startup.
+    Starve,
 }
 
 #[derive(JsonSchema)]

@@ -256,9 +256,11 @@ impl<'a> Shared<'a> {
                 self.lock().losses += 1;
                 let mut suspects = Vec::new();
                 for one in batch {
-                    if !self.is_over() {
-                        suspects.extend(self.look(seat, std::slice::from_ref(one))?);
+                    // Each that is lost takes its time: where one is enough, no other is looked at.
+                    if self.is_over() || self.plan.first_only && !suspects.is_empty() {
+                        break;
                     }
+                    suspects.extend(self.look(seat, std::slice::from_ref(one))?);
                 }
                 Ok(suspects)
             }

@@ -306,7 +306,10 @@ fn fitting(base: &Scenario) -> Vec<FaultAction> {
 
 /// Each thing that may befall a connection, before and after each message of both directions.
 fn every_message(places: &Places) -> Vec<Change> {
-    let whats = [AtMessage::Cut, AtMessage::Silence, AtMessage::Delay(FOR_A_WHILE), AtMessage::Terminate];
+    let whats = AtMessage::ALL.map(|what| match what {
+        AtMessage::Delay(_) => AtMessage::Delay(FOR_A_WHILE),
+        what => what,
+    });
     let mut all = Vec::new();
     for &(connection, to_server, count) in &places.messages {
         for (message, after) in (1..=count).flat_map(|message| [(message, false), (message, true)]) {
@@ -398,7 +401,7 @@ until = "1s"
     }
 
     #[test]
-    fn every_message_has_each_message_in_four_ways_on_both_sides() {
+    fn every_message_has_each_message_in_six_ways_on_both_sides() {
         let names = names(&neighbours(&[Every::Message], 0));
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for name in &names[1..] {
@@ -407,10 +410,10 @@ until = "1s"
         }
         // StartupMessage; for each lease Query, and the pool's own Sync at its end. What the run itself does after its fault phase
         // has no neighbours.
-        assert_eq!(counts["app"], (1 + 2 * 2) * 8, "{names:#?}");
+        assert_eq!(counts["app"], (1 + 2 * 2) * 12, "{names:#?}");
         // AuthenticationOk, the ParameterStatus messages, BackendKeyData, ReadyForQuery; for each lease RowDescription, DataRow,
         // CommandComplete, and ReadyForQuery twice.
-        assert_eq!(counts["server"], (1 + PARAMETERS + 2 + 2 * 5) * 8, "{names:#?}");
+        assert_eq!(counts["server"], (1 + PARAMETERS + 2 + 2 * 5) * 12, "{names:#?}");
     }
 
     #[test]

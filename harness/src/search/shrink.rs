@@ -97,4 +97,4 @@ pub(super) fn shrink(
 }
 
 /// A run over which a worker is lost takes as long as so many others.
-const LOST_COSTS: u32 = 60;
+const LOST_COSTS: u32 = 100;

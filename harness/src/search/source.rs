@@ -42,7 +42,7 @@ pub(crate) struct Corpus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Guidance {
-    /// Few features at a time, and what reached something new is changed further
+    /// Few features at a time, seldom all, and what reached something new is changed further
     Guided,
     /// A bit of everything each time, and nothing is learnt
     Plain,
@@ -63,11 +63,12 @@ impl Source for Random {
         let mut dice = Dice::new(self.seed, &format!("input {number}"));
         let seed = dice.any();
         let guided = self.guidance == Guidance::Guided;
-        let changes = if guided && !corpus.kept.is_empty() { dice.chance(50) } else { false };
+        let everything = !guided || self.from.is_none() && has_everything(number);
+        let changes = guided && !everything && !corpus.kept.is_empty() && dice.chance(50);
         let (recipe, from) = match &self.from {
             Some(file) if number == 0 => (Recipe::Given(Arc::clone(file)), None),
             Some(file) if !changes => (Recipe::Changed { seed, file: Arc::clone(file), other: None }, None),
-            None if !changes => (Recipe::Drawn { seed, swarm: guided }, None),
+            None if !changes => (Recipe::Drawn { seed, swarm: !everything }, None),
             _ => {
                 let (from, file) = pick(&mut dice, corpus);
                 let (_, other) = pick(&mut dice, corpus);
@@ -76,6 +77,13 @@ impl Source for Random {
         };
         Some(Input { recipe, from })
     }
+}
+
+/// Whether this input has a bit of everything. A blunt bug shows in any of these, and one in which several things must meet soonest
+/// in them; a subtle one is hidden by what else happens. So there are many at first, and few later.
+fn has_everything(number: u64) -> bool {
+    const FIRST: u64 = 64;
+    number.is_multiple_of(if number < FIRST { 2 } else { 8 })
 }
 
 /// One that was kept: half of the time one of the latest, from where the next step is likely to be new too.

@@ -32,7 +32,8 @@ pub(super) fn mend(scenario: &mut Scenario, capabilities: &Capabilities) {
     }
     for fault in &mut scenario.faults {
         before_end(&mut fault.at);
-        fault.every = fault.every.filter(|every| !every.is_zero());
+        let most_often = whole(until / ACTORS).max(MS);
+        fault.every = fault.every.filter(|every| !every.is_zero()).map(|every| every.max(most_often));
         if let Some(lasts) = lasts(&mut fault.action) {
             *lasts = (*lasts).max(MS);
         }
@@ -92,7 +93,7 @@ fn one_at_a_time(scenario: &mut Scenario) {
     }
 }
 
-/// The most actors that a workload may start, about: a run is to be short.
+/// The most actors that a workload may start, and the most times that a fault comes again, about: a run is to be short.
 const ACTORS: u32 = 250;
 
 /// Arrivals that are no more than [`ACTORS`].

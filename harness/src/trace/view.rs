@@ -96,7 +96,8 @@ pub struct ConnView {
     /// Whether its pool has a reason to discard it: a failed statement, or a lease that ended in a transaction or in
     /// the middle of a statement.
     pub tainted: bool,
-    /// How many statements were given up by those who had sent them, and not ended by the server since.
+    /// How many statements were given up by those who had sent them, or lost with the connection, and not ended by the
+    /// server since.
     pub in_flight: u32,
     /// Whether its last lease sent a statement.
     pub used: bool,
@@ -154,6 +155,8 @@ pub struct PoolView {
     pub room_since: Option<Duration>,
     /// The last failed dial, and the first of the row of failures that it ended.
     pub dial_failures: Option<(Duration, Duration)>,
+    /// How many backends there were when its latest dial was refused for want of a slot (53300), if it was.
+    refused_among: Option<u32>,
     /// When a lease of it last ended.
     pub released_at: Option<Duration>,
     /// When one of its counts last changed.
@@ -368,6 +371,8 @@ pub struct View {
     epoch: u32,
     // When the present epoch began.
     cut_at: Duration,
+    // How long what was sent may be on its way.
+    on_its_way: Duration,
     // A fault is active that may cut a flow at any time while it lasts.
     severed: bool,
     idle_flow_timeout: Option<Duration>,
@@ -412,6 +417,7 @@ impl View {
             active: vec![0; faults.len()],
             epoch: 0,
             cut_at: Duration::ZERO,
+            on_its_way: on_its_way(scenario),
             severed: false,
             idle_flow_timeout: scenario.network.idle_flow_timeout,
             bereft: VecDeque::new(),
@@ -492,6 +498,12 @@ impl View {
         u32::try_from(suspects.count()).unwrap_or(u32::MAX)
     }
 
+    /// Whether the server had no slot for the pool's latest dial, and none has become free since. The pool may be in its pause.
+    #[must_use]
+    pub fn has_no_slot(&self, pool: &PoolView) -> bool {
+        pool.refused_among.is_some_and(|backends| self.totals.backends >= backends)
+    }
+
     /// Connections open at the apps' ends that nobody holds and that may be dead, or are: how many of them the server believes
     /// to be idle, and how many there are in all. (Whether a pool still has one that is known to be broken can't be seen.)
     #[must_use]
@@ -554,6 +566,15 @@ impl View {
         self.actors.len()
     }
 
+    /// The backends that work on an actor's statement, ascending.
+    #[must_use]
+    pub fn running(&self) -> Vec<Pid> {
+        let sent = self.actors.values().filter_map(|actor| actor.sql.as_ref());
+        let mut pids: Vec<Pid> = sent.filter_map(|sql| self.conn(sql.conn)?.pid).collect();
+        pids.sort_unstable();
+        pids
+    }
+
     /// Takes the next event into account.
     pub fn apply(&mut self, at: Duration, what: &What) {
         self.now = at;
@@ -582,8 +603,8 @@ impl View {
             }
             What::ActorEnd { actor, end } => self.actor_end(*actor, end),
             What::Dial { conn, pool } => self.dial(*conn, *pool),
-            What::DialFailed { conn, .. } => {
-                self.dial_failed(*conn);
+            What::DialFailed { conn, code, .. } => {
+                self.dial_failed(*conn, code.as_deref());
                 self.end_conn(*conn, ClientEnd::Closed);
             }
             What::DialDropped { conn } | What::ConnClosed { conn } => self.end_conn(*conn, ClientEnd::Closed),
@@ -906,7 +927,8 @@ impl View {
         }
         if *result != SqlResult::Ok {
             conn.tainted = true;
-            conn.in_flight += u32::from(*result == SqlResult::Cancelled);
+            // Where the connection broke, the server may have it still, and runs it to its end.
+            conn.in_flight += u32::from(matches!(result, SqlResult::Cancelled | SqlResult::Broken(_)));
         }
     }
 
@@ -996,18 +1018,19 @@ impl View {
         self.peaks.dialling = self.peaks.dialling.max(self.totals.dialling);
     }
 
-    fn dial_failed(&mut self, id: ConnId) {
+    fn dial_failed(&mut self, id: ConnId, code: Option<&str>) {
         let Some(conn) = self.conn(id) else { return };
-        let (pool, now) = (conn.pool, self.now);
+        let (pool, now, backends) = (conn.pool, self.now, self.totals.backends);
         if let Some(pool) = slot(&mut self.pools, pool.0) {
             let first = pool.dial_failures.map_or(now, |(_, first)| first);
             pool.dial_failures = Some((now, first));
+            pool.refused_among = (code == Some(TOO_MANY_CONNECTIONS)).then_some(backends);
         }
     }
 
     fn connected(&mut self, id: ConnId, pid: Pid) {
-        // Opened in the instant of the cut, it may be cut: the last answer of its startup came before.
-        let before = u32::from(self.epoch > 0 && self.cut_at == self.now);
+        // Opened when the last answer of its startup may have been sent before the cut, it may be cut.
+        let before = u32::from(self.epoch > 0 && self.now.saturating_sub(self.cut_at) <= self.on_its_way);
         let (now, epoch) = (self.now, self.epoch - before);
         let state = self.backends.get_mut(&pid).map(|backend| {
             backend.conn = id.0;
@@ -1026,7 +1049,7 @@ impl View {
             && let Some(pool) = slot(&mut self.pools, pool.0)
         {
             pool.opened += 1;
-            pool.dial_failures = None;
+            (pool.dial_failures, pool.refused_among) = (None, None);
         }
     }
 
@@ -1293,6 +1316,7 @@ impl PoolView {
             peak_connections: 0,
             room_since: None,
             dial_failures: None,
+            refused_among: None,
             released_at: None,
             changed_at: now,
             counts: [0; CLASSES],
@@ -1361,12 +1385,14 @@ fn lasts(fault: &FaultAction) -> bool {
     }
 }
 
-/// Whether the fault's begin or end may leave flows dead, or stalled in retransmission, without either end's knowing.
+/// Whether the fault's begin or end may leave flows dead or stalled (in retransmission, or on a way that has become long), without
+/// either end's knowing.
 fn cuts_flows(fault: &FaultAction) -> bool {
     use FaultAction as F;
     matches!(
         fault,
         F::ServerPowerLoss { .. }
+            | F::NetLatency { .. }
             | F::NetBandwidth { .. }
             | F::NetPartition { .. }
             | F::NetForget { .. }
@@ -1382,6 +1408,18 @@ fn cuts_flows(fault: &FaultAction) -> bool {
 fn severs_flows(fault: &FaultAction) -> bool {
     use FaultAction as F;
     matches!(fault, F::NetPartition { .. } | F::NetBandwidth { .. } | F::NetIdleFlowTimeout { .. })
+}
+
+/// 53300: no slot is free, for anybody or for this role or database.
+pub const TOO_MANY_CONNECTIONS: &str = "53300";
+
+/// How long a segment takes at most from one end to the other.
+fn on_its_way(scenario: &Scenario) -> Duration {
+    let longer = scenario.faults.iter().filter_map(|fault| match fault.action {
+        FaultAction::NetLatency { latency, jitter, .. } => Some(latency + jitter),
+        _ => None,
+    });
+    scenario.network.latency + scenario.network.jitter + longer.max().unwrap_or_default()
 }
 
 fn repoints(fault: &FaultAction) -> Option<ServerName> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use poolproof_sim::postgres::event::Lifecycle;
+use poolproof_sim::postgres::event::{Lifecycle, Pid};
 use tokio_postgres::{Client, NoTls};
 
 use super::{Backend, Done, LinkChange, PortMode, Undoing, World, sentence};
@@ -353,6 +353,26 @@ impl Target {
                 let _ = world.start(*name).await;
                 world.control().running(*name).await;
             });
+        }
+    }
+
+    /// Cancels what runs on these backends. Whoever sent it is gone, and no pool is told that its statement goes on.
+    pub async fn cancel(&self, pids: &[Pid]) {
+        if pids.is_empty() {
+            return;
+        }
+        let control = self.world.control();
+        let mut cancelled = 0;
+        for name in self.world.servers() {
+            // A server that is down runs nothing.
+            let backends = control.backends(*name).await.unwrap_or_default();
+            for backend in backends.iter().filter(|backend| backend.state == "active" && pids.contains(&backend.pid)) {
+                cancelled += u32::from(control.cancel(*name, backend.pid).await.is_ok());
+            }
+        }
+        if cancelled > 0 {
+            let text = format!("what {cancelled} of the callers that are given up had sent is cancelled");
+            self.teller.tell(What::FaultEffect { fault: None, text: text.into() });
         }
     }
 

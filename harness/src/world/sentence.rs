@@ -16,6 +16,8 @@ fn message(place: MessagePlace, what: AtMessage) -> String {
         AtMessage::Silence => "is forgotten by a firewall".to_owned(),
         AtMessage::Delay(by) => format!("stalls for {}", time(by)),
         AtMessage::Terminate => "has its backend terminated".to_owned(),
+        AtMessage::Cancel => "has its backend's statement cancelled".to_owned(),
+        AtMessage::Starve => "finds its backend without memory".to_owned(),
     };
     format!("the connection of dial {} {what} {moment} the {whose}'s message {}", place.connection, place.message)
 }

@@ -100,15 +100,16 @@ impl Host {
     ///
     /// # Errors
     /// `ConnectionRefused` after a round trip when nobody listens; `TimedOut` after 127 s without an answer
-    /// (`tcp_syn_retries` = 6) or after the user timeout; `ConnectionAborted` when this process is dead; an error of kind `Other` for
-    /// a name that nobody has.
+    /// (`tcp_syn_retries` = 6) or after the user timeout; `ConnectionAborted` when this process is dead; an error of kind
+    /// `Other` for a name that nobody has; `AddrNotAvailable` without a free port. Here a host has 64511 of them a run, each of
+    /// which is used once, so that an address names one connection.
     pub async fn connect(&self, name: &str, port: u16, options: &SocketOptions) -> io::Result<Stream> {
         let id = self.shared.with(|w| {
             if !self.alive(w) {
                 return Err(killed());
             }
             let server = w.resolve(self.index, name)?;
-            Ok(w.start_connect(self.index, server, port, *options))
+            w.start_connect(self.index, server, port, *options)
         })?;
         Connecting { shared: &self.shared, id: Some(id) }.await
     }
@@ -183,14 +184,11 @@ impl World {
         Ok(to)
     }
 
-    fn start_connect(&mut self, client: usize, server: usize, port: u16, options: SocketOptions) -> FlowId {
+    fn start_connect(&mut self, client: usize, server: usize, port: u16, options: SocketOptions) -> io::Result<FlowId> {
         let now = self.now();
         let state = &mut self.hosts[client];
         let local = SocketAddr::new(state.ip, state.next_port);
-        state.next_port = state
-            .next_port
-            .checked_add(1)
-            .expect("a host has 64511 ephemeral ports a run, so that an address names one connection");
+        state.next_port = state.next_port.checked_add(1).ok_or(io::ErrorKind::AddrNotAvailable)?;
         let peer = SocketAddr::new(self.hosts[server].ip, port);
         let server_options = SocketOptions::default();
         let id = self.insert_flow(|id| Flow {
@@ -210,7 +208,7 @@ impl World {
             idle_check: false,
         });
         self.send_syn(id, now);
-        id
+        Ok(id)
     }
 
     fn kill(&mut self, host: usize) {

@@ -38,6 +38,9 @@ impl Signals {
     pub(super) const NOTIFY: Signals = Signals(1 << 6);
     /// SIGHUP: the configuration was reloaded. Looked at between statements; wakes nobody.
     pub(super) const CONFIG: Signals = Signals(1 << 7);
+    /// Not a signal of a real server: the next allocation fails, as where the machine has no memory left. Looked at when a message
+    /// has come.
+    pub(super) const OUT_OF_MEMORY: Signals = Signals(1 << 8);
     /// All after which the backend may not touch shared memory again.
     pub(super) const DEADLY: Signals = Signals(Signals::QUIT_STOP.0 | Signals::QUIT_CRASH.0 | Signals::KILL.0);
     /// All that end the session.

@@ -409,17 +409,15 @@ impl<S: Socket> Connection<S> {
         let formats = formats.parse()?;
         let limit = usize::try_from(execute.max_rows).unwrap_or(0);
 
-        let mut control = false;
         let (columns, mut rows, tag, fails) = match progress {
             Progress::Fresh => {
                 self.announce(statement.text());
                 let (types, parameters) = fresh.expect("taken above");
                 let output = self.run_statement(&statement, &types, parameters).await?;
                 self.send_notices(&output);
-                control = statement.is_transaction_control();
                 match output.rows {
                     None => {
-                        self.finish_execute(control)?;
+                        self.finish_execute(&statement)?;
                         self.complete(output.tag);
                         return Ok(());
                     }
@@ -453,7 +451,7 @@ impl<S: Socket> Connection<S> {
         if let (false, Some(error)) = (suspended, &fails) {
             return Err((**error).clone().into());
         }
-        self.finish_execute(control)?;
+        self.finish_execute(&statement)?;
         if suspended {
             self.portals.get(&name)?.progress = Progress::Rows { columns, rows, tag, fails };
             wire::bare(&mut self.link.output, Bare::PortalSuspended);
@@ -474,9 +472,11 @@ impl<S: Socket> Connection<S> {
     }
 
     /// The end of an Execute that reached the end of its statement or its limit, before CommandComplete.
-    fn finish_execute(&mut self, transaction_control: bool) -> Result<(), Stop> {
-        self.check_signals()?;
-        if transaction_control {
+    fn finish_execute(&mut self, statement: &Statement) -> Result<(), Stop> {
+        if !statement.ends_transaction() {
+            self.check_signals()?;
+        }
+        if statement.is_transaction_control() {
             self.commit()?;
         } else {
             self.pipelining = true;

@@ -7,15 +7,19 @@
 //! sent when the statement is complete, not while it runs, so those of one that is ended while it waits or sleeps are not
 //! sent.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::time::Instant;
 
 use super::activity::Signals;
 use super::error::{PgError, SqlState};
 use super::event::BackendState;
 use super::link::Socket;
-use super::session::{Connection, Stop};
+use super::session::{Connection, End, Stop, ended_by};
 use super::sql::{Column, Execution, Framing, Output, Statement, Step, Type, Value};
 use super::transaction::TransactionStatus;
 use super::wire::{self, Bare, Formats, QueryText};
@@ -66,6 +70,7 @@ impl<S: Socket> Connection<S> {
             self.refuse_in_failed(statement.allowed_in_failed())?;
             self.restart_statement_timeout();
             let ends = index == last || statement.is_transaction_control();
+            self.hold_interrupts(statement).await?;
             let (output, sent) = match self.run_at_once(statement, framing, ends)? {
                 AtOnce::Committed(done) => {
                     if self.status == TransactionStatus::Idle {
@@ -78,7 +83,7 @@ impl<S: Socket> Connection<S> {
                 AtOnce::Done(output, sent) => (output, sent),
                 AtOnce::Waits(waiting) => {
                     let (mut execution, step, described) = *waiting;
-                    let (mut output, described) = self.go_on(&mut execution, step, described).await?;
+                    let (mut output, described) = self.go_on(statement, &mut execution, step, described).await?;
                     if let Some(rows) = &mut output.rows {
                         self.engine(|engine, _, _| engine.name_relations(&rows.columns, &mut rows.rows, |_| false))?;
                     }
@@ -103,7 +108,9 @@ impl<S: Socket> Connection<S> {
             if let Some(error) = output.fails {
                 return Err((*error).into());
             }
-            self.check_signals()?;
+            if !statement.ends_transaction() {
+                self.check_signals()?;
+            }
             if ends {
                 self.commit()?;
             }
@@ -119,7 +126,7 @@ impl<S: Socket> Connection<S> {
     /// Begins a statement of a simple query. One that doesn't wait is answered and, if it `ends` its implicit
     /// transaction, committed in the same call of the engine, unless there is more to be done in between.
     fn run_at_once(&mut self, statement: &Arc<Statement>, framing: Framing, ends: bool) -> Result<AtOnce, Stop> {
-        let slow = self.shared.slowness().is_some();
+        let slow = self.slowness(statement).is_some();
         let ran: Result<AtOnce, PgError> = self.engine_and_output(|engine, session, host, answer| {
             engine.statement_begin(host, session, framing);
             let mut execution = engine.start(session, statement, &[], Vec::new());
@@ -181,18 +188,44 @@ impl<S: Socket> Connection<S> {
         types: &[Type],
         parameters: Vec<Value>,
     ) -> Result<Output, Stop> {
+        self.hold_interrupts(statement).await?;
         let (mut execution, step) = self.engine(|engine, session, host| {
             let mut execution = engine.start(session, statement, types, parameters);
             let step = engine.step(host, session, &mut execution);
             (execution, step)
         })?;
-        Ok(self.go_on(&mut execution, step?, true).await?.0)
+        Ok(self.go_on(statement, &mut execution, step?, true).await?.0)
+    }
+
+    /// How much longer a statement takes at its end, where it can be interrupted.
+    fn slowness(&self, statement: &Statement) -> Option<Duration> {
+        self.shared.slowness().filter(|_| !statement.ends_transaction())
+    }
+
+    /// What ends a transaction takes its time before it has any effect, and only a death interrupts it then.
+    async fn hold_interrupts(&mut self, statement: &Statement) -> Result<(), End> {
+        let Some(slowness) = self.shared.slowness().filter(|_| statement.ends_transaction()) else { return Ok(()) };
+        self.backend.activity.lock().wait = Some(("IO", "WALSync"));
+        let until = Instant::now() + slowness;
+        poll_fn(|cx| {
+            self.backend.register(cx.waker());
+            let pending = self.backend.pending();
+            if let Some(end) = ended_by(pending).filter(|_| pending.has(Signals::DEADLY)) {
+                return Poll::Ready(Err(end));
+            }
+            ready!(self.timer.poll(cx, until));
+            Poll::Ready(Ok(()))
+        })
+        .await?;
+        self.backend.activity.lock().wait = None;
+        Ok(())
     }
 
     /// Runs a statement to its end whose first step was made. Unless it is `described`, RowDescription is sent when
     /// PostgreSQL does; whether that was before the end is given back.
     async fn go_on(
         &mut self,
+        statement: &Statement,
         execution: &mut Execution,
         mut step: Step,
         mut described: bool,
@@ -210,7 +243,7 @@ impl<S: Socket> Connection<S> {
             }
             step = next?;
         };
-        if let Some(slowness) = self.shared.slowness() {
+        if let Some(slowness) = self.slowness(statement) {
             self.sleep(slowness, ("IO", "DataFileRead")).await?;
         }
         Ok((output, described))
@@ -235,7 +268,7 @@ impl<S: Socket> Connection<S> {
         if pending == Signals::NONE {
             return Ok(());
         }
-        if let Some(end) = super::session::ended_by(pending) {
+        if let Some(end) = ended_by(pending) {
             return Err(end.into());
         }
         if self.backend.take(Signals::CANCEL) {

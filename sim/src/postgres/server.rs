@@ -117,6 +117,8 @@ pub(super) struct Shared {
     epoch: Instant,
     /// Delay of each statement, ms.
     slowness_ms: AtomicU64,
+    /// Clients whose backends, which are still to come, find no memory.
+    starved: Mutex<Vec<SocketAddr>>,
 }
 
 /// What process ids and secrets come from.
@@ -219,6 +221,7 @@ impl Server {
             scram_secret,
             epoch,
             slowness_ms: AtomicU64::new(0),
+            starved: Mutex::default(),
             config,
         });
         cluster.servers.lock().push(Arc::downgrade(&shared));
@@ -261,6 +264,16 @@ impl Server {
     /// `pg_cancel_backend`; false when there is no such backend.
     pub fn cancel(&self, pid: Pid) -> bool {
         self.shared.signal(pid, Signals::CANCEL)
+    }
+
+    /// The backend of this client, if it comes to this server, finds no memory for the next message that it works on: a startup
+    /// ends with FATAL 53200, a Query, Parse, Bind, Describe, Execute or Close with an ERROR.
+    pub fn starve(&self, client: SocketAddr) {
+        let registry = self.shared.registry.lock();
+        match registry.backends.values().find(|backend| backend.peer == client) {
+            Some(backend) => backend.signal(Signals::OUT_OF_MEMORY),
+            None => self.shared.starved.lock().push(client),
+        }
     }
 
     /// `ALTER ROLE … CONNECTION LIMIT`, for sessions from now on; `None` is no limit.
@@ -554,6 +567,12 @@ impl Shared {
             (pid, identities.entropy.next_u32().cast_signed())
         };
         let backend = Arc::new(Backend::new(pid, peer, secret, self.elapsed()));
+        let mut starved = self.starved.lock();
+        if let Some(place) = starved.iter().position(|client| *client == peer) {
+            starved.swap_remove(place);
+            backend.signal(Signals::OUT_OF_MEMORY);
+        }
+        drop(starved);
         self.registry.lock().backends.insert(pid, backend.clone());
         Some(backend)
     }

@@ -251,6 +251,9 @@ impl<S: Socket> Connection<S> {
         if matches!(frame.kind, b'P' | b'B' | b'D' | b'E' | b'C' | b'H') {
             self.turn = Turn::Batch;
         }
+        if matches!(frame.kind, b'Q' | b'P' | b'B' | b'D' | b'E' | b'C') {
+            self.allocate()?;
+        }
         match frame.decode()? {
             Frontend::Query(query) => {
                 self.turn = Turn::Ready;
@@ -281,6 +284,15 @@ impl<S: Socket> Connection<S> {
             Frontend::Copy => (),
         }
         Ok(())
+    }
+
+    /// Whether there is memory for what comes next.
+    pub(super) fn allocate(&self) -> Result<(), PgError> {
+        match self.backend.take(Signals::OUT_OF_MEMORY) {
+            true => Err(PgError::error(SqlState::OUT_OF_MEMORY, "out of memory")
+                .detail("Failed on request of size 8192 in memory context \"MessageContext\".")),
+            false => Ok(()),
+        }
     }
 
     /// After an ERROR: the client is told, the transaction aborted; a batch is skipped to its Sync.

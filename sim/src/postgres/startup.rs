@@ -182,6 +182,8 @@ impl<S: Socket> Connection<S> {
         if self.shared.config.auth == Auth::ScramSha256 {
             self.scram(&request.user, deadline).await?;
         }
+        // Whatever ERROR comes up before there is a session is a FATAL.
+        self.allocate().map_err(|error| End::Fatal(PgError { severity: Severity::Fatal, ..error }))?;
         wire::authentication_ok(&mut self.link.output);
         {
             let shared = self.shared.clone();

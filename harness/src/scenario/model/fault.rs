@@ -121,9 +121,23 @@ pub enum AtMessage {
     Delay(Duration),
     /// Its backend is terminated: the server answers with 57P01 and closes.
     Terminate,
+    /// `pg_cancel_backend`: a statement that runs ends with 57014; nothing where none runs.
+    Cancel,
+    /// Its backend finds no memory for the next message that it works on: ERROR 53200, or FATAL in a startup.
+    Starve,
 }
 
 impl AtMessage {
+    /// All of them, in the order of the documentation; a delay of nothing.
+    pub const ALL: [AtMessage; 6] = [
+        AtMessage::Cut,
+        AtMessage::Silence,
+        AtMessage::Delay(Duration::ZERO),
+        AtMessage::Terminate,
+        AtMessage::Cancel,
+        AtMessage::Starve,
+    ];
+
     /// The word in files.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -132,6 +146,8 @@ impl AtMessage {
             AtMessage::Silence => "silence",
             AtMessage::Delay(_) => "delay",
             AtMessage::Terminate => "terminate",
+            AtMessage::Cancel => "cancel",
+            AtMessage::Starve => "starve",
         }
     }
 }

@@ -462,8 +462,7 @@ impl Keys<'_, '_, '_, '_> {
         let message = reader.need("message", |v, log| v.count(log, 1..=MOST));
         let after = reader.read("moment", |v, log| v.choice(log, &[("before", false), ("after", true)]));
         let by = reader.read_at("by", |v, log| v.positive(log));
-        let delay = AtMessage::Delay(Duration::ZERO);
-        let whats = [AtMessage::Cut, AtMessage::Silence, delay, AtMessage::Terminate].map(|what| (what.as_str(), what));
+        let whats = AtMessage::ALL.map(|what| (what.as_str(), what));
         let what = match (reader.need("what", |v, log| v.choice(log, &whats))?, by) {
             (AtMessage::Delay(_), Some(by)) => AtMessage::Delay(by.value),
             (AtMessage::Delay(_), None) => {

@@ -6,6 +6,7 @@
 //! of the first byte of a message or behind its last one.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,6 +14,7 @@ use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
 use poolproof_sim::net::Stream;
+use poolproof_sim::postgres::event::Pid;
 use poolproof_sim::postgres::server::Server;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
@@ -108,12 +110,12 @@ impl Messages {
         rules.iter().position(is_due).map(|found| rules.remove(found))
     }
 
-    /// Terminates the backend of the client at this address; false if there is none.
-    fn terminate(&self, client: std::net::SocketAddr) -> bool {
+    /// Signals the backend of the client at this address; false if there is none.
+    fn signal(&self, client: SocketAddr, signal: impl Fn(&Server, Pid) -> bool) -> bool {
         self.servers.iter().any(|server| {
             let backends = server.backends();
             let backend = backends.iter().find(|backend| backend.peer == client);
-            backend.is_some_and(|backend| server.terminate(backend.pid))
+            backend.is_some_and(|backend| signal(server, backend.pid))
         })
     }
 }
@@ -160,7 +162,12 @@ impl MessageStream {
         match rule.what {
             AtMessage::Cut => self.stream.handle().reset(),
             AtMessage::Silence => self.stream.handle().silence(),
-            AtMessage::Terminate => struck = self.dial.messages.terminate(self.stream.local_addr()),
+            AtMessage::Terminate => struck = self.dial.messages.signal(self.stream.local_addr(), Server::terminate),
+            AtMessage::Cancel => struck = self.dial.messages.signal(self.stream.local_addr(), Server::cancel),
+            AtMessage::Starve => {
+                let client = self.stream.local_addr();
+                self.dial.messages.servers.iter().for_each(|server| server.starve(client));
+            }
             AtMessage::Delay(by) => {
                 let stall = if rule.place.to_server { &mut self.write_stall } else { &mut self.read_stall };
                 *stall = Some(Box::pin(sleep(by)));

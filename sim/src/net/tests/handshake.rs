@@ -12,6 +12,21 @@ async fn a_closed_port_refuses_after_a_round_trip() {
     assert!(pair.net.flows().is_empty());
 }
 
+/// `connect(2)`: EADDRNOTAVAIL where "all port numbers in the ephemeral port range are currently in use". Here those that were
+/// in use before count too.
+#[tokio::test(start_paused = true)]
+async fn a_host_without_a_free_port_is_told_so() {
+    let pair = Pair::new(ms(1));
+    pair.net.set_port_mode(&pair.db, 5432, PortMode::Refuse);
+    let mut last = ErrorKind::ConnectionRefused;
+    let mut tries = 0;
+    while last == ErrorKind::ConnectionRefused {
+        last = pair.dial().await.unwrap_err().kind();
+        tries += 1;
+    }
+    assert_eq!((last, tries), (ErrorKind::AddrNotAvailable, 64_511));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refusing_port_leaves_its_listener_and_its_connections_alone() {
     let pair = Pair::new(ms(5));

@@ -64,6 +64,14 @@ impl Statement {
         matches!(self.command, Command::Utility(Utility::Transaction(_)))
     }
 
+    /// Whether it is COMMIT or ROLLBACK. Once they are at it, no interrupt counts: `CommitTransaction` and `AbortTransaction`
+    /// hold them off.
+    #[must_use]
+    pub fn ends_transaction(&self) -> bool {
+        use super::utility::TransactionCommand::{Commit, Rollback};
+        matches!(self.command, Command::Utility(Utility::Transaction(Commit { .. } | Rollback { .. })))
+    }
+
     /// Whether it may be parsed, bound and executed in a failed transaction: COMMIT, ROLLBACK and ROLLBACK TO.
     #[must_use]
     pub fn allowed_in_failed(&self) -> bool {
