@@ -5,13 +5,13 @@
 //!   built. `min_idle` is what is idle, so with one connection out and `min_idle = 2` there are three.
 //!   Those that are due to be replaced for their age do not count: their successors may come first.
 //! - *Storm*: within a second a pool does not dial more often than acquires came and waited, once for each connection that
-//!   came to its end, and ten times for each that it may have: what retries without a pause does.
+//!   came to its end and for each dial that it dropped because it was made smaller, and ten times for each that it may
+//!   have: what retries without a pause does.
 //! - *Churn*: a connection that is closed without a reason, and replaced. A reason is: broken, gone or unproven at the
 //!   server, idle or old enough (a quarter early, since pools spread their lifetimes), a failed statement or a dirty
 //!   lease on it, a check or a reset before the hand-out that was given up with its acquire (its answer is still due), a
 //!   closing pool or one that has more than its bound since it was shrunk, more idle ones than `max_idle`, a faulty world.
-//!   In a minute at most `max_size`
-//!   of them are allowed. It is not judged with pools that document that they keep none.
+//!   In a minute at most `max_size` of them are allowed. It is not judged with pools that document that they keep none.
 
 use std::time::Duration;
 
@@ -118,7 +118,11 @@ impl Demand {
         }
         // What is busy, dirty or may be dead can't be handed out: another may take its place.
         let clean = view.idle_conns(pool).filter(|(_, conn)| {
-            conn.state == Some(BackendState::Idle) && !conn.tainted && view.is_proven(conn) && !is_old(conn, pool, now)
+            conn.state == Some(BackendState::Idle)
+                && !conn.tainted
+                && view.is_proven(conn)
+                && !is_old(conn, pool, now)
+                && !self.was_being_checked(conn, pool, now, view)
         });
         let usable = pool.in_use() + pool.dialling() + u32::try_from(clean.count()).unwrap_or(u32::MAX);
         if usable <= wanted {
@@ -140,6 +144,15 @@ impl Demand {
     /// A connection came to its end.
     fn ended(&mut self, id: ConnId, view: &View) {
         if let Some(conn) = view.conn(id).filter(|conn| conn.end == ClientEnd::Open) {
+            self.pools.entry(conn.pool.0).or_default().ended += 1;
+        }
+    }
+
+    /// A dial was dropped: by a pool that was made smaller just now, for it can't be helped.
+    fn dial_dropped(&mut self, id: ConnId, now: Duration, view: &View) {
+        let Some(conn) = view.conn(id) else { return };
+        let shrunk = view.pool(conn.pool).and_then(|pool| pool.shrunk_at);
+        if shrunk.is_some_and(|shrunk| now.saturating_sub(shrunk) <= Duration::from_secs(1)) {
             self.pools.entry(conn.pool.0).or_default().ended += 1;
         }
     }
@@ -169,7 +182,7 @@ impl Demand {
             || conn.invalidated
             || conn.former
             || matches!(view.class(id), Class::Dead)
-            || self.was_being_checked(conn, pool, now)
+            || self.was_being_checked(conn, pool, now, view)
             || conn.tainted
             || !view.is_proven(conn)
             || !view.is_healthy()
@@ -182,12 +195,13 @@ impl Demand {
 
     /// Whether a check of it, or a reset, may have been under way that nobody waits for any more: it answered something since its last
     /// lease just now, or an acquire was given up just now. In the same millisecond the close may come before the acquire's end.
-    fn was_being_checked(&self, conn: &ConnView, pool: &PoolView, now: Duration) -> bool {
+    fn was_being_checked(&self, conn: &ConnView, pool: &PoolView, now: Duration, view: &View) -> bool {
         // Some pools reset what was returned when somebody wants it.
         if !pool.settings.test_on_acquire && pool.settings.reset_on_return == Reset::None {
             return false;
         }
-        let just_now = |at: Duration| now.saturating_sub(at) <= self.on_its_way;
+        let on_its_way = self.on_its_way.max(view.round_trip() + TIMER_SLACK);
+        let just_now = |at: Duration| now.saturating_sub(at) <= on_its_way;
         let since_its_lease = conn.released.map_or(conn.opened_at, |(released, _)| released);
         let in_vain = self.pools.get(&conn.pool.0).and_then(|windows| windows.in_vain);
         conn.heard_at > since_its_lease && just_now(conn.heard_at) || in_vain.is_some_and(just_now)
@@ -209,12 +223,16 @@ impl Judge for Demand {
     }
 
     fn wants(&self) -> Wants {
-        Wants { before: &[Kind::ConnBroken, Kind::ConnClosed, Kind::AcquireEnd], after: &[Kind::Dial, Kind::Connected] }
+        Wants {
+            before: &[Kind::ConnBroken, Kind::ConnClosed, Kind::DialEnd, Kind::AcquireEnd],
+            after: &[Kind::Dial, Kind::Connected],
+        }
     }
 
     fn before(&mut self, event: &Event, view: &View, _out: &mut Violations) {
         match &event.what {
             What::ConnBroken { conn, .. } => self.ended(*conn, view),
+            What::DialDropped { conn } => self.dial_dropped(*conn, event.at, view),
             What::ConnClosed { conn } => {
                 self.ended(*conn, view);
                 self.closed(*conn, event.at, view);
@@ -247,7 +265,7 @@ mod tests {
 
     use crate::pool::PoolErrorKind;
     use crate::scenario::model::Reset;
-    use crate::trace::event::{Acquired, ActorId, PoolId, What};
+    use crate::trace::event::{Acquired, ActorId, ConnId, PoolId, What};
     use poolproof_sim::postgres::event::Lifecycle;
 
     #[test]
@@ -275,6 +293,49 @@ mod tests {
         };
         run(3).is_innocent();
         run(4).violates(META.name, 1);
+    }
+
+    #[test]
+    fn dials_that_are_dropped_with_a_smaller_bound_may_begin_again() {
+        let run = |resized: bool| {
+            let mut case = Case::new();
+            case.at(10).asks(1);
+            for n in 0..10 {
+                case.at(10 + u64::from(n) * 5);
+                for conn in n * 3 + 1..=n * 3 + 3 {
+                    case.dial(conn);
+                }
+                if resized {
+                    case.happens(What::PoolResized { pool: PoolId(1), max_size: 1 });
+                }
+                for conn in n * 3 + 1..=n * 3 + 3 {
+                    case.happens(What::DialDropped { conn: ConnId(conn) });
+                }
+                if resized {
+                    case.happens(What::PoolResized { pool: PoolId(1), max_size: 2 });
+                }
+            }
+            case.at(100).fails(1, PoolErrorKind::Timeout);
+            case.over().counts().contains_key(META.name)
+        };
+        assert!(!run(true));
+        assert!(run(false));
+    }
+
+    #[test]
+    fn one_that_is_still_being_checked_for_somebody_who_left_is_no_surplus() {
+        let run = |test_on_acquire: bool| {
+            let mut scenario = scenario();
+            scenario.apps["web"].pool.test_on_acquire = test_on_acquire;
+            let mut case = Case::of(&scenario);
+            case.at(10).asks(1).dial(1).at(15).connected(1);
+            let result = Acquired::Cancelled;
+            case.at(16).happens(What::AcquireEnd { actor: ActorId(1), pool: PoolId(1), result });
+            case.asks(2).dial(2).at(17).connected(2);
+            case
+        };
+        run(true).is_innocent();
+        run(false).violates(META.name, 1);
     }
 
     #[test]

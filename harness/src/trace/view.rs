@@ -498,6 +498,12 @@ impl View {
         u32::try_from(suspects.count()).unwrap_or(u32::MAX)
     }
 
+    /// How long a question and its answer are on their way at most, faults of the scenario included.
+    #[must_use]
+    pub fn round_trip(&self) -> Duration {
+        self.on_its_way * 2
+    }
+
     /// Whether the server had no slot for the pool's latest dial, and none has become free since. The pool may be in its pause.
     #[must_use]
     pub fn has_no_slot(&self, pool: &PoolView) -> bool {
