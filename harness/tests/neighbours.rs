@@ -235,6 +235,25 @@ fn a_fault_at_a_message_strikes_there() {
     }
 }
 
+/// A COMMIT that fails before it is at work leaves a failed transaction, which the application rolls back.
+#[test]
+fn a_commit_that_finds_no_memory_is_rolled_back() {
+    let writes = WAITERS
+        .replace("[app.web]", "[server]\nsql = \"CREATE TABLE note (actor int)\"\n[app.web]")
+        .replace("arrive", "on_error = \"rollback\"\narrive")
+        .replace("\"sql SELECT 1\"", "\"begin\", \"sql INSERT INTO note VALUES ($actor)\", \"commit\"");
+    let fault = "[[fault]]\nat = \"0s\"\ndo = \"net.message\"\nconnection = 1\ndirection = \"to-server\"\nmessage = 4\n\
+                 what = \"starve\"\n";
+    let place = Place::new(&format!("{writes}\n{fault}"));
+    let ran = place.command(&["run", "file.toml", "--pool", "reference", "--trace", "trace"]).output().unwrap();
+    assert_eq!(ran.status.code(), Some(0), "{}", text(&ran));
+    let trace = fs::read_to_string(place.path().join("trace")).unwrap();
+    let sent: Vec<&str> = trace.lines().filter(|line| line.contains("\"sql_start\",\"actor\":1,")).collect();
+    let [_, _, commit, rollback] = sent.as_slice() else { panic!("{trace}") };
+    assert!(commit.contains("COMMIT") && rollback.contains("ROLLBACK"), "{sent:?}");
+    assert!(trace.contains("53200"), "{trace}");
+}
+
 /// A connection that is opened in the instant in which its flow is forgotten is not known to be well.
 #[test]
 fn a_cut_in_the_instant_in_which_a_connection_is_opened_is_not_the_pools() {

@@ -113,16 +113,13 @@ impl Demand {
         let Some(pool) = view.pool(id) else { return };
         let min_idle = pool.settings.min_idle;
         let wanted = pool.peak_demand.saturating_add(min_idle).max(1);
-        if pool.open() + pool.dialling() <= wanted {
+        // Of whoever left in the middle of a check, the answer is still due: the connection can't be handed out either.
+        if pool.open() + pool.dialling() <= wanted || self.left_a_check(id, pool, now, view) {
             return;
         }
         // What is busy, dirty or may be dead can't be handed out: another may take its place.
         let clean = view.idle_conns(pool).filter(|(_, conn)| {
-            conn.state == Some(BackendState::Idle)
-                && !conn.tainted
-                && view.is_proven(conn)
-                && !is_old(conn, pool, now)
-                && !self.was_being_checked(conn, pool, now, view)
+            conn.state == Some(BackendState::Idle) && !conn.tainted && view.is_proven(conn) && !is_old(conn, pool, now)
         });
         let usable = pool.in_use() + pool.dialling() + u32::try_from(clean.count()).unwrap_or(u32::MAX);
         if usable <= wanted {
@@ -182,7 +179,7 @@ impl Demand {
             || conn.invalidated
             || conn.former
             || matches!(view.class(id), Class::Dead)
-            || self.was_being_checked(conn, pool, now, view)
+            || self.was_being_checked(conn.pool, conn, pool, now, view)
             || conn.tainted
             || !view.is_proven(conn)
             || !view.is_healthy()
@@ -193,19 +190,30 @@ impl Demand {
             || is_old(conn, pool, now)
     }
 
-    /// Whether a check of it, or a reset, may have been under way that nobody waits for any more: it answered something since its last
-    /// lease just now, or an acquire was given up just now. In the same millisecond the close may come before the acquire's end.
-    fn was_being_checked(&self, conn: &ConnView, pool: &PoolView, now: Duration, view: &View) -> bool {
-        // Some pools reset what was returned when somebody wants it.
-        if !pool.settings.test_on_acquire && pool.settings.reset_on_return == Reset::None {
-            return false;
-        }
-        let on_its_way = self.on_its_way.max(view.round_trip() + TIMER_SLACK);
-        let just_now = |at: Duration| now.saturating_sub(at) <= on_its_way;
+    /// Whether a check of it, or a reset, may have been under way that nobody waits for any more: it answered something since its
+    /// last lease just now, or an acquire was given up just now.
+    fn was_being_checked(&self, id: PoolId, conn: &ConnView, pool: &PoolView, now: Duration, view: &View) -> bool {
         let since_its_lease = conn.released.map_or(conn.opened_at, |(released, _)| released);
-        let in_vain = self.pools.get(&conn.pool.0).and_then(|windows| windows.in_vain);
-        conn.heard_at > since_its_lease && just_now(conn.heard_at) || in_vain.is_some_and(just_now)
+        let heard = conn.heard_at > since_its_lease && now.saturating_sub(conn.heard_at) <= self.on_its_way(view);
+        checks(pool) && heard || self.left_a_check(id, pool, now, view)
     }
+
+    /// Whether somebody who was given a connection may have left just now before it was checked, or reset. In the same
+    /// millisecond the close may come before the acquire's end.
+    fn left_a_check(&self, id: PoolId, pool: &PoolView, now: Duration, view: &View) -> bool {
+        let in_vain = self.pools.get(&id.0).and_then(|windows| windows.in_vain);
+        checks(pool) && in_vain.is_some_and(|at| now.saturating_sub(at) <= self.on_its_way(view))
+    }
+
+    /// How long an answer may be on its way.
+    fn on_its_way(&self, view: &View) -> Duration {
+        self.on_its_way.max(view.round_trip() + TIMER_SLACK)
+    }
+}
+
+/// Whether connections are checked before they are handed out, or reset: some pools do that when somebody wants them.
+fn checks(pool: &PoolView) -> bool {
+    pool.settings.test_on_acquire || pool.settings.reset_on_return != Reset::None
 }
 
 /// Whether a connection has been there, or idle, for as long as it may, or nearly so.

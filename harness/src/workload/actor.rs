@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use rand_chacha::ChaCha8Rng;
+use tokio_postgres::error::Severity;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::cancel::{Counted, Outcome, cancel_at};
@@ -431,10 +432,13 @@ impl Actor {
         let ok = result == SqlResult::Ok;
         open.end(result);
         drop(open);
-        match (effect, ok) {
-            (Effect::Begins, true) => self.in_transaction = true,
-            // A COMMIT that fails has ended the transaction as well.
-            (Effect::Ends, _) => self.in_transaction = false,
+        // A COMMIT that fails may not have come to its end: the transaction is then still open, and failed. A session that has
+        // ended is in none.
+        let goes_on = answer.as_ref().err().and_then(tokio_postgres::Error::as_db_error);
+        let goes_on = goes_on.is_some_and(|error| error.parsed_severity() == Some(Severity::Error));
+        match effect {
+            Effect::Begins if ok => self.in_transaction = true,
+            Effect::Ends if !goes_on => self.in_transaction = false,
             _ => {}
         }
         answer.map_err(|error| Refusal { message: describe(&error) })
