@@ -179,7 +179,7 @@ impl Demand {
             || conn.invalidated
             || conn.former
             || matches!(view.class(id), Class::Dead)
-            || self.was_being_checked(conn.pool, conn, pool, now, view)
+            || self.was_being_checked(conn, pool, now, view)
             || conn.tainted
             || !view.is_proven(conn)
             || !view.is_healthy()
@@ -192,10 +192,10 @@ impl Demand {
 
     /// Whether a check of it, or a reset, may have been under way that nobody waits for any more: it answered something since its
     /// last lease just now, or an acquire was given up just now.
-    fn was_being_checked(&self, id: PoolId, conn: &ConnView, pool: &PoolView, now: Duration, view: &View) -> bool {
+    fn was_being_checked(&self, conn: &ConnView, pool: &PoolView, now: Duration, view: &View) -> bool {
         let since_its_lease = conn.released.map_or(conn.opened_at, |(released, _)| released);
         let heard = conn.heard_at > since_its_lease && now.saturating_sub(conn.heard_at) <= self.on_its_way(view);
-        checks(pool) && heard || self.left_a_check(id, pool, now, view)
+        checks(pool) && heard || self.left_a_check(conn.pool, pool, now, view)
     }
 
     /// Whether somebody who was given a connection may have left just now before it was checked, or reset. In the same

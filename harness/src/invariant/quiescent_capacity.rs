@@ -13,10 +13,12 @@
 
 use std::time::Duration;
 
+use poolproof_sim::postgres::error::SqlState;
+
 use super::judge::{Judge, Kind, Meta, Takes, Terms, Violation, Violations, Wants, Who, seconds};
 use crate::trace::event::{Acquired, Event, Phase, PoolId, What};
 use crate::trace::recorder::IntMap;
-use crate::trace::view::{TOO_MANY_CONNECTIONS, View};
+use crate::trace::view::View;
 
 /// Name and meaning.
 pub const META: Meta = Meta {
@@ -101,7 +103,7 @@ impl Judge for QuiescentCapacity {
             return;
         }
         match &event.what {
-            What::DialFailed { conn, code: Some(code), .. } if code == TOO_MANY_CONNECTIONS => {
+            What::DialFailed { conn, code: Some(code), .. } if code == SqlState::TOO_MANY_CONNECTIONS.0 => {
                 self.no_slot.extend(view.conn(*conn).map(|conn| conn.pool));
             }
             What::AcquireEnd { actor, pool, result } => {

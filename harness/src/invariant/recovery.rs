@@ -63,9 +63,14 @@ impl Recovery {
 
     /// An acquire of this pool failed, though it could have succeeded.
     fn in_vain(&mut self, id: PoolId, at: Duration, view: &View) {
-        if self.given.is_some() || !view.pool(id).is_some_and(|pool| has_nothing_to_lend(pool, view)) {
+        if !view.pool(id).is_some_and(|pool| self.has_nothing_to_lend(pool, view)) {
             self.of(id).in_vain = Some(at);
         }
+    }
+
+    /// Whether callers hold all connections that the pool may have, or can. With a bound that is no excuse.
+    fn has_nothing_to_lend(&self, pool: &PoolView, view: &View) -> bool {
+        self.given.is_none() && (pool.in_use() >= pool.max_size || view.has_no_slot(pool))
     }
 
     fn of(&mut self, pool: PoolId) -> &mut After {
@@ -92,7 +97,7 @@ impl Recovery {
             let from = whole.max(asked);
             let now = pool.ended_at.or(pool.closing_at).map_or(now, |ended| ended.min(now));
             let waits = view.waiters(pool).next().map(|(_, since)| since.max(whole));
-            let waits = waits.filter(|_| self.given.is_some() || !has_nothing_to_lend(pool, view));
+            let waits = waits.filter(|_| !self.has_nothing_to_lend(pool, view));
             let waits = waits.filter(|since| now.saturating_sub(*since) >= A_CHANCE).map(|_| now);
             let Some(until) = after.success.or(waits).or(after.in_vain) else { continue };
             let first = until.saturating_sub(from);
@@ -116,11 +121,6 @@ impl Recovery {
             });
         }
     }
-}
-
-/// Whether callers hold all connections that the pool may have, or can.
-fn has_nothing_to_lend(pool: &PoolView, view: &View) -> bool {
-    pool.in_use() >= pool.max_size || view.has_no_slot(pool)
 }
 
 /// Whether this error is the server's answer to what the statement says, and not to the state it is itself in: a lost or

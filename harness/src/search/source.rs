@@ -62,9 +62,9 @@ impl Source for Random {
     fn input(&mut self, number: u64, corpus: &Corpus) -> Option<Input> {
         let mut dice = Dice::new(self.seed, &format!("input {number}"));
         let seed = dice.any();
-        let guided = self.guidance == Guidance::Guided;
-        let everything = !guided || self.from.is_none() && has_everything(number);
-        let changes = guided && !everything && !corpus.kept.is_empty() && dice.chance(50);
+        let plain = self.guidance == Guidance::Plain;
+        let everything = plain || self.from.is_none() && has_everything(number);
+        let changes = !everything && !corpus.kept.is_empty() && dice.chance(50);
         let (recipe, from) = match &self.from {
             Some(file) if number == 0 => (Recipe::Given(Arc::clone(file)), None),
             Some(file) if !changes => (Recipe::Changed { seed, file: Arc::clone(file), other: None }, None),

@@ -30,9 +30,9 @@ pub(super) fn mend(scenario: &mut Scenario, capabilities: &Capabilities) {
             _ => {}
         }
     }
+    let most_often = whole(until / REPEATS).max(MS);
     for fault in &mut scenario.faults {
         before_end(&mut fault.at);
-        let most_often = whole(until / ACTORS).max(MS);
         fault.every = fault.every.filter(|every| !every.is_zero()).map(|every| every.max(most_often));
         if let Some(lasts) = lasts(&mut fault.action) {
             *lasts = (*lasts).max(MS);
@@ -94,25 +94,25 @@ fn one_at_a_time(scenario: &mut Scenario) {
 }
 
 /// The most actors that a workload may start, and the most times that a fault comes again, about: a run is to be short.
-const ACTORS: u32 = 250;
+const REPEATS: u32 = 250;
 
-/// Arrivals that are no more than [`ACTORS`].
+/// Arrivals that are no more than [`REPEATS`].
 fn few_enough(scenario: &mut Scenario) {
     let end = scenario.expect.until;
     for workload in scenario.workloads.values_mut() {
         let span = workload.until.unwrap_or(end).min(end).saturating_sub(workload.from);
         match &mut workload.arrive {
-            Arrive::Every(every) => *every = whole(*every).max(whole(span / ACTORS)).max(MS),
+            Arrive::Every(every) => *every = whole(*every).max(whole(span / REPEATS)).max(MS),
             Arrive::Burst { count, every } => {
-                *count = (*count).min(ACTORS);
-                *every = every.map(|every| every.max(whole(span * *count / ACTORS)).max(MS));
+                *count = (*count).min(REPEATS);
+                *every = every.map(|every| every.max(whole(span * *count / REPEATS)).max(MS));
             }
             Arrive::Workers { count, pause } => {
-                *count = (*count).min(ACTORS);
-                *pause = (*pause).max(whole(span * *count / ACTORS));
+                *count = (*count).min(REPEATS);
+                *pause = (*pause).max(whole(span * *count / REPEATS));
             }
             Arrive::Poisson { per_second } => {
-                *per_second = per_second.min(f64::from(ACTORS) / span.as_secs_f64().max(0.001));
+                *per_second = per_second.min(f64::from(REPEATS) / span.as_secs_f64().max(0.001));
             }
             Arrive::At(_) | Arrive::Never | Arrive::Jobs { .. } => {}
         }

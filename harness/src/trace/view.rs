@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use poolproof_sim::postgres::error::SqlState;
 use poolproof_sim::postgres::event::{BackendState, Lifecycle, Pid, ServerEvent};
 
 use super::event::{Acquired, ActorEnd, ActorId, ConnId, Phase, PoolId, ProcessId, SqlResult, What};
@@ -1030,7 +1031,7 @@ impl View {
         if let Some(pool) = slot(&mut self.pools, pool.0) {
             let first = pool.dial_failures.map_or(now, |(_, first)| first);
             pool.dial_failures = Some((now, first));
-            pool.refused_among = (code == Some(TOO_MANY_CONNECTIONS)).then_some(backends);
+            pool.refused_among = (code == Some(SqlState::TOO_MANY_CONNECTIONS.0)).then_some(backends);
         }
     }
 
@@ -1415,9 +1416,6 @@ fn severs_flows(fault: &FaultAction) -> bool {
     use FaultAction as F;
     matches!(fault, F::NetPartition { .. } | F::NetBandwidth { .. } | F::NetIdleFlowTimeout { .. })
 }
-
-/// 53300: no slot is free, for anybody or for this role or database.
-pub const TOO_MANY_CONNECTIONS: &str = "53300";
 
 /// How long a segment takes at most from one end to the other.
 fn on_its_way(scenario: &Scenario) -> Duration {

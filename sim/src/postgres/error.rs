@@ -182,6 +182,12 @@ impl PgError {
         PgError::error(SqlState::FEATURE_NOT_SUPPORTED, format!("poolproof's server does not support {what}"))
     }
 
+    /// The same as a FATAL: what any ERROR is before there is a session.
+    #[must_use]
+    pub fn into_fatal(self) -> PgError {
+        PgError { severity: Severity::Fatal, ..self }
+    }
+
     /// Adds the DETAIL line.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> PgError {

@@ -7,13 +7,10 @@
 //! sent when the statement is complete, not while it runs, so those of one that is ended while it waits or sleeps are not
 //! sent.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::time::Instant;
 
 use super::activity::Signals;
 use super::error::{PgError, SqlState};
@@ -206,17 +203,7 @@ impl<S: Socket> Connection<S> {
     async fn hold_interrupts(&mut self, statement: &Statement) -> Result<(), End> {
         let Some(slowness) = self.shared.slowness().filter(|_| statement.ends_transaction()) else { return Ok(()) };
         self.backend.activity.lock().wait = Some(("IO", "WALSync"));
-        let until = Instant::now() + slowness;
-        poll_fn(|cx| {
-            self.backend.register(cx.waker());
-            let pending = self.backend.pending();
-            if let Some(end) = ended_by(pending).filter(|_| pending.has(Signals::DEADLY)) {
-                return Poll::Ready(Err(end));
-            }
-            ready!(self.timer.poll(cx, until));
-            Poll::Ready(Ok(()))
-        })
-        .await?;
+        self.pause(slowness, Signals::DEADLY).await?;
         self.backend.activity.lock().wait = None;
         Ok(())
     }

@@ -13,8 +13,9 @@ use bytes::Buf;
 use pgwire::messages::startup::Authentication;
 use tokio::time::Instant;
 
+use super::activity::Signals;
 use super::config::Auth;
-use super::error::{PgError, Severity, SqlState};
+use super::error::{PgError, SqlState};
 use super::event::{Gone, ServerEvent};
 use super::link::Socket;
 use super::scram;
@@ -140,10 +141,7 @@ impl<S: Socket> Connection<S> {
                 "user" => request.user = cut_name(value),
                 "database" => request.database = cut_name(value),
                 "replication" if !matches!(value.as_str(), "false" | "off" | "no" | "0") => {
-                    return Err(End::Fatal(PgError {
-                        severity: Severity::Fatal,
-                        ..PgError::unsupported("replication connections")
-                    }));
+                    return Err(End::Fatal(PgError::unsupported("replication connections").into_fatal()));
                 }
                 "replication" => (),
                 _ if name.starts_with("_pq_.") => unsupported.push(name),
@@ -167,23 +165,14 @@ impl<S: Socket> Connection<S> {
 
     /// `InitPostgres`: the backend has its slot.
     async fn initialise(&mut self, request: Request, deadline: Instant) -> Result<(), End> {
-        let busy = Instant::now() + self.shared.config.fork_time;
-        if !self.shared.config.fork_time.is_zero() {
-            poll_fn(|cx| {
-                self.backend.register(cx.waker());
-                if let Some(end) = ended_by(self.backend.pending()) {
-                    return Poll::Ready(Err(without_a_word(end)));
-                }
-                ready!(self.timer.poll(cx, busy));
-                Poll::Ready(Ok(()))
-            })
-            .await?;
+        let fork_time = self.shared.config.fork_time;
+        if !fork_time.is_zero() {
+            self.pause(fork_time, Signals::END).await.map_err(without_a_word)?;
         }
         if self.shared.config.auth == Auth::ScramSha256 {
             self.scram(&request.user, deadline).await?;
         }
-        // Whatever ERROR comes up before there is a session is a FATAL.
-        self.allocate().map_err(|error| End::Fatal(PgError { severity: Severity::Fatal, ..error }))?;
+        self.allocate().map_err(|error| End::Fatal(error.into_fatal()))?;
         wire::authentication_ok(&mut self.link.output);
         {
             let shared = self.shared.clone();
@@ -233,7 +222,7 @@ impl<S: Socket> Connection<S> {
                 database: request.database,
                 settings: request.settings,
             })
-            .map_err(|error| End::Fatal(PgError { severity: Severity::Fatal, ..error }))?;
+            .map_err(|error| End::Fatal(error.into_fatal()))?;
         *self.backend.session.lock() = Some(session);
         Ok(())
     }

@@ -7,7 +7,7 @@
 //! deadlock check runs once a wait, `deadlock_timeout` after it began.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -132,6 +132,21 @@ impl<S: Socket> Connection<S> {
         // Granted and cancelled at once: the grant must not be taken for the next wait's.
         self.backend.take(Signals::GRANTED);
         result
+    }
+
+    /// Waits for this time. Only these signals, which end the session, end it early.
+    pub(super) async fn pause(&mut self, time: Duration, by: Signals) -> Result<(), End> {
+        let until = Instant::now() + time;
+        poll_fn(|cx| {
+            self.backend.register(cx.waker());
+            let pending = self.backend.pending();
+            if let Some(end) = ended_by(pending).filter(|_| pending.has(by)) {
+                return Poll::Ready(Err(end));
+            }
+            ready!(self.timer.poll(cx, until));
+            Poll::Ready(Ok(()))
+        })
+        .await
     }
 
     /// Lets time pass, with the locks that are held.

@@ -12,7 +12,7 @@ use super::catalogue::{self, CATALOGUE, Context, Unit, Variable};
 use super::server::{ServerSettings, Shared};
 use super::value::{self, Value};
 use super::{check_custom_name, unchangeable, unrecognized};
-use crate::postgres::error::{PgError, Severity, SqlState};
+use crate::postgres::error::{PgError, SqlState};
 
 /// How long a `SET` lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -217,7 +217,6 @@ impl Settings {
     /// The FATAL that ends the session: 42704, 22023, 42501 or 55P02 for a startup parameter, 42601 for a broken
     /// `options`.
     pub fn new(server: &ServerSettings, startup: Startup<'_>) -> Result<Self, PgError> {
-        let fatal = |error: PgError| PgError { severity: Severity::Fatal, ..error };
         let ids = Ids::new(server.version());
         let mut settings = Settings {
             version: server.version(),
@@ -235,25 +234,27 @@ impl Settings {
         };
         settings.adopt_custom();
         let superuser = if startup.superuser { "on" } else { "off" };
-        settings.start("is_superuser", superuser, Source::Override, Asker::Server).map_err(fatal)?;
-        settings.start("session_authorization", startup.user, Source::Override, Asker::Server).map_err(fatal)?;
+        settings.start("is_superuser", superuser, Source::Override, Asker::Server).map_err(PgError::into_fatal)?;
+        settings
+            .start("session_authorization", startup.user, Source::Override, Asker::Server)
+            .map_err(PgError::into_fatal)?;
 
         let client = Asker::Startup { superuser: startup.superuser };
         for &(source, name, value) in startup.stored {
-            settings.start(name, value, source, client).map_err(fatal)?;
+            settings.start(name, value, source, client).map_err(PgError::into_fatal)?;
         }
         // The options come first, so that a parameter of its own overrides them.
         let options = startup.parameters.iter().filter(|(name, _)| *name == "options");
         for (_, options) in options {
-            for (name, value) in super::options::split(options).map_err(fatal)? {
-                settings.start(&name, &value, Source::Client, client).map_err(fatal)?;
+            for (name, value) in super::options::split(options).map_err(PgError::into_fatal)? {
+                settings.start(&name, &value, Source::Client, client).map_err(PgError::into_fatal)?;
             }
         }
         for &(name, value) in startup.parameters {
             let not_a_setting =
                 matches!(name, "user" | "database" | "options" | "replication") || name.starts_with("_pq_.");
             if !not_a_setting {
-                settings.start(name, value, Source::Client, client).map_err(fatal)?;
+                settings.start(name, value, Source::Client, client).map_err(PgError::into_fatal)?;
             }
         }
         settings.begin();
