@@ -71,6 +71,17 @@ fn simplifying_comes_to_an_end() {
 }
 
 #[test]
+fn the_first_that_is_simpler_has_one_workload_and_nothing_unusual() {
+    let mut dice = Dice::new(1, "everything");
+    let scenario = drawn(&mut dice, Swarm::everything(&able()), &able());
+    assert!(scenario.workloads.len() > 1 && !scenario.faults.is_empty(), "{}", print(&scenario));
+    let first = simpler(&scenario, &able()).swap_remove(0);
+    assert_eq!((first.workloads.len(), first.faults.len()), (1, 0));
+    assert!(first.workloads.keys().eq(scenario.workloads.keys().take(1)));
+    assert_eq!((first.server, first.standby), Default::default());
+}
+
+#[test]
 fn features_are_told_by_their_names() {
     let swarm = Swarm::none().with(Feature::Cancel, 2).with(Feature::Refuse, 1);
     assert_eq!(swarm.to_string(), "cancel*2 refuse");

@@ -2,8 +2,24 @@
 
 use super::Cuts;
 use crate::scenario::model::{Direction, FaultAction, PoolSettings, Reset, StopMode};
-use crate::scenario::model::{Network, Server};
+use crate::scenario::model::{Network, Scenario, Server};
 use crate::strategy::parts::lasts;
+
+/// Server and network as they are where nothing is said of them.
+pub(super) fn usual_environment(scenario: &mut Scenario) {
+    scenario.interleave = None;
+    scenario.network = Network::default();
+    scenario.server = Server::default();
+    scenario.standby = None;
+    scenario.queues.clear();
+}
+
+/// Pools that say nothing but their size.
+pub(super) fn usual_pools(scenario: &mut Scenario) {
+    for app in scenario.apps.values_mut() {
+        app.pool = PoolSettings { max_size: app.pool.max_size, ..PoolSettings::default() };
+    }
+}
 
 pub(super) fn environment(cuts: &mut Cuts<'_>) {
     cuts.add(|s| s.interleave = None);
