@@ -118,6 +118,9 @@ fn a_hanging_pool_costs_its_runs_and_not_the_search() {
     assert_eq!(searched.status.code(), Some(1), "{}", text(&searched));
     let written = fs::read_to_string(found(&folder.path().join("state"))).unwrap();
     assert!(written.contains("violates = \"no-stall\""), "{written}");
+    assert!(written.contains("story = \"The run never came to its end: no-stall at "), "{written}");
+    // Each cut that holds costs a worker: the first has to cut nearly all.
+    assert!(written.lines().count() <= 25, "{written}");
 }
 
 #[test]

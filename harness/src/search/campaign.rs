@@ -404,13 +404,14 @@ impl Witness<'_> {
             self.seen.breaches.iter().map(|breach| breach.mechanism.invariant.clone()).collect();
         let invariant = sentence.split(' ').next().unwrap_or_default();
         let pool = &self.plan.pool;
+        let lost = [format!("The run never came to its end: {sentence}.")];
         found::file(&found::Finding {
             scenario: self.scenario,
             name,
             pool: pool.name(),
             version: pool.version(),
             title: &format!("{} violates {invariant}", pool.name()),
-            story: self.story,
+            story: if self.story.is_empty() { &lost } else { self.story },
             violates: &violates,
         })
     }

@@ -32,11 +32,7 @@ const WIDTH: usize = 120;
 pub(super) fn file(finding: &Finding<'_>) -> String {
     let mut scenario = finding.scenario.clone();
     scenario.title = finding.title.to_owned();
-    scenario.story = if finding.story.is_empty() {
-        "Nobody could tell what happened: the run never came to its end.".to_owned()
-    } else {
-        finding.story.join("\n")
-    };
+    scenario.story = finding.story.join("\n");
     scenario.pools = vec![finding.pool.to_owned()];
     scenario.expect.known = finding
         .violates

@@ -1,8 +1,8 @@
 //! Simpler scenarios than one that is there: what shrinking tries, the largest cuts first.
 //!
 //! The first few have much less at once, each of the others has one thing less, or one that is more usual. They are
-//! proposed; whether one still shows what is sought is for a run to say. The order is by how much a cut may take away, so
-//! that a long scenario is short after a few runs, and it is the same each time.
+//! proposed; whether one still shows what is sought is for a run to say. The order is by how much a cut may take away, so that
+//! a long scenario is short after a few runs, and it is the same each time.
 
 mod settings;
 mod times;
