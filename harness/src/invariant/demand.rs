@@ -3,7 +3,8 @@
 //! - *Surplus*: a pool never has more connections, dials included, than were ever wanted at once (leases and waiting
 //!   acquires) with `min_idle` idle ones beside them; one for the look whether the server is there when the pool is
 //!   built. `min_idle` is what is idle, so with one connection out and `min_idle = 2` there are three.
-//!   Those that are due to be replaced for their age do not count: their successors may come first.
+//!   Those that are due to be replaced for their age do not count: their successors may come first. What fails its
+//!   check may be closed just after the dial for its successor began, in the same instant.
 //! - *Storm*: within a second a pool does not dial more often than acquires came and waited, once for each connection that
 //!   came to its end and for each dial that it dropped because it was made smaller, and ten times for each that it may
 //!   have: what retries without a pause does.
@@ -46,6 +47,8 @@ pub struct Demand {
 struct Windows {
     second: Duration,
     dials: u64,
+    /// When a dial last began.
+    dialled: Option<Duration>,
     /// Connections that came to their end in this second.
     ended: u64,
     acquires_before: u64,
@@ -84,6 +87,7 @@ impl Demand {
             windows.acquires_before = pool.acquires;
         }
         windows.dials += 1;
+        windows.dialled = Some(now);
         let came = windows.waiting + (pool.acquires - windows.acquires_before);
         if windows.dials > came + windows.ended + size * 10 {
             tell(
@@ -118,10 +122,22 @@ impl Demand {
             return;
         }
         // What is busy, dirty or may be dead can't be handed out: another may take its place.
-        let clean = view.idle_conns(pool).filter(|(_, conn)| {
-            conn.state == Some(BackendState::Idle) && !conn.tainted && view.is_proven(conn) && !is_old(conn, pool, now)
-        });
-        let usable = pool.in_use() + pool.dialling() + u32::try_from(clean.count()).unwrap_or(u32::MAX);
+        let (mut clean, mut checked) = (0, false);
+        for (_, conn) in view.idle_conns(pool) {
+            if conn.state == Some(BackendState::Idle)
+                && !conn.tainted
+                && view.is_proven(conn)
+                && !is_old(conn, pool, now)
+            {
+                clean += 1;
+                let used = conn.released.map_or(conn.opened_at, |(released, _)| released).max(conn.heard_at);
+                checked |= checks(pool) && now.saturating_sub(used) <= self.on_its_way(view);
+            }
+        }
+        // A dial that began in this instant may be instead of one whose check failed in it, and which is closed next.
+        let replaces = self.pools.get(&id.0).is_some_and(|windows| windows.dialled == Some(now));
+        let replaced = u32::from(replaces && checked && pool.waiting > 0);
+        let usable = pool.in_use() + pool.dialling() + clean - replaced;
         if usable <= wanted {
             return;
         }
@@ -301,6 +317,21 @@ mod tests {
         };
         run(3).is_innocent();
         run(4).violates(META.name, 1);
+    }
+
+    #[test]
+    fn one_that_failed_its_check_may_be_replaced_before_it_is_closed() {
+        let run = |test_on_acquire: bool, dialled: u64| {
+            let mut scenario = scenario();
+            scenario.apps["web"].pool.min_idle = 1;
+            scenario.apps["web"].pool.test_on_acquire = test_on_acquire;
+            let mut case = Case::of(&scenario);
+            case.at(10).asks(1).open(1).dial(2).at(dialled).dial(3).at(12).connected(2);
+            case.over().counts().contains_key(META.name)
+        };
+        assert!(!run(true, 12));
+        assert!(run(true, 11));
+        assert!(run(false, 12));
     }
 
     #[test]
