@@ -122,22 +122,22 @@ impl Demand {
             return;
         }
         // What is busy, dirty or may be dead can't be handed out: another may take its place.
-        let (mut clean, mut checked) = (0, false);
-        for (_, conn) in view.idle_conns(pool) {
-            if conn.state == Some(BackendState::Idle)
-                && !conn.tainted
-                && view.is_proven(conn)
-                && !is_old(conn, pool, now)
-            {
-                clean += 1;
-                let used = conn.released.map_or(conn.opened_at, |(released, _)| released).max(conn.heard_at);
-                checked |= checks(pool) && now.saturating_sub(used) <= self.on_its_way(view);
-            }
-        }
+        let clean = || {
+            let conns = view.idle_conns(pool).map(|(_, conn)| conn);
+            conns.filter(|conn| {
+                conn.state == Some(BackendState::Idle)
+                    && !conn.tainted
+                    && view.is_proven(conn)
+                    && !is_old(conn, pool, now)
+            })
+        };
         // A dial that began in this instant may be instead of one whose check failed in it, and which is closed next.
         let replaces = self.pools.get(&id.0).is_some_and(|windows| windows.dialled == Some(now));
-        let replaced = u32::from(replaces && checked && pool.waiting > 0);
-        let usable = pool.in_use() + pool.dialling() + clean - replaced;
+        let just_used =
+            |conn: &ConnView| now.saturating_sub(free_since(conn).max(conn.heard_at)) <= self.on_its_way(view);
+        let replaced = replaces && checks(pool) && pool.waiting > 0 && clean().any(just_used);
+        let clean = u32::try_from(clean().count()).unwrap_or(u32::MAX);
+        let usable = pool.in_use() + pool.dialling() + clean - u32::from(replaced);
         if usable <= wanted {
             return;
         }
@@ -209,8 +209,7 @@ impl Demand {
     /// Whether a check of it, or a reset, may have been under way that nobody waits for any more: it answered something since its
     /// last lease just now, or an acquire was given up just now.
     fn was_being_checked(&self, conn: &ConnView, pool: &PoolView, now: Duration, view: &View) -> bool {
-        let since_its_lease = conn.released.map_or(conn.opened_at, |(released, _)| released);
-        let heard = conn.heard_at > since_its_lease && now.saturating_sub(conn.heard_at) <= self.on_its_way(view);
+        let heard = conn.heard_at > free_since(conn) && now.saturating_sub(conn.heard_at) <= self.on_its_way(view);
         checks(pool) && heard || self.left_a_check(conn.pool, pool, now, view)
     }
 
@@ -232,11 +231,16 @@ fn checks(pool: &PoolView) -> bool {
     pool.settings.test_on_acquire || pool.settings.reset_on_return != Reset::None
 }
 
+/// Since when nobody has had it.
+fn free_since(conn: &ConnView) -> Duration {
+    conn.released.map_or(conn.opened_at, |(released, _)| released)
+}
+
 /// Whether a connection has been there, or idle, for as long as it may, or nearly so.
 fn is_old(conn: &ConnView, pool: &PoolView, now: Duration) -> bool {
     let quarter_early = |limit: Duration| limit - limit / 4;
     let age = now.saturating_sub(conn.opened_at);
-    let idle = conn.released.map_or(age, |(released, _)| now.saturating_sub(released));
+    let idle = now.saturating_sub(free_since(conn));
     pool.settings.max_lifetime.is_some_and(|limit| age >= quarter_early(limit))
         || pool.settings.idle_timeout.is_some_and(|limit| idle >= quarter_early(limit))
 }
